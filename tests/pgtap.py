@@ -103,7 +103,7 @@ class SqlFile(pytest.File):
     """Collects the single item of a .sql file."""
 
     def collect(self) -> Iterator[pytest.Item]:
-        item = SqlItem.from_parent(self, name=self.path.stem, callobj=_test_of(self.path))
+        item = SqlItem.from_parent(self, name="tap", callobj=_test_of(self.path))
         if any(part == "heavy" for part in self.path.parts):
             item.add_marker(pytest.mark.heavy)
         yield item
