@@ -1,0 +1,107 @@
+create or replace function {{ schema }}._tide_advance() returns {{ schema }}.tide
+language plpgsql volatile
+set search_path = {{ schema }}, pg_temp
+as $$
+/*
+ * Reads, in this order: the newest tide (an MVCC snapshot), L (not MVCC, so never older than that snapshot), the
+ * clock, and only then who holds RowExclusiveLock on the sequence and on the two tables ordered by a deadline.
+ *
+ * nextval takes that lock before it draws and keeps it to the end of the top transaction, so:
+ * - whoever holds it now and did not hold it at an earlier tide has drawn only above the L of that tide;
+ * - whoever does not hold it now, and draws later, draws above the L read here.
+ * Hence everything up to the least of what the present holders are known to have drawn above has ended, and a
+ * statement that takes its snapshot after this one sees what became of it (a lock is released after its transaction
+ * has become visible). The same holds for deadlines, which are never written in the past (see _tick).
+ * A prepared transaction changes its virtual transaction over a restart: while one holds a lock, nothing is safe.
+ */
+declare
+    v_last tide;
+    v_tide tide;
+begin
+    select * into v_last from tide order by tide_id desc limit 1;
+    select last_value - (not is_called)::integer into v_tide.position from position_seq;
+    v_tide.at := clock_now();
+
+    if v_tide.position < v_last.position then
+        perform _tide_forget();
+        v_last := null;
+        select last_value into v_tide.position from position_seq;
+    elsif v_tide.at < v_last.at then
+        -- The clock was set back: deadlines written since may lie below every mark.
+        perform _tide_forget_deadlines();
+        v_last.movers := '{}';
+        v_last.moved_after := '{}';
+        v_last.quiet_since := '-infinity';
+        v_last.at := '-infinity';
+    elsif v_tide.at < v_last.at + interval '100 ms' then
+        return v_last; -- young enough, and what it found safe stays safe
+    end if;
+
+    with held as (
+        select
+            l.relation = 'position_seq'::regclass as is_holder,
+            l.virtualtransaction as name,
+            bool_or(l.pid is null) as is_prepared
+        from pg_locks l
+        where l.locktype = 'relation'
+            and l.relation in ('position_seq'::regclass, 'scheduled'::regclass, 'lease'::regclass)
+            and l.database = (select d.oid from pg_database d where d.datname = current_database())
+            and l.mode = 'RowExclusiveLock'
+            and l.pid is distinct from pg_backend_pid()
+        group by 1, 2
+    ), known as (
+        select
+            h.*,
+            coalesce(v_last.drew_above[array_position(v_last.holders, h.name)], v_last.position, 0) as drew_above,
+            coalesce(v_last.moved_after[array_position(v_last.movers, h.name)], v_last.at, '-infinity') as moved_after
+        from held h
+    )
+    select
+        coalesce(array_agg(k.name) filter (where k.is_holder), '{}'),
+        coalesce(array_agg(k.drew_above) filter (where k.is_holder), '{}'),
+        coalesce(min(k.drew_above) filter (where k.is_holder), v_tide.position),
+        coalesce(array_agg(k.name) filter (where not k.is_holder), '{}'),
+        coalesce(array_agg(k.moved_after) filter (where not k.is_holder), '{}'),
+        coalesce(min(k.moved_after) filter (where not k.is_holder), v_tide.at),
+        coalesce(bool_or(k.is_prepared), false)
+    into
+        v_tide.holders, v_tide.drew_above, v_tide.safe_position,
+        v_tide.movers, v_tide.moved_after, v_tide.quiet_since,
+        v_tide.is_blind
+    from known k;
+
+    if v_tide.is_blind then
+        v_tide.safe_position := coalesce(v_last.safe_position, 0);
+        v_tide.quiet_since := coalesce(v_last.quiet_since, '-infinity');
+    else
+        v_tide.safe_position := greatest(v_tide.safe_position, v_last.safe_position);
+    end if;
+
+    v_tide.timeline := pg_postmaster_start_time()::text || ' ' || left(pg_walfile_name(pg_current_wal_lsn()), 8);
+    if v_tide.timeline is distinct from v_last.timeline then
+        v_tide.outage_from := v_last.at;
+        v_tide.outage_until := v_tide.at;
+    else
+        v_tide.outage_from := v_last.outage_from;
+        v_tide.outage_until := v_last.outage_until;
+    end if;
+
+    insert into tide (
+        at, position, safe_position, holders, drew_above, quiet_since, movers, moved_after, timeline, outage_from,
+        outage_until, is_blind
+    ) values (
+        v_tide.at, v_tide.position, v_tide.safe_position, v_tide.holders, v_tide.drew_above,
+        v_tide.quiet_since, v_tide.movers, v_tide.moved_after, v_tide.timeline, v_tide.outage_from,
+        v_tide.outage_until, v_tide.is_blind
+    ) returning tide_id into v_tide.tide_id;
+
+    -- A few seconds of tides are kept for the hint. The range is bounded below, so that this never walks what an
+    -- old snapshot keeps vacuum from removing.
+    delete from tide where tide_id between v_tide.tide_id - 128 and v_tide.tide_id - 64;
+
+    return v_tide;
+end;
+$$;
+
+comment on function {{ schema }}._tide_advance() is
+'Read the tide and append it: the last position drawn, who may still hold one, and up to where every position has ended. Returns the newest tide as it is when that is less than 100 ms old.';

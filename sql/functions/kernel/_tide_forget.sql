@@ -1,0 +1,39 @@
+create or replace function {{ schema }}._tide_forget() returns void
+language plpgsql volatile
+set search_path = {{ schema }}, pg_temp
+as $$
+/*
+ * The sequence stands below the newest tide: a logical copy carries no sequences, or somebody called setval. What
+ * was drawn since may lie below every floor, so they all become 0. The sequence is then moved past everything seen,
+ * so that positions and message ids stay unique.
+ */
+declare
+    v_highest bigint;
+begin
+    select greatest(
+        (select max(t.position) from tide t),
+        (select max(greatest(r.position, r.message_id)) from ready r),
+        (select max(s.message_id) from scheduled s),
+        (select max(d.message_id) from dead_letter d)
+    ) into v_highest;
+    delete from tide;
+    if v_highest >= nextval('position_seq') then
+        -- With room to spare, so that positions drawn by others meanwhile stay below.
+        perform setval('position_seq', v_highest + 100000);
+    end if;
+    insert into floor (
+        channel_id, ticked_at, took, position, is_quiet, has_more, move_limit, floors, hints, scheduled_from, lease_from
+    )
+    select
+        c.channel_id, 'epoch', '0', 0, false, true, 1000,
+        array_fill(0::bigint, array[10]), array_fill(0::bigint, array[10]), '-infinity', '-infinity'
+    from channel c;
+    perform _incident_note(
+        '_tide_forget', null, 'TG031',
+        'position_seq was set back: all floors were forgotten, and it moves on from ' || v_highest
+    );
+end;
+$$;
+
+comment on function {{ schema }}._tide_forget() is
+'Start over after position_seq was set back: forget all tides, set every floor and hint to 0, and move the sequence past what was drawn before.';

@@ -1,0 +1,17 @@
+create or replace function {{ schema }}.outbox_settle(
+    p_lease_id uuid, p_done bigint[], p_failed jsonb default '[]'
+) returns {{ schema }}.settled
+language plpgsql volatile
+security definer
+set search_path = {{ schema }}, pg_temp
+as $$
+begin
+    if p_failed is distinct from '[]' then
+        perform _failed_check(p_done, p_failed);
+    end if;
+    return _lease_settle(p_lease_id, coalesce(p_done, '{}'), p_failed);
+end;
+$$;
+
+comment on function {{ schema }}.outbox_settle(uuid, bigint[], jsonb) is
+'Settle events of a lease: p_done were published; p_failed is a JSON array of {"message_id", "error", "retryable", "retry_in"} and only these are charged. What is in neither stays leased. Answers lost = true, and does nothing, when the lease is gone. Errors: TG010 bad p_failed.';

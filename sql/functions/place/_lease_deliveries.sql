@@ -1,0 +1,19 @@
+create or replace function {{ schema }}._lease_deliveries(p_lease_id uuid) returns setof {{ schema }}.delivery
+language sql stable
+begin atomic
+select
+    l.lease_id, m.message_id, coalesce(m.event_id, {{ schema }}._event_id(c.event_prefix, m.message_id)),
+    t.name::text, m.attempts + 1, coalesce(m.max_attempts, c.max_attempts),
+    coalesce(m.payload, b.payload), m.headers, m.priority,
+    m.group_key, m.job_key, m.run_id, m.tenant, m.enqueued_at, l.expires_at
+from {{ schema }}.lease l
+cross join lateral unnest(l.messages) with ordinality m
+inner join {{ schema }}.channel c on c.channel_id = l.channel_id
+left join {{ schema }}.channel t on t.channel_id = m.topic_id
+left join {{ schema }}.body b on b.body_id = m.body_id
+where l.lease_id = p_lease_id and m.ordinality <> all(coalesce(l.settled, '{}'))
+order by m.ordinality;
+end;
+
+comment on function {{ schema }}._lease_deliveries(uuid) is
+'What a lease still holds, as it was handed out: the answer to a repeated claim. No rows when there is no such lease.';

@@ -1,0 +1,23 @@
+{% from "macros/message.sql" import message_names %}
+create or replace function {{ schema }}._message_finish(
+    p_channel_id integer, p_archive boolean, p_messages {{ schema }}.message[]
+) returns void
+language plpgsql volatile
+set search_path = {{ schema }}, pg_temp
+as $$
+/* What a success leaves behind: an archived copy where the channel wants one, and a resolved dead letter. */
+begin
+    if p_archive then
+        insert into archive (settled_at, channel_id, {{ message_names() }})
+        select clock_now(), p_channel_id, {{ message_names("m") }} from unnest(p_messages) m;
+    else
+        delete from body b using unnest(p_messages) m where b.body_id = m.body_id;
+    end if;
+    update dead_letter d set state = 'resolved', resolved_at = clock_now()
+    from unnest(p_messages) m
+    where d.dead_letter_id = m.requeued_from;
+end;
+$$;
+
+comment on function {{ schema }}._message_finish(integer, boolean, {{ schema }}.message[]) is
+'End messages that succeeded: archive them or drop their bodies, and resolve the dead letters they were requeued from.';

@@ -1,0 +1,66 @@
+{% from "macros/message.sql" import message_names %}
+create or replace function {{ schema }}._scheduled_promote(p_channel_id integer, p_from timestamptz, p_limit integer)
+returns integer
+language plpgsql volatile
+set search_path = {{ schema }}, pg_temp
+as $$
+/*
+ * Rows that others hold are skipped. If the set cannot be moved as one, its rows are moved one by one, and one that
+ * still cannot be is put off by a minute, so that it never stands in the way of the others.
+ */
+declare
+    v_now timestamptz := clock_now();
+    v_moved integer;
+    v_message_id bigint;
+begin
+    begin
+        with due as (
+            delete from scheduled where ctid = any(array(
+                select s.ctid from scheduled s
+                where s.channel_id = p_channel_id and s.due_at >= p_from and s.due_at <= v_now
+                order by s.due_at, s.message_id
+                limit p_limit
+                for update skip locked
+            )) returning *
+        ), entered as (
+            insert into ready (position, channel_id, {{ message_names() }})
+            select nextval('position_seq'), d.channel_id, {{ message_names("d") }}
+            from (select * from due order by due_at, message_id) d
+            returning 1
+        )
+        select count(*) into v_moved from entered;
+        return v_moved;
+    exception
+        when others then
+            perform _incident_note('_scheduled_promote', p_channel_id, sqlstate, sqlerrm);
+    end;
+
+    v_moved := 0;
+    for v_message_id in
+        select s.message_id from scheduled s
+        where s.channel_id = p_channel_id and s.due_at >= p_from and s.due_at <= v_now
+        order by s.due_at, s.message_id
+        limit least(p_limit, 100)
+        for update skip locked
+    loop
+        begin
+            with due as (
+                delete from scheduled
+                where channel_id = p_channel_id and due_at between p_from and v_now and message_id = v_message_id
+                returning *
+            )
+            insert into ready (position, channel_id, {{ message_names() }})
+            select nextval('position_seq'), d.channel_id, {{ message_names("d") }} from due d;
+        exception
+            when others then
+                update scheduled set due_at = greatest(v_now, clock_now()) + interval '1 minute'
+                where channel_id = p_channel_id and due_at between p_from and v_now and message_id = v_message_id;
+        end;
+        v_moved := v_moved + 1;
+    end loop;
+    return v_moved;
+end;
+$$;
+
+comment on function {{ schema }}._scheduled_promote(integer, timestamptz, integer) is
+'Move up to p_limit due messages of a channel from scheduled to ready, in order of becoming due. Returns how many were looked at; 0 when nothing is due.';

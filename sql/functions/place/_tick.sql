@@ -1,0 +1,117 @@
+create or replace function {{ schema }}._tick(p_channel_id integer) returns bigint[]
+language plpgsql volatile
+set search_path = {{ schema }}, pg_temp
+as $$
+/*
+ * One turn of the machine for one channel: a tide, due messages to ready, expired leases taken back, and a new floor
+ * row. Bounded in rows and, between its steps, in time.
+ *
+ * Who ticks: whoever gets the advisory lock, or anybody once the last tick is five seconds old (its holder hangs).
+ * Two ticks at once are harmless: rows are moved under their locks, and any floor proven once stays true.
+ *
+ * Order matters. The tide comes first; the lowest live position of each priority is read afterwards, in a later
+ * snapshot, in which everything that the tide found safe is visible or gone. Rows that an uncommitted claim has
+ * deleted still count as live there.
+ *
+ * All of it is one subtransaction: whatever goes wrong is noted, the old floor is carried on, and the caller's claim
+ * goes on. A timeout halves what the next tick may move, until it fits.
+ */
+declare
+    v_started timestamptz := clock_timestamp();
+    v_floor floor;
+    v_tide tide;
+    v_reach bigint;
+    v_live bigint;
+    v_any_live boolean := false;
+    v_moved integer;
+    v_priority integer;
+    v_deadline timestamptz;
+begin
+    select * into v_floor from floor where channel_id = p_channel_id order by floor_id desc limit 1;
+    if not pg_try_advisory_xact_lock(_lock_key('floor'::regclass, p_channel_id))
+        and clock_now() between v_floor.ticked_at and v_floor.ticked_at + interval '5 seconds'
+    then
+        return null;
+    end if;
+
+    begin
+        v_tide := _tide_advance();
+        select * into v_floor from floor where channel_id = p_channel_id order by floor_id desc limit 1;
+
+        v_moved := _scheduled_promote(
+            p_channel_id, v_floor.scheduled_from - interval '1 minute', v_floor.move_limit
+        );
+        v_floor.has_more := v_moved = v_floor.move_limit;
+        if clock_timestamp() < v_started + interval '50 ms' then
+            v_moved := _lease_expire(p_channel_id, v_floor.lease_from - interval '1 minute', v_floor.move_limit);
+            v_floor.has_more := v_floor.has_more or v_moved = v_floor.move_limit;
+        else
+            v_floor.has_more := true;
+        end if;
+
+        -- Hints may run ahead of what is proven, but only past transactions that have been open for a second.
+        select t.position into v_reach
+        from tide t
+        where t.tide_id > v_tide.tide_id - 64 and t.at < v_tide.at - interval '1 second'
+        order by t.tide_id desc
+        limit 1;
+        v_reach := greatest(v_reach, v_tide.safe_position);
+
+        for v_priority in
+            select 0 union select p.priority from channel_priority p where p.channel_id = p_channel_id
+        loop
+            v_live := (
+                select r.position from ready r
+                where r.channel_id = p_channel_id and r.priority = v_priority
+                    and r.position > v_floor.floors[v_priority + 1]
+                order by r.position
+                limit 1
+            );
+            v_any_live := v_any_live or v_live is not null;
+            v_floor.floors[v_priority + 1] := greatest(
+                v_floor.floors[v_priority + 1], least(v_tide.safe_position, v_live - 1)
+            );
+            v_floor.hints[v_priority + 1] := greatest(
+                v_floor.floors[v_priority + 1], least(v_reach, v_live - 1)
+            );
+        end loop;
+
+        select s.due_at into v_deadline
+        from scheduled s
+        where s.channel_id = p_channel_id and s.due_at >= v_floor.scheduled_from - interval '1 minute'
+        order by s.due_at
+        limit 1;
+        v_floor.scheduled_from := least(v_tide.quiet_since, v_deadline);
+
+        select l.expires_at into v_deadline
+        from lease l
+        where l.channel_id = p_channel_id and l.expires_at >= v_floor.lease_from - interval '1 minute'
+        order by l.expires_at
+        limit 1;
+        v_floor.lease_from := least(v_tide.quiet_since, v_deadline);
+
+        v_floor.position := v_tide.position;
+        v_floor.is_quiet := not v_any_live and cardinality(v_tide.holders) = 0;
+        v_floor.move_limit := least(v_floor.move_limit * 2, 1000);
+    exception
+        when others or query_canceled then
+            perform _incident_note('_tick', p_channel_id, sqlstate, sqlerrm);
+            select * into v_floor from floor where channel_id = p_channel_id order by floor_id desc limit 1;
+            v_floor.has_more := true;
+            v_floor.move_limit := greatest(v_floor.move_limit / 8, 1);
+    end;
+
+    insert into floor (
+        channel_id, ticked_at, took, position, is_quiet, has_more, move_limit, floors, hints, scheduled_from, lease_from
+    ) values (
+        p_channel_id, clock_now(), clock_timestamp() - v_started, v_floor.position, v_floor.is_quiet, v_floor.has_more,
+        v_floor.move_limit, v_floor.floors, v_floor.hints, v_floor.scheduled_from, v_floor.lease_from
+    );
+    delete from floor where channel_id = p_channel_id and floor_id = v_floor.floor_id;
+
+    return v_floor.hints;
+end;
+$$;
+
+comment on function {{ schema }}._tick(integer) is
+'Move what is due and expired in a channel, and raise its floors and hints. Returns the hints by priority + 1, or null when somebody else is ticking.';

@@ -1,0 +1,33 @@
+create or replace function {{ schema }}.queue_ack(p_lease_id uuid, p_message_ids bigint[] default null)
+returns {{ schema }}.settled
+language plpgsql volatile
+security definer
+set search_path = {{ schema }}, pg_temp
+as $$
+/*
+ * The lease row is the fencing token: whoever still finds it owns its messages. A plain lease settled whole, the
+ * ordinary case, ends as one statement; the row's lock decides who wins against a tick or another settlement.
+ */
+declare
+    v_answer settled := row(0, 0, 0, false);
+begin
+    if p_message_ids is null then
+        with gone as (
+            delete from lease l
+            where l.lease_id = p_lease_id and l.is_plain
+                and not exists (select from channel c where c.channel_id = l.channel_id and c.archive)
+            returning l.channel_id, l.message_count
+        )
+        insert into tally (channel_id, outcome, amount)
+        select g.channel_id, 'acked', g.message_count from gone g
+        returning amount into v_answer.acked;
+        if found then
+            return v_answer;
+        end if;
+    end if;
+    return _lease_settle(p_lease_id, p_message_ids, '[]');
+end;
+$$;
+
+comment on function {{ schema }}.queue_ack(uuid, bigint[]) is
+'Settle messages of a lease as done; null settles all that is left. Inside a business transaction its effects and the ack commit together. Answers lost = true, and does nothing, when the lease is gone.';

@@ -1,0 +1,53 @@
+-- Tidegate's routines, in load order. Each is create-or-replace and is applied again at every migrate; tables, types
+-- and indexes are the migrations' business, and grants.sql comes last.
+--
+-- A message stands in exactly one of ready, scheduled, lease and dead_letter, and the table is its state. Sends put it
+-- into ready (or scheduled), a claim moves a batch into one lease row, a settlement ends the lease, and a tick, which
+-- claims run when one is due, moves what is due or expired back to ready.
+
+-- Kernel: the clock, bad arguments, backoff, identity of events.
+{% include "functions/kernel/clock_now.sql" %}
+{% include "functions/kernel/_bad_argument.sql" %}
+{% include "functions/kernel/_no_such_channel.sql" %}
+{% include "functions/kernel/_require_read_committed.sql" %}
+{% include "functions/kernel/_error_text.sql" %}
+{% include "functions/kernel/_backoff.sql" %}
+{% include "functions/kernel/_event_id.sql" %}
+{% include "functions/kernel/_lock_key.sql" %}
+{% include "functions/kernel/_incident_note.sql" %}
+
+-- Kernel: tides, by which a claim knows where it may start.
+{% include "functions/kernel/_tide_forget.sql" %}
+{% include "functions/kernel/_tide_forget_deadlines.sql" %}
+{% include "functions/kernel/_tide_advance.sql" %}
+
+-- Place: every move of a message between ready, scheduled, lease, dead_letter, archive and body.
+{% include "functions/place/_channel_configure.sql" %}
+{% include "functions/place/_message_return.sql" %}
+{% include "functions/place/_message_fail.sql" %}
+{% include "functions/place/_message_finish.sql" %}
+{% include "functions/place/_candidates_trim.sql" %}
+{% include "functions/place/_lease_left.sql" %}
+{% include "functions/place/_lease_deliveries.sql" %}
+{% include "functions/place/_lease_settle.sql" %}
+{% include "functions/place/_failed_check.sql" %}
+{% include "functions/place/_scheduled_promote.sql" %}
+{% include "functions/place/_lease_expire.sql" %}
+{% include "functions/place/_tick.sql" %}
+
+-- Queue: send, claim, ack.
+{% include "functions/queue/queue_create.sql" %}
+{% include "functions/queue/queue_send.sql" %}
+{% include "functions/queue/queue_send_many.sql" %}
+{% include "functions/queue/queue_claim.sql" %}
+{% include "functions/queue/queue_ack.sql" %}
+
+-- Outbox: topics, puts, routes, the sweep, and claims for a relay.
+{% include "functions/outbox/_topic_matches.sql" %}
+{% include "functions/outbox/_topic_is_routed.sql" %}
+{% include "functions/outbox/topic_create.sql" %}
+{% include "functions/outbox/outbox_put.sql" %}
+{% include "functions/outbox/outbox_put_many.sql" %}
+{% include "functions/outbox/outbox_claim.sql" %}
+{% include "functions/outbox/outbox_settle.sql" %}
+{% include "functions/outbox/outbox_release.sql" %}

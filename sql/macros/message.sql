@@ -1,0 +1,40 @@
+{#-
+  The columns of a message, written once for every place it can stand in.
+
+  `message_columns` is what migration 0003 creates tables and the type from; it is frozen with it. A later migration
+  adds its column to each place and to the type, and to `message_names` below, which the routines expand.
+  Order: fixed width first (no padding), then what most messages leave null (a null costs one bit).
+-#}
+{% macro message_columns(constrained=true) -%}
+{%- set required = " not null" if constrained else "" -%}
+    message_id bigint{{ required }},
+    enqueued_at timestamptz{{ required }},
+    attempts integer{{ required }},
+    priority smallint{{ required }},
+    payload jsonb,
+    headers jsonb,
+    event_id uuid,
+    body_id bigint,
+    body_bytes integer,
+    max_attempts integer,
+    max_batch integer,
+    topic_id integer,
+    requeued_from bigint,
+    group_key text,
+    job_key text,
+    run_id text,
+    tenant text,
+    errors jsonb
+{%- endmacro %}
+
+{#- The names of those columns as a list, for `insert into` and `select`; `of` is the alias they are read from,
+    `replaced` gives other expressions for some of them. -#}
+{% macro message_names(of="", replaced={}) -%}
+{%- set names = [
+    "message_id", "enqueued_at", "attempts", "priority", "payload", "headers", "event_id", "body_id", "body_bytes",
+    "max_attempts", "max_batch", "topic_id", "requeued_from", "group_key", "job_key", "run_id", "tenant", "errors",
+] -%}
+{%- for name in names -%}
+{{ replaced[name] if name in replaced else (of ~ "." ~ name if of else name) }}{{ ", " if not loop.last }}
+{%- endfor -%}
+{%- endmacro %}

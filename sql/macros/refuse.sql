@@ -1,0 +1,18 @@
+{#- For down migrations: refuse, with the count, while rows would be lost. -#}
+{% macro refuse_while_rows(tables) -%}
+do $$
+declare
+    v_count bigint;
+begin
+{%- for table in tables %}
+    select count(*) into v_count from {{ schema }}.{{ table }};
+    if v_count > 0 then
+        raise exception using
+            errcode = 'TG060',
+            message = '{{ table }} still holds ' || v_count || ' row(s) that this rollback would lose',
+            hint = 'Drain, archive or delete them first; the rollback was not begun.';
+    end if;
+{%- endfor %}
+end;
+$$;
+{%- endmacro %}

@@ -1,0 +1,129 @@
+{#-
+  The one path by which messages come in: shared by outbox_put and queue_send, one at a time and many.
+  `kind` is the channel's, `name` the argument that names it.
+-#}
+{% macro channel_check(kind, name) -%}
+    select c.channel_id, c.inline_limit, c.tenant_required into v_channel
+    from channel c
+    where c.kind = '{{ kind }}' and c.name = {{ name }};
+    if not found then
+        perform _no_such_channel('{{ kind }}', {{ name }});
+    end if;
+    if p_priority is null or p_priority not between 0 and 9 then
+        perform _bad_argument('p_priority', p_priority::text, 'A priority is a number from 0 (first) to 9 (last).');
+    end if;
+    if v_channel.tenant_required and p_tenant is null then
+        perform _bad_argument('p_tenant', p_tenant, format('%s %s requires a tenant.', initcap('{{ kind }}'), {{ name }}));
+    end if;
+    if jsonb_typeof(p_headers) <> 'object' or pg_column_size(p_headers) > 8192 then
+        perform _bad_argument('p_headers', left(p_headers::text, 200), 'Headers are a JSON object of at most 8 kB.');
+    end if;
+    if p_priority > 0 and not exists (
+        select from channel_priority p where p.channel_id = v_channel.channel_id and p.priority = p_priority
+    ) then
+        insert into channel_priority (channel_id, priority) values (v_channel.channel_id, p_priority);
+    end if;
+{%- endmacro %}
+
+{% macro send_one_body(kind, name) -%}
+declare
+    v_channel record;
+    v_message_id bigint;
+    v_first_id bigint;
+    v_body_id bigint;
+    v_size integer := pg_column_size(p_payload);
+begin
+    {{ channel_check(kind, name) }}
+    if p_payload is null then
+        perform _bad_argument('p_payload', null, 'Give a JSON value; for an empty one, ''null''::jsonb.');
+    end if;
+
+    v_message_id := nextval('position_seq');
+    if p_idempotency_key is not null then
+        -- Of two that use a key at once, the second waits here for the first to end: whatever it finds then is final.
+        loop
+            insert into idempotency_key (channel_id, key, message_id, created_at)
+            values (v_channel.channel_id, p_idempotency_key, v_message_id, clock_now())
+            on conflict do nothing;
+            exit when found;
+            select k.message_id into v_first_id
+            from idempotency_key k
+            where k.channel_id = v_channel.channel_id and k.key = p_idempotency_key;
+            if found then
+                return row(v_first_id, 'deduplicated');
+            end if;
+        end loop;
+    end if;
+    if v_size > v_channel.inline_limit then
+        insert into body (payload) values (p_payload) returning body_id into v_body_id;
+    else
+        v_size := null;
+    end if;
+
+    if p_run_at > clock_now() then
+        insert into scheduled (
+            due_at, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id,
+            body_bytes, max_attempts, group_key, run_id, tenant
+        ) values (
+            greatest(p_run_at, clock_now() + interval '1 microsecond'), v_channel.channel_id, v_message_id, clock_now(),
+            0, p_priority, case when v_body_id is null then p_payload end, p_headers, p_event_id, v_body_id,
+            v_size, {{ "p_max_attempts" if kind == "queue" else "null" }}, p_group_key, p_run_id, p_tenant
+        );
+    else
+        insert into ready (
+            position, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id,
+            body_bytes, max_attempts, group_key, run_id, tenant
+        ) values (
+            v_message_id, v_channel.channel_id, v_message_id, clock_now(),
+            0, p_priority, case when v_body_id is null then p_payload end, p_headers, p_event_id, v_body_id,
+            v_size, {{ "p_max_attempts" if kind == "queue" else "null" }}, p_group_key, p_run_id, p_tenant
+        );
+    end if;
+    return row(v_message_id, 'inserted');
+end;
+{%- endmacro %}
+
+{% macro send_many_body(kind, name, one) -%}
+declare
+    v_channel record;
+    v_ordinal integer;
+begin
+    {{ channel_check(kind, name) }}
+    if p_payloads is null or array_ndims(p_payloads) > 1 or array_position(p_payloads, null) is not null then
+        perform _bad_argument(
+            'p_payloads', case when p_payloads is null then null else 'nested, or null at ' || array_position(p_payloads, null) end,
+            'Give a flat array of JSON values; for an empty one, ''null''::jsonb.'
+        );
+    end if;
+
+    if p_idempotency_key is null and (p_run_at is null or p_run_at <= clock_now()) and not exists (
+        select from unnest(p_payloads) p where pg_column_size(p) > v_channel.inline_limit
+    ) then
+        return query
+        insert into ready (
+            position, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id,
+            max_attempts, group_key, run_id, tenant
+        )
+        select
+            p.id, v_channel.channel_id, p.id, p.enqueued_at, 0, p_priority, p.payload, p_headers, null,
+            {{ "p_max_attempts" if kind == "queue" else "null::integer" }}, p_group_key, p_run_id, p_tenant
+        from (
+            select nextval('position_seq') as id, u.payload, clock_now() as enqueued_at from unnest(p_payloads) as u (payload)
+        ) p
+        returning ready.message_id, 'inserted';
+        return;
+    end if;
+
+    -- Keys, delays and large payloads take the path of one.
+    for v_ordinal in 1 .. cardinality(p_payloads) loop
+        return query
+        select s.*
+        from {{ one }}(
+            {{ name }}, p_payloads[v_ordinal],
+            p_headers => p_headers, p_run_at => p_run_at, p_priority => p_priority, p_group_key => p_group_key,
+            p_run_id => p_run_id, p_tenant => p_tenant,{% if kind == "queue" %} p_max_attempts => p_max_attempts,{% endif %}
+            p_idempotency_key => p_idempotency_key || ':' || v_ordinal
+        ) s;
+    end loop;
+end;
+{%- endmacro %}

@@ -1,0 +1,17 @@
+{% from "macros/refuse.sql" import refuse_while_rows %}
+{{ refuse_while_rows(["ready", "scheduled", "lease", "dead_letter", "archive"]) }}
+
+drop table {{ schema }}.dead_letter;
+drop table {{ schema }}.idempotency_key;
+drop table {{ schema }}.archive;
+drop table {{ schema }}.body;
+drop table {{ schema }}.lease;
+drop table {{ schema }}.scheduled;
+drop table {{ schema }}.ready;
+drop type {{ schema }}.settled;
+drop type {{ schema }}.delivery;
+drop type {{ schema }}.sent;
+drop type {{ schema }}.message;
+drop table {{ schema }}.route;
+drop table {{ schema }}.channel_priority;
+drop table {{ schema }}.channel;

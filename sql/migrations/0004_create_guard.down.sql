@@ -1,0 +1,4 @@
+{% from "macros/refuse.sql" import refuse_while_rows %}
+{{ refuse_while_rows(["guard"]) }}
+
+drop table {{ schema }}.guard;

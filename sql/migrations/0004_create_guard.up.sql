@@ -1,0 +1,22 @@
+/* One idempotency store: orchestration claims, callback guards and the consumer's inbox. */
+
+create table {{ schema }}.guard (
+    scope text collate "C" not null,
+    key text collate "C" not null,
+    owner text not null,
+    state text not null default 'held',
+    claimed_at timestamptz not null,
+    expires_at timestamptz,
+    finished_at timestamptz,
+    run_id text,
+    result jsonb,
+    constraint guard_pkey primary key (scope, key),
+    constraint guard_state_is_known check (state in ('held', 'done')),
+    constraint guard_held_expires check ((state = 'held') = (expires_at is not null)),
+    constraint guard_done_has_an_end check ((state = 'done') = (finished_at is not null))
+);
+
+create index guard_for_cleanup on {{ schema }}.guard (finished_at) where state = 'done';
+
+comment on table {{ schema }}.guard is
+'Who holds what by scope and key, until when; done rows are tombstones with their result, kept for their retention.';
