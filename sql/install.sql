@@ -16,6 +16,9 @@
 {% include "functions/kernel/_lock_key.sql" %}
 {% include "functions/kernel/_incident_note.sql" %}
 
+-- Kernel: what is installed, for drivers that ask before they work.
+{% include "functions/kernel/schema_version.sql" %}
+
 -- Kernel: tides, by which a claim knows where it may start.
 {% include "functions/kernel/_tide_forget.sql" %}
 {% include "functions/kernel/_tide_forget_deadlines.sql" %}

@@ -1,5 +1,9 @@
-{#- For down migrations: refuse, with the count, while rows would be lost. -#}
+{#- For down migrations: refuse, with the count, while rows would be lost. The tables are locked first, so that
+    nothing arrives between the count and the drop. -#}
 {% macro refuse_while_rows(tables) -%}
+{% for table in tables -%}
+lock table {{ schema }}.{{ table }} in access exclusive mode;
+{% endfor %}
 do $$
 declare
     v_count bigint;

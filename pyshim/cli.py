@@ -1,0 +1,232 @@
+"""The command `tidegate`: options shared by all commands, errors as one clear line, exit codes.
+
+Exit codes: 0 done, 1 a failure (or, of status, something to do), 2 a mistake in how it was called.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import pkgutil
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import click
+import psycopg
+
+from pyshim import __version__, commands, config, errors, migrate, render
+from pyshim.connect import Connection, connect
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was said before the command's name; resolved only when a command asks."""
+
+    database_url: str | None = None
+    schema_name: str | None = None
+
+    def database(self) -> config.Database:
+        """The database that is named, or `ConfigError`."""
+        return config.require_database(self.database_url)
+
+    def schema(self, *, roles: bool = False) -> str:
+        """The raw schema name, checked."""
+        return config.schema(self.schema_name, roles=roles)
+
+    def with_connection(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Run `work` on one connection of its own."""
+
+        async def run() -> T:
+            connection = await connect(self.database())
+            try:
+                return await work(connection)
+            finally:
+                await connection.close()
+
+        return asyncio.run(run())
+
+
+def shared_options(command: Callable[..., None]) -> Callable[..., None]:
+    """`--schema` and `--database-url`, passed to the command as `options: Options`."""
+
+    @click.option("--schema", metavar="NAME", help="Schema [TIDEGATE_SCHEMA; default: tidegate].")
+    @click.option(
+        "--database-url",
+        metavar="URL",
+        help="Database [TIDEGATE_DATABASE_URL, DATABASE_URL, PG*].",
+    )
+    @click.pass_context
+    def wrapper(
+        context: click.Context, schema: str | None, database_url: str | None, **rest: object
+    ) -> None:
+        context.invoke(command, options=Options(database_url, schema), **rest)
+
+    wrapper.__doc__ = command.__doc__
+    wrapper.__name__ = command.__name__
+    # Options that the command declared itself, below this decorator.
+    wrapper.__click_params__ = (  # type: ignore[attr-defined]
+        getattr(command, "__click_params__", []) + wrapper.__click_params__  # type: ignore[attr-defined]
+    )
+    return wrapper
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="tidegate")
+def cli() -> None:
+    """Reliable work in PostgreSQL: install the schema, run the loops that call it."""
+
+
+@cli.command("migrate")
+@click.option("--to", type=click.IntRange(min=1), metavar="N", help="Stop at migration N.")
+@click.option(
+    "--roles/--no-roles",
+    default=None,
+    help="Create and grant <schema>_producer, _worker, _operator, _monitor [default: as it is].",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing.")
+@shared_options
+def migrate_command(options: Options, to: int | None, roles: bool | None, dry_run: bool) -> None:
+    """Install or upgrade the schema, in one transaction. May be repeated at any time."""
+    schema = options.schema(roles=bool(roles))
+    report = options.with_connection(
+        lambda connection: migrate.apply(connection, schema, to=to, roles=roles, dry_run=dry_run)
+    )
+    for name in report.migrations:
+        click.echo(f"{'would apply' if dry_run else 'applied'} {name}")
+    for name in report.changed:
+        click.echo(f"{'would replace' if dry_run else 'replaced'} {name}")
+    would = "would be" if dry_run else "is"
+    click.echo(
+        f"schema {report.schema} {would} at migration {report.newest:04d}"
+        + (f" with {report.routines} routines of {__version__}" if report.routines else "")
+    )
+
+
+@cli.command("rollback")
+@click.option("--to", type=click.IntRange(min=0), metavar="N", help="Go back to migration N.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing.")
+@shared_options
+def rollback_command(options: Options, to: int | None, dry_run: bool) -> None:
+    """Undo the newest migration, or all above N. Refuses while rows would be lost."""
+    schema = options.schema()
+    report = options.with_connection(
+        lambda connection: migrate.rollback(connection, schema, to=to, dry_run=dry_run)
+    )
+    for name in report.migrations:
+        click.echo(f"{'would undo' if dry_run else 'undid'} {name}")
+    would = "would be" if dry_run else "is"
+    if report.newest == 0:
+        click.echo(f"schema {schema} {would} without Tidegate")
+    elif report.migrations:
+        click.echo(
+            f"schema {schema} {would} at migration {report.newest:04d}, without routines:"
+            " run the migrate of the release that you go back to"
+        )
+    else:
+        click.echo(f"schema {schema} is at migration {report.newest:04d} already")
+
+
+@cli.command("render")
+@click.option("--from", "after", default=0, metavar="N", help="Upgrade from migration N.")
+@click.option("--roles", is_flag=True, help="With the roles and their grants.")
+@shared_options
+def render_command(options: Options, after: int, roles: bool) -> None:
+    """Print one self-contained SQL file. Apply it with psql -1 -f; it needs no Python."""
+    click.echo(render.render(options.schema(roles=roles), after=after, roles=roles), nl=False)
+
+
+@cli.command("status")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@shared_options
+def status_command(options: Options, as_json: bool) -> None:
+    """Show what is installed, and name what differs from this release. Exits 1 if anything does."""
+    schema = options.schema()
+    status = options.with_connection(lambda connection: migrate.status(connection, schema))
+    if as_json:
+        click.echo(
+            json.dumps(
+                {
+                    "schema": status.schema,
+                    "driver": __version__,
+                    "installed": [
+                        {
+                            "migration": entry.name,
+                            "version": entry.version,
+                            "applied_at": entry.applied_at.isoformat(),
+                        }
+                        for entry in status.installed
+                    ],
+                    "pending": status.pending,
+                    "unknown": status.unknown,
+                    "changed": status.changed,
+                    "drift": [{"routine": name, "drift": why} for name, why in status.drift],
+                }
+            )
+        )
+    else:
+        click.echo(f"schema {status.schema}, tidegate {__version__}")
+        for entry in status.installed:
+            remark = ""
+            if entry.name in status.changed:
+                remark = "  CHANGED since it was applied"
+            elif entry.name in status.unknown:
+                remark = "  UNKNOWN to this release"
+            when = entry.applied_at.isoformat(sep=" ", timespec="seconds")
+            click.echo(f"  {entry.name}  {entry.version}  {when}{remark}")
+        for name in status.pending:
+            click.echo(f"  {name}  PENDING")
+        for name, why in status.drift:
+            click.echo(f"  {name}: {why}")
+        click.echo("in step" if status.in_step else "not in step: tidegate migrate --dry-run says more")
+    if not status.in_step:
+        raise SystemExit(1)
+
+
+def _register() -> None:
+    """Every module of `pyshim.commands` brings one command, named `command`."""
+    for module in pkgutil.iter_modules(commands.__path__):
+        loaded = importlib.import_module(f"{commands.__name__}.{module.name}")
+        cli.add_command(loaded.command)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point: expected errors become one line on standard error with the next step."""
+    _register()
+    try:
+        cli(args=arguments, prog_name="tidegate")
+    except errors.ConfigError as error:
+        _complain(error)
+        raise SystemExit(2) from None
+    except errors.TidegateError as error:
+        _complain(error)
+        raise SystemExit(1) from None
+    except psycopg.Error as error:
+        _complain(errors.from_database(error) or _foreign(error))
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def _foreign(error: psycopg.Error) -> errors.TidegateError:
+    """A database error that is not ours, as one line."""
+    message = config.redact(error.diag.message_primary or " ".join(str(error).split()))
+    state = f" (SQLSTATE {error.sqlstate})" if error.sqlstate else ""
+    return errors.TidegateError(f"the database says: {message}{state}", hint=error.diag.message_hint)
+
+
+def _complain(error: errors.TidegateError) -> None:
+    state = f" [{error.sqlstate}]" if error.sqlstate else ""
+    click.echo(f"tidegate: {error.message}{state}", err=True)
+    if error.detail:
+        click.echo(f"  detail: {error.detail}", err=True)
+    if error.hint:
+        click.echo(f"  hint: {error.hint}", err=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

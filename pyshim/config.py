@@ -1,0 +1,142 @@
+"""Settings: flag, then TIDEGATE_*, then DATABASE_URL or PG*, then the default."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+from psycopg import conninfo
+
+from pyshim.errors import ConfigError
+from pyshim.names import check_schema_name
+
+DEFAULT_SCHEMA = "tidegate"
+EMBEDDED_VERSIONS = (18, 16)
+
+T = TypeVar("T")
+
+_PG_ENVIRONMENT = ("PGHOST", "PGHOSTADDR", "PGSERVICE", "PGDATABASE", "PGPORT", "PGUSER")
+_DURATION = re.compile(r"(?P<count>\d+(?:\.\d+)?)\s*(?P<unit>ms|s|min|h)?")
+_UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
+_KEYWORD_SECRET = re.compile(r"\b((?:ssl)?password)\s*=\s*('(?:[^'\\]|\\.)*'|\S+)", re.IGNORECASE)
+_URL_SECRET = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^/\s:@]*:)([^\s]*)(@)", re.IGNORECASE)
+
+
+def redact(text: str) -> str:
+    """`text` with every password in a URL or a keyword string replaced by `***`."""
+    text = _URL_SECRET.sub(r"\1***\3", text)
+    return _KEYWORD_SECRET.sub(r"\1=***", text)
+
+
+@dataclass(frozen=True)
+class Database:
+    """Where the server is. `url` may hold a password; `source` says who named it."""
+
+    url: str
+    source: str
+
+    def __repr__(self) -> str:
+        return f"Database(url={redact(self.url)!r}, source={self.source!r})"
+
+
+def database(flag: str | None = None, env: Mapping[str, str] | None = None) -> Database | None:
+    """The database that flags or the environment name; None when nobody names one."""
+    env = os.environ if env is None else env
+    for source, value in (
+        ("--database-url", flag),
+        ("TIDEGATE_DATABASE_URL", env.get("TIDEGATE_DATABASE_URL")),
+        ("DATABASE_URL", env.get("DATABASE_URL")),
+    ):
+        if value:
+            return Database(_checked_url(source, value), source)
+    named = [name for name in _PG_ENVIRONMENT if env.get(name)]
+    return Database("", ", ".join(named)) if named else None
+
+
+def require_database(
+    flag: str | None = None, env: Mapping[str, str] | None = None
+) -> Database:
+    """Like `database`, but nobody naming one is a `ConfigError` with the next step."""
+    found = database(flag, env)
+    if found is None:
+        raise ConfigError(
+            "no database named",
+            hint="give --database-url, or set DATABASE_URL=postgresql://user@host/dbname",
+        )
+    return found
+
+
+def _checked_url(source: str, value: str) -> str:
+    # SQLAlchemy writes postgresql+driver://; libpq knows no drivers.
+    value = re.sub(r"^(postgres(?:ql)?)\+\w+://", r"\1://", value)
+    try:
+        conninfo.conninfo_to_dict(value)
+        if "://" in value:
+            urlsplit(value)
+    except Exception as error:
+        raise ConfigError(
+            f"{source} is not a PostgreSQL connection string: {redact(value)!r}"
+            f" ({redact(str(error).strip())})",
+            hint="write postgresql://user:password@host:5432/dbname or host=… dbname=…",
+        ) from None
+    return value
+
+
+def schema(
+    flag: str | None = None, env: Mapping[str, str] | None = None, *, roles: bool = False
+) -> str:
+    """The raw schema name, checked."""
+    env = os.environ if env is None else env
+    name = flag if flag is not None else env.get("TIDEGATE_SCHEMA", DEFAULT_SCHEMA)
+    return check_schema_name(name, roles=roles)
+
+
+def duration(name: str, value: str) -> float:
+    """Seconds from `500ms`, `5s`, `2min`, `1h` or a bare number of seconds; at least 0."""
+    match = _DURATION.fullmatch(value.strip())
+    if match is None:
+        raise ConfigError(f"{name} is {value!r}; allowed: a number with ms, s, min or h, such as 5s")
+    return float(match["count"]) * _UNITS[match["unit"] or "s"]
+
+
+def integer(name: str, value: str, *, low: int, high: int) -> int:
+    """A whole number from `low` to `high`."""
+    try:
+        number = int(value)
+    except ValueError:
+        number = low - 1
+    if not low <= number <= high:
+        raise ConfigError(f"{name} is {value!r}; allowed: a whole number from {low} to {high}")
+    return number
+
+
+def from_env(
+    name: str, default: T, parse: Callable[[str, str], T], env: Mapping[str, str] | None = None
+) -> T:
+    """Variable `name` read by `parse(name, value)`, or `default` where it is unset or empty."""
+    value = (os.environ if env is None else env).get(name)
+    return parse(name, value) if value else default
+
+
+def embedded_version(env: Mapping[str, str] | None = None) -> int:
+    """TIDEGATE_PG: the major version of the PostgreSQL that comes with the wheel."""
+
+    def parse(name: str, value: str) -> int:
+        if value not in map(str, EMBEDDED_VERSIONS):
+            allowed = " or ".join(map(str, EMBEDDED_VERSIONS))
+            raise ConfigError(f"{name} is {value!r}; allowed: {allowed}")
+        return int(value)
+
+    return from_env("TIDEGATE_PG", EMBEDDED_VERSIONS[0], parse, env)
+
+
+def with_database(url: str, dbname: str) -> str:
+    """The same server, user and options as `url`, another database."""
+    if "://" in url:
+        parts = urlsplit(url)
+        return urlunsplit(parts._replace(path="/" + dbname))
+    return conninfo.make_conninfo(url, dbname=dbname)

@@ -1,0 +1,70 @@
+"""Connections: autocommit, no prepared names (poolers), retried at connect, no password in logs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+from pyshim import __version__
+from pyshim.config import Database, redact
+from pyshim.errors import DatabaseUnavailable
+
+log = logging.getLogger("tidegate")
+
+Connection = psycopg.AsyncConnection[dict[str, Any]]
+
+ATTEMPTS = 3
+FIRST_DELAY = 0.5  # seconds, doubled after each attempt
+LONGEST_DELAY = 5.0
+
+# Wrong password, no such role or database, not allowed: another attempt sees the same.
+_HOPELESS = ("28", "3D", "42")
+_HOPELESS_TEXT = (
+    "password authentication failed",
+    "no password supplied",
+    "does not exist",
+    "no pg_hba.conf entry",
+    "permission denied for database",
+)
+
+
+async def connect(
+    database: Database, *, application_name: str = "tidegate", attempts: int = ATTEMPTS
+) -> Connection:
+    """A connection in autocommit mode, rows as dicts.
+
+    Tries `attempts` times (at most 10), 0.5 s apart and doubling to 5 s, unless the server answers
+    that it will never let us in. Then `DatabaseUnavailable`, password redacted.
+    """
+    delay = FIRST_DELAY
+    attempts = max(1, min(attempts, 10))
+    for attempt in range(1, attempts + 1):
+        try:
+            connection = await psycopg.AsyncConnection.connect(
+                database.url,
+                autocommit=True,
+                prepare_threshold=None,
+                row_factory=dict_row,
+                application_name=f"{application_name} {__version__}",
+            )
+        except psycopg.OperationalError as error:
+            reason = redact(" ".join(str(error).split()))
+            hopeless = (error.sqlstate or "").startswith(_HOPELESS) or any(
+                text in reason for text in _HOPELESS_TEXT
+            )
+            if hopeless or attempt == attempts:
+                raise DatabaseUnavailable(
+                    f"cannot connect to the database named by {database.source}: {reason}",
+                    hint="check that the server is up and the connection string is right",
+                ) from None
+            log.warning("connect attempt %d of %d failed: %s", attempt, attempts, reason)
+            await asyncio.sleep(delay)
+            delay = min(delay * 2, LONGEST_DELAY)
+        else:
+            await connection.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)
+            return connection
+    raise AssertionError("unreachable")

@@ -1,0 +1,132 @@
+"""SQLSTATE → exception. Everything that Tidegate raises on purpose is a `TidegateError`."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import psycopg
+
+
+class TidegateError(Exception):
+    """A mistake with a name: what was seen, and the next step as `hint`."""
+
+    sqlstate: ClassVar[str | None] = None
+
+    def __init__(self, message: str, *, hint: str | None = None, detail: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return self.message if self.hint is None else f"{self.message} (hint: {self.hint})"
+
+
+class ConfigError(TidegateError):
+    """A setting cannot be read. The message names the variable, the value and what is allowed."""
+
+
+class SchemaNameError(ConfigError):
+    """A schema name that cannot be used."""
+
+
+class AssetError(TidegateError):
+    """The SQL files of this installation are incomplete or break a rule of the house."""
+
+
+class DatabaseUnavailable(TidegateError):
+    """No connection after all attempts."""
+
+
+class EmbeddedUnavailable(TidegateError):
+    """There is no PostgreSQL from a wheel on this platform, or it does not start."""
+
+
+class MigrationError(TidegateError):
+    """A migration cannot be applied: a frozen one changed, or its SQL failed."""
+
+
+class BadArgument(TidegateError):
+    """An argument of a call is not usable."""
+
+    sqlstate = "TG010"
+
+
+class NoSuchChannel(TidegateError):
+    """The topic or queue does not exist."""
+
+    sqlstate = "TG020"
+
+
+class ChannelConflict(TidegateError):
+    """The channel exists with another meaning."""
+
+    sqlstate = "TG021"
+
+
+class ChannelInUse(TidegateError):
+    """The channel is not empty or still routed."""
+
+    sqlstate = "TG022"
+
+
+class WrongIsolation(TidegateError):
+    """The call needs READ COMMITTED."""
+
+    sqlstate = "TG030"
+
+
+class UnsafeHandler(TidegateError):
+    """The handler's signature, owner or search_path is not acceptable."""
+
+    sqlstate = "TG040"
+
+
+class NoSuchHandler(TidegateError):
+    """The handler does not exist."""
+
+    sqlstate = "TG041"
+
+
+class SchemaMismatch(TidegateError):
+    """Schema and driver do not fit: one of them is too old."""
+
+    sqlstate = "TG050"
+
+
+class LedgerRefuses(TidegateError):
+    """The ledger refuses: rows would be lost, or the file does not fit what is installed."""
+
+    sqlstate = "TG060"
+
+
+BY_SQLSTATE: dict[str, type[TidegateError]] = {
+    kind.sqlstate: kind
+    for kind in (
+        BadArgument,
+        NoSuchChannel,
+        ChannelConflict,
+        ChannelInUse,
+        WrongIsolation,
+        UnsafeHandler,
+        NoSuchHandler,
+        SchemaMismatch,
+        LedgerRefuses,
+    )
+    if kind.sqlstate is not None
+}
+
+
+def from_database(error: psycopg.Error) -> TidegateError | None:
+    """The exception for an error of class TG; None for errors that are not ours.
+
+    An unknown TG code (a newer schema) is still a `TidegateError` with its message and hint.
+    """
+    state = error.sqlstate
+    if state is None or not state.startswith("TG"):
+        return None
+    kind = BY_SQLSTATE.get(state, TidegateError)
+    diag = error.diag
+    return kind(
+        diag.message_primary or str(error), hint=diag.message_hint, detail=diag.message_detail
+    )

@@ -1,0 +1,2 @@
+delete from {{ schema }}.migration
+where migration = {{ migration | literal }};

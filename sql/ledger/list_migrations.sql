@@ -1,0 +1,3 @@
+select migration, checksum, version, applied_at
+from {{ schema }}.migration
+order by migration;
