@@ -1,0 +1,165 @@
+"""The loop that every role runs: step, pause, step, until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import enum
+import logging
+import random
+import signal
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from pyshim import logs
+from pyshim.retry import Verdict, classify
+
+log = logging.getLogger("tidegate")
+
+
+class Progress(enum.Enum):
+    """What a step found, which decides the pause after it."""
+
+    FULL = "full"  # the batch was full and something of it succeeded: there is more
+    SOME = "some"  # something succeeded
+    NONE = "none"  # nothing to do, or nothing of it succeeded
+
+
+class EndOfLoop(Exception):
+    """Raised by a step that can never succeed again, and has left nothing undone."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Pauses between steps, in seconds.
+
+    After a full batch none; after a partial one `interval`; while there is nothing, from `idle`
+    doubling up to `idle_max`; after the n-th error in a row `error` · 2^min(n, 5). All but the
+    first are varied by ± `jitter`, so that replicas do not march in step.
+    """
+
+    interval: float
+    idle: float
+    idle_max: float
+    error: float
+    jitter: float = 0.1
+
+    @classmethod
+    def every(cls, interval: float, *, jitter: float = 0.1) -> Pace:
+        """The same interval whether there was something or not."""
+        return cls(interval, interval, interval, interval, jitter)
+
+    @classmethod
+    def polling(cls) -> Pace:
+        """For claims: at once while there is work, then from 0.1 s to 2 s. A step always takes at
+        least a transaction, and 20 ms after a partial batch keep a trickle from becoming a claim a
+        message."""
+        return cls(interval=0.02, idle=0.1, idle_max=2.0, error=0.5)
+
+    def after(self, progress: Progress, idle_streak: int) -> float:
+        """The pause after a step; `idle_streak` counts the steps without success, this one
+        included."""
+        if progress is Progress.FULL:
+            return 0.0
+        if progress is Progress.SOME:
+            return self._vary(self.interval)
+        return self._vary(min(self.idle_max, self.idle * 2 ** min(idle_streak - 1, 30)))
+
+    def after_error(self, error_streak: int) -> float:
+        """The pause after the n-th error in a row."""
+        return self._vary(self.error * 2 ** min(error_streak, 5))
+
+    def _vary(self, seconds: float) -> float:
+        return seconds * random.uniform(1 - self.jitter, 1 + self.jitter)
+
+
+class Stop:
+    """Says when to stop; whoever pauses with it wakes at once."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def __bool__(self) -> bool:
+        return self._event.is_set()
+
+    def set(self) -> None:
+        """Ask every loop to end after its current step."""
+        self._event.set()
+
+    async def pause(self, seconds: float) -> None:
+        """Sleep, but not beyond the stop."""
+        if seconds <= 0:
+            await asyncio.sleep(0)
+            return
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._event.wait(), seconds)
+
+    def on_signals(self) -> None:
+        """SIGTERM and SIGINT stop gracefully; a second one ends the process as if nobody had
+        asked."""
+        loop = asyncio.get_running_loop()
+
+        def first(number: signal.Signals) -> None:
+            logs.event(log, logging.INFO, "stopping", signal=number.name)
+            self.set()
+            for each in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(each)
+                signal.signal(each, signal.SIG_DFL)
+
+        for each in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(each, first, each)
+
+
+Step = Callable[[], Awaitable[Progress]]
+
+
+async def run(name: str, step: Step, pace: Pace, stop: Stop) -> None:
+    """Repeat `step` until `stop`.
+
+    Errors are logged in one line and backed off from; success resets the backoff. A mistake (a
+    topic that does not exist, a function that is missing, a password that is wrong) on the very
+    first step is raised: nobody is helped by a process that looks alive and can never work. Later
+    it is backed off from like the rest.
+    """
+    errors = idle = 0
+    proven = False
+    while not stop:
+        try:
+            progress = await step()
+        except EndOfLoop as error:
+            logs.event(log, logging.WARNING, "ended", loop=name, error=error)
+            return
+        except Exception as error:
+            verdict = classify(error)
+            if verdict is Verdict.NEVER and not proven:
+                raise
+            errors += 1
+            pause = pace.after_error(errors)
+            logs.event(
+                log, logging.WARNING, "failed", loop=name, verdict=verdict.value, in_a_row=errors,
+                retry_in=f"{pause:.1f}s", error=error,
+            )  # fmt: skip
+        else:
+            proven = True
+            errors = 0
+            idle = idle + 1 if progress is Progress.NONE else 0
+            pause = pace.after(progress, idle)
+        await stop.pause(pause)
+
+
+async def together(stop: Stop, *loops: Coroutine[Any, Any, None]) -> None:
+    """Run loops side by side. When one fails, the others are asked to stop, and its error is
+    raised."""
+    tasks = [asyncio.ensure_future(loop) for loop in loops]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        stop.set()
+        await asyncio.wait(tasks)
+    except asyncio.CancelledError:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
+    for task in tasks:
+        task.result()

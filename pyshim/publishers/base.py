@@ -1,0 +1,92 @@
+"""What every publisher is given, and what it answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any, Protocol
+from uuid import UUID
+
+TRACE_HEADERS = ("traceparent", "tracestate", "baggage")
+
+
+class TransportDown(ConnectionError):
+    """The broker cannot be reached, or takes nothing from anybody now. It says nothing about any
+    message."""
+
+
+class TransportGone(TransportDown):
+    """The other end has left for good (a closed pipe): waiting for it is no use."""
+
+
+@dataclass(frozen=True)
+class Message:
+    """One event on its way out. `payload` is JSON text, passed on as the database wrote it."""
+
+    event_id: UUID
+    topic: str
+    message_id: int
+    attempt: int
+    payload: str
+    enqueued_at: datetime
+    group_key: str | None = None
+    tenant: str | None = None
+    run_id: str | None = None
+    headers: dict[str, Any] = field(default_factory=dict)
+
+    def envelope(self) -> str:
+        """The event as one line of JSON: the form in which every broker carries it."""
+        return self._json(attempt=self.attempt)
+
+    def identity(self) -> str:
+        """The envelope without `attempt`: the same text however often the event is delivered."""
+        return self._json()
+
+    def _json(self, **more: Any) -> str:
+        head = {
+            "event_id": str(self.event_id),
+            "topic": self.topic,
+            "message_id": self.message_id,
+            **more,
+            "group_key": self.group_key,
+            "tenant": self.tenant,
+            "run_id": self.run_id,
+            "headers": self.headers,
+            "enqueued_at": self.enqueued_at.astimezone(timezone.utc).isoformat(),
+        }
+        text = json.dumps(head, ensure_ascii=False, separators=(",", ":"))
+        return f'{text[:-1]},"payload":{self.payload}}}'
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one message.
+
+    Published; or failed with an error of its own, which charges it an attempt; or `unreached`: the
+    broker's trouble, which charges nobody.
+    """
+
+    error: str | None = None
+    unreached: bool = False
+
+
+PUBLISHED = Outcome()
+
+
+class Publisher(Protocol):
+    """Sends messages to one broker."""
+
+    async def probe(self) -> None:
+        """Raise `TransportDown` unless the broker would take messages now."""
+
+    async def publish(self, messages: Sequence[Message]) -> list[Outcome]:
+        """One outcome for each message, in their order.
+
+        `TransportDown` means that nothing is known of any of them: all will be sent again under the
+        same event_id.
+        """
+
+    async def close(self) -> None:
+        """Let go of the broker."""

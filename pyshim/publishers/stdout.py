@@ -1,0 +1,41 @@
+"""One envelope a line on standard output."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from typing import TextIO
+
+from pyshim.publishers.base import PUBLISHED, Message, Outcome, TransportGone
+
+
+class StdoutPublisher:
+    """Writes envelopes to a text stream. A reader that hangs up is gone for good."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream
+
+    async def probe(self) -> None:
+        """Standard output is always there, until it is not."""
+
+    async def publish(self, messages: Sequence[Message]) -> list[Outcome]:
+        """Write and flush one line a message, in a thread: a slow reader must not stop the loop."""
+        text = "".join(message.envelope() + "\n" for message in messages)
+        await asyncio.to_thread(self._write, text)
+        return [PUBLISHED] * len(messages)
+
+    async def close(self) -> None:
+        """Standard output is not ours to close."""
+
+    def _write(self, text: str) -> None:
+        stream = sys.stdout if self._stream is None else self._stream
+        try:
+            stream.write(text)
+            stream.flush()
+        except BrokenPipeError as error:
+            if stream is sys.stdout:
+                # Python flushes it once more at exit; let that go nowhere.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            raise TransportGone("the reader of standard output has gone") from error

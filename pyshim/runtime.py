@@ -1,0 +1,103 @@
+"""What the commands that run loops share: options, sessions, and how such a process ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import click
+
+from pyshim import config, logs, loops
+from pyshim.cli import Options, shared_options
+from pyshim.connect import connect
+from pyshim.session import DEFAULT_TIMEOUT, Session
+
+
+def seconds(context: click.Context, option: click.Parameter, value: str | None) -> float | None:
+    """Callback of an option: `500ms`, `5s`, `2min`, `1h` or a bare number, as seconds."""
+    return None if value is None else config.duration(option.opts[0], value)
+
+
+class Runtime:
+    """Where the database is, how long a call may take, and sessions to it."""
+
+    def __init__(self, options: Options, timeout: float, role: str) -> None:
+        self.database = options.database()
+        self.schema = options.schema()
+        self.timeout = timeout
+        self._name = f"tidegate {role}"
+
+    def session(self) -> Session:
+        """A session with a connection of its own, opened when first used."""
+        return Session(
+            lambda: connect(self.database, application_name=self._name),
+            self.schema,
+            timeout=self.timeout,
+        )
+
+
+def runtime_options(role: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Adds the options of a loop, and passes the command `runtime: Runtime` in their place."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @click.option(
+            "--timeout",
+            metavar="DURATION",
+            callback=seconds,
+            default=f"{DEFAULT_TIMEOUT:g}s",
+            show_default=True,
+            envvar="TIDEGATE_TIMEOUT",
+            show_envvar=True,
+            help="Longest that one call may take; 0 is without limit.",
+        )
+        @click.option(
+            "--log-format",
+            type=click.Choice(["text", "json"]),
+            default="text",
+            show_default=True,
+            envvar="TIDEGATE_LOG_FORMAT",
+            show_envvar=True,
+            help="Log lines as key=value or as JSON, on standard error.",
+        )
+        @click.option("-v", "--verbose", is_flag=True, help="Log every batch, not only failures.")
+        @shared_options
+        @click.pass_context
+        def wrapper(
+            context: click.Context,
+            /,
+            options: Options,
+            timeout: float,
+            log_format: logs.Format,
+            verbose: bool,
+            **rest: object,
+        ) -> None:
+            logs.configure(log_format, logging.DEBUG if verbose else logging.INFO)
+            context.invoke(command, runtime=Runtime(options, timeout, role), **rest)
+
+        wrapper.__doc__ = command.__doc__
+        wrapper.__click_params__ = (  # type: ignore[attr-defined]
+            getattr(command, "__click_params__", []) + wrapper.__click_params__  # type: ignore[attr-defined]
+        )
+        return wrapper
+
+    return decorate
+
+
+def run_until_stopped(work: Callable[[loops.Stop], Coroutine[Any, Any, None]]) -> None:
+    """Run `work` with a stop that SIGTERM and SIGINT set."""
+
+    async def main() -> None:
+        stop = loops.Stop()
+        stop.on_signals()
+        await work(stop)
+
+    asyncio.run(main())
+
+
+def worker_name() -> str:
+    """How a lease names its holder: host and process."""
+    return f"{socket.gethostname()}:{os.getpid()}"

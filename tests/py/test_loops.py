@@ -1,0 +1,165 @@
+"""Loops: when they pause, for how long, and how they stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import psycopg
+import pytest
+
+from pyshim import loops
+from pyshim.errors import NoSuchChannel
+from pyshim.loops import Pace, Progress, Stop
+
+STEADY = Pace(interval=0.02, idle=0.1, idle_max=2.0, error=0.5, jitter=0.0)
+
+
+class Recorder(Stop):
+    """A stop that sleeps through no pause, notes each, and stops after so many."""
+
+    def __init__(self, pauses: int) -> None:
+        super().__init__()
+        self.pauses: list[float] = []
+        self._left = pauses
+
+    async def pause(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+        if len(self.pauses) >= self._left:
+            self.set()
+
+
+def _steps(*answers: Progress | Exception) -> Callable[[], object]:
+    left = list(answers)
+
+    async def step() -> Progress:
+        answer = left.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    return step
+
+
+async def _pauses(*answers: Progress | Exception) -> list[float]:
+    stop = Recorder(len(answers))
+    await loops.run("test", _steps(*answers), STEADY, stop)  # type: ignore[arg-type]
+    return stop.pauses
+
+
+async def test_only_a_full_batch_is_followed_at_once() -> None:
+    assert await _pauses(Progress.FULL, Progress.SOME) == [0.0, 0.02]
+
+
+async def test_idle_pauses_double_to_their_cap_and_start_over() -> None:
+    idle = [Progress.NONE] * 6
+    expected = [0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 0.02, 0.1]
+    assert await _pauses(*idle, Progress.SOME, Progress.NONE) == pytest.approx(expected)
+
+
+async def test_errors_back_off_to_thirty_two_intervals_and_success_forgives() -> None:
+    lost = psycopg.OperationalError("gone")
+    expected = [1.0, 2.0, 4.0, 8.0, 16.0, 16.0, 0.02, 1.0]
+    assert await _pauses(*[lost] * 6, Progress.SOME, lost) == pytest.approx(expected)
+
+
+async def test_pauses_are_jittered_within_their_share() -> None:
+    pace = Pace.every(0.5)
+    pauses = [pace.after(Progress.NONE, 1) for _ in range(200)]
+    assert 0.45 <= min(pauses) < 0.47
+    assert 0.53 < max(pauses) <= 0.55
+
+
+async def test_a_mistake_on_the_first_step_ends_the_loop() -> None:
+    with pytest.raises(NoSuchChannel):
+        await _pauses(NoSuchChannel("no topic 'x'"))
+
+
+async def test_a_mistake_after_a_success_is_backed_off_from() -> None:
+    pauses = await _pauses(Progress.NONE, NoSuchChannel("dropped meanwhile"), Progress.NONE)
+    assert pauses == pytest.approx([0.1, 1.0, 0.2])
+
+
+async def test_a_stop_wakes_a_long_pause_at_once() -> None:
+    # given a loop that sleeps for a minute
+    stop = Stop()
+    sleeper = asyncio.ensure_future(
+        loops.run("test", _steps(Progress.NONE), Pace.every(60), stop)  # type: ignore[arg-type]
+    )
+    await asyncio.sleep(0.05)
+    # when it is stopped
+    started = time.monotonic()
+    stop.set()
+    await sleeper
+    # then it is gone
+    assert time.monotonic() - started < 0.2
+
+
+async def test_when_one_loop_fails_the_others_end_and_the_error_is_told() -> None:
+    stop = Stop()
+
+    async def idle() -> Progress:
+        return Progress.NONE
+
+    with pytest.raises(NoSuchChannel):
+        await asyncio.wait_for(
+            loops.together(
+                stop,
+                loops.run("idle", idle, Pace.every(30), stop),
+                loops.run("bad", _steps(NoSuchChannel("x")), Pace.every(30), stop),  # type: ignore[arg-type]
+            ),
+            2,
+        )
+
+
+LOOP_PROCESS = """
+import asyncio, sys
+from pyshim.loops import Pace, Progress, Stop, run
+async def step():
+    print("step", flush=True)
+    await asyncio.sleep(float(sys.argv[1]))
+    return Progress.NONE
+async def main():
+    stop = Stop()
+    stop.on_signals()
+    await run("test", step, Pace.every(60), stop)
+    print("ended", flush=True)
+asyncio.run(main())
+"""
+
+
+def _process(step_seconds: float) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", LOOP_PROCESS, str(step_seconds)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "step\n"
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_first_signal_lets_the_step_finish(number: signal.Signals) -> None:
+    process = _process(0.5)
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=5)
+    assert (out, process.returncode) == ("ended\n", 0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_the_process_in_the_middle_of_a_step(number: signal.Signals) -> None:
+    process = _process(60)
+    process.send_signal(number)
+    time.sleep(0.3)
+    assert process.poll() is None
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=5)
+    assert (out, process.returncode) == ("", -number)

@@ -1,0 +1,200 @@
+"""What a relay tells the database about each event; the database here is a fake that only
+listens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from pyshim import calls
+from pyshim.loops import Progress
+from pyshim.publishers import Message, Outcome, TransportDown
+from pyshim.relay import Relay
+
+
+class FakeSession:
+    """Hands out so many events, once a claim, and remembers what it was told."""
+
+    def __init__(self, *batches: int, lease: float = 60, lost: bool = False) -> None:
+        self.told: list[tuple[str, Mapping[str, Any]]] = []
+        self._batches = list(batches)
+        self._lease = timedelta(seconds=lease)
+        self._lost = lost
+
+    async def call(self, statement: str, arguments: Mapping[str, Any]) -> list[Any]:
+        self.told.append((statement, arguments))
+        count = self._batches.pop(0) if self._batches else 0
+        return [self._row(number) for number in range(1, count + 1)]
+
+    async def one(self, statement: str, arguments: Mapping[str, Any]) -> Any:
+        self.told.append((statement, arguments))
+        failed = arguments["failed"].obj if "failed" in arguments else []
+        acked = len(arguments.get("done", []))
+        return SimpleNamespace(acked=acked, retried=len(failed), dead_lettered=0, lost=self._lost)
+
+    def arguments(self, statement: str) -> list[Mapping[str, Any]]:
+        return [arguments for told, arguments in self.told if told == statement]
+
+    def _row(self, number: int) -> Any:
+        return SimpleNamespace(
+            lease_id=UUID(int=0),
+            message_id=number,
+            event_id=UUID(int=number),
+            topic="orders",
+            attempt=1,
+            payload="{}",
+            headers='{"traceparent": "00-a-b-01"}',
+            group_key=None,
+            run_id=None,
+            tenant=None,
+            enqueued_at=datetime.now(timezone.utc),
+            lease_left=self._lease,
+        )
+
+
+class FakePublisher:
+    """Answers what it was built with, by message id; everything else is published."""
+
+    def __init__(self, answers: Mapping[int, Outcome] | Exception | None = None) -> None:
+        self.answers = answers
+        self.probes = 0
+        self.seen: list[Message] = []
+        self.takes = 0.0
+
+    async def probe(self) -> None:
+        self.probes += 1
+        if isinstance(self.answers, TransportDown):
+            raise self.answers
+
+    async def publish(self, messages: Sequence[Message]) -> list[Outcome]:
+        await asyncio.sleep(self.takes)
+        if isinstance(self.answers, Exception):
+            raise self.answers
+        self.seen += messages
+        answers = self.answers or {}
+        return [answers.get(message.message_id, Outcome()) for message in messages]
+
+    async def close(self) -> None:
+        pass
+
+
+def _relay(session: FakeSession, publisher: FakePublisher, limit: int = 500) -> Relay:
+    return Relay(session, publisher, "orders", limit=limit)  # type: ignore[arg-type]
+
+
+async def test_what_was_published_and_what_failed_are_settled_together() -> None:
+    # given 500 events of which the broker rejects one
+    session = FakeSession(500)
+    relay = _relay(session, FakePublisher({7: Outcome(error="WRONGTYPE\x00 of its own")}))
+    # when they are relayed
+    progress = await relay.step()
+    # then one settlement names 499 as done and one with its own error
+    (settle,) = session.arguments(calls.OUTBOX_SETTLE)
+    assert len(settle["done"]) == 499
+    assert settle["failed"].obj == [{"message_id": 7, "error": "WRONGTYPE of its own"}]
+    assert session.arguments(calls.OUTBOX_RELEASE) == []
+    assert progress is Progress.FULL
+    assert (relay.totals.published, relay.totals.retried) == (499, 1)
+
+
+async def test_headers_travel_to_the_publisher() -> None:
+    publisher = FakePublisher()
+    await _relay(FakeSession(1), publisher).step()
+    assert publisher.seen[0].headers == {"traceparent": "00-a-b-01"}
+
+
+@pytest.mark.parametrize(
+    ("claimed", "failing", "progress"),
+    [
+        (0, 0, Progress.NONE),
+        (2, 0, Progress.SOME),
+        (3, 0, Progress.FULL),
+        (3, 2, Progress.FULL),
+        (3, 3, Progress.NONE),
+    ],
+)
+async def test_only_a_full_batch_with_a_success_asks_for_more(
+    claimed: int, failing: int, progress: Progress
+) -> None:
+    answers = {number: Outcome(error="no") for number in range(1, failing + 1)}
+    assert await _relay(FakeSession(claimed), FakePublisher(answers), 3).step() is progress
+
+
+async def test_a_transport_that_is_down_charges_nobody_and_claims_nothing() -> None:
+    session = FakeSession(500)
+    relay = _relay(session, FakePublisher(TransportDown("no route")))
+    for _ in range(3):
+        with pytest.raises(TransportDown):
+            await relay.step()
+    assert session.told == []
+
+
+async def test_a_transport_that_breaks_in_the_middle_gets_its_batch_released_once() -> None:
+    # given a broker that was there when asked and broke with the batch
+    session = FakeSession(500, 500)
+    publisher = FakePublisher()
+    relay = _relay(session, publisher)
+    await relay.step()
+    publisher.answers = TransportDown("broken pipe")
+    # when the relay goes on trying
+    for _ in range(3):
+        with pytest.raises(TransportDown):
+            await relay.step()
+    # then all 500 were released, nothing was settled, and nothing more was claimed
+    (release,) = session.arguments(calls.OUTBOX_RELEASE)
+    assert release["message_ids"] is None
+    assert len(session.arguments(calls.OUTBOX_SETTLE)) == 1
+    assert len(session.arguments(calls.OUTBOX_CLAIM)) == 2
+    # and it goes on when the broker is back
+    publisher.answers = None
+    assert await relay.step() is Progress.NONE
+
+
+async def test_what_a_broker_in_trouble_did_not_take_is_released_beside_the_settled() -> None:
+    session = FakeSession(3)
+    answers = {2: Outcome(error="OOM", unreached=True), 3: Outcome(error="too large")}
+    with pytest.raises(TransportDown, match="OOM"):
+        await _relay(session, FakePublisher(answers)).step()
+    (settle,) = session.arguments(calls.OUTBOX_SETTLE)
+    (release,) = session.arguments(calls.OUTBOX_RELEASE)
+    assert settle["done"] == [1]
+    assert [failure["message_id"] for failure in settle["failed"].obj] == [3]
+    assert release["message_ids"] == [2]
+    assert release["retry_in"] > timedelta(0)
+
+
+async def test_publishing_stops_before_its_lease_ends_and_asks_for_less() -> None:
+    # given a broker slower than the lease
+    session = FakeSession(500, 250, lease=0.1)
+    publisher = FakePublisher()
+    publisher.takes = 5
+    relay = _relay(session, publisher)
+    # when a batch does not get through in time
+    with pytest.raises(TransportDown, match="longer than"):
+        await relay.step()
+    # then it is given back, and the next is half as large
+    assert len(session.arguments(calls.OUTBOX_RELEASE)) == 1
+    publisher.takes = 0
+    await relay.step()
+    assert [claim["limit"] for claim in session.arguments(calls.OUTBOX_CLAIM)] == [500, 250]
+
+
+async def test_a_lease_that_is_gone_is_counted_and_no_error() -> None:
+    relay = _relay(FakeSession(5, lost=True), FakePublisher())
+    await relay.step()
+    assert (relay.totals.lost, relay.totals.published) == (5, 0)
+
+
+async def test_each_claim_has_a_lease_id_of_its_own() -> None:
+    session = FakeSession(1, 1)
+    relay = _relay(session, FakePublisher())
+    await relay.step()
+    await relay.step()
+    first, second = (claim["lease_id"] for claim in session.arguments(calls.OUTBOX_CLAIM))
+    assert first != second
