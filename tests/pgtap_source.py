@@ -15,6 +15,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
@@ -34,20 +35,17 @@ class PgtapMissing(Exception):
     """No copy of pgTAP could be found; the message says what was tried and what to install."""
 
 
-def load(conninfo: str) -> None:
-    """Create schema `tap` in the database of `conninfo` and put pgTAP into it."""
-    with psycopg.connect(conninfo, autocommit=True) as conn:
-        conn.execute("create schema tap")
-        named = os.environ.get("TIDEGATE_PGTAP")
-        offered = conn.execute(
-            "select from pg_available_extensions where name = 'pgtap'"
-        ).fetchone()
-        if offered and not named:
-            conn.execute("create extension pgtap schema tap")
-            return
-        script = Path(named) if named else find()
-        conn.execute("set search_path = tap; set client_min_messages = warning")
-        conn.execute(script.read_text(encoding="utf-8").encode())  # bytes: many statements at once
+def load(conn: psycopg.Connection[Any]) -> None:
+    """Create schema `tap` in the database of `conn` and put pgTAP into it."""
+    conn.execute("create schema tap")
+    named = os.environ.get("TIDEGATE_PGTAP")
+    offered = conn.execute("select from pg_available_extensions where name = 'pgtap'").fetchone()
+    if offered and not named:
+        conn.execute("create extension pgtap schema tap")
+        return
+    script = Path(named) if named else find()
+    conn.execute("set search_path = tap; set client_min_messages = warning")
+    conn.execute(script.read_text(encoding="utf-8").encode())  # bytes: many statements at once
 
 
 def find() -> Path:
