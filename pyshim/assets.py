@@ -1,4 +1,4 @@
-"""Where the SQL lives: `pyshim/sql` in an installed wheel, `sql/` beside the package in a checkout."""
+"""Where the SQL lives: `pyshim/sql` in an installed wheel, `sql/` in a checkout."""
 
 from __future__ import annotations
 
@@ -83,5 +83,5 @@ def routines(root: Path | None = None) -> list[str]:
 
 
 def routine_names(root: Path | None = None) -> list[str]:
-    """The names that the files of `install.sql` define: one routine or view a file, named like it."""
+    """The names that the files of `install.sql` define: one a file, and the file is named so."""
     return sorted(Path(path).stem for path in routines(root))

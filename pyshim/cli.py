@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 a failure (or, of status, something to do), 2 a mistake in
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib
 import json
 import pkgutil
@@ -60,18 +61,10 @@ def shared_options(command: Callable[..., None]) -> Callable[..., None]:
         metavar="URL",
         help="Database [TIDEGATE_DATABASE_URL, DATABASE_URL, PG*].",
     )
-    @click.pass_context
-    def wrapper(
-        context: click.Context, schema: str | None, database_url: str | None, **rest: object
-    ) -> None:
-        context.invoke(command, options=Options(database_url, schema), **rest)
+    @functools.wraps(command)  # carries over the options that the command declared itself
+    def wrapper(schema: str | None, database_url: str | None, **rest: object) -> None:
+        command(options=Options(database_url, schema), **rest)
 
-    wrapper.__doc__ = command.__doc__
-    wrapper.__name__ = command.__name__
-    # Options that the command declared itself, below this decorator.
-    wrapper.__click_params__ = (  # type: ignore[attr-defined]
-        getattr(command, "__click_params__", []) + wrapper.__click_params__  # type: ignore[attr-defined]
-    )
     return wrapper
 
 
@@ -182,7 +175,8 @@ def status_command(options: Options, as_json: bool) -> None:
             click.echo(f"  {name}  PENDING")
         for name, why in status.drift:
             click.echo(f"  {name}: {why}")
-        click.echo("in step" if status.in_step else "not in step: tidegate migrate --dry-run says more")
+        verdict = "in step" if status.in_step else "not in step: see tidegate migrate --dry-run"
+        click.echo(verdict)
     if not status.in_step:
         raise SystemExit(1)
 
@@ -216,7 +210,7 @@ def _foreign(error: psycopg.Error) -> errors.TidegateError:
     """A database error that is not ours, as one line."""
     message = config.redact(error.diag.message_primary or " ".join(str(error).split()))
     state = f" (SQLSTATE {error.sqlstate})" if error.sqlstate else ""
-    return errors.TidegateError(f"the database says: {message}{state}", hint=error.diag.message_hint)
+    return errors.TidegateError(f"database: {message}{state}", hint=error.diag.message_hint)
 
 
 def _complain(error: errors.TidegateError) -> None:

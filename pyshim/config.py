@@ -57,9 +57,7 @@ def database(flag: str | None = None, env: Mapping[str, str] | None = None) -> D
     return Database("", ", ".join(named)) if named else None
 
 
-def require_database(
-    flag: str | None = None, env: Mapping[str, str] | None = None
-) -> Database:
+def require_database(flag: str | None = None, env: Mapping[str, str] | None = None) -> Database:
     """Like `database`, but nobody naming one is a `ConfigError` with the next step."""
     found = database(flag, env)
     if found is None:
@@ -99,7 +97,9 @@ def duration(name: str, value: str) -> float:
     """Seconds from `500ms`, `5s`, `2min`, `1h` or a bare number of seconds; at least 0."""
     match = _DURATION.fullmatch(value.strip())
     if match is None:
-        raise ConfigError(f"{name} is {value!r}; allowed: a number with ms, s, min or h, such as 5s")
+        raise ConfigError(
+            f"{name} is {value!r}; allowed: a number with ms, s, min or h, such as 5s"
+        )
     return float(match["count"]) * _UNITS[match["unit"] or "s"]
 
 

@@ -204,34 +204,11 @@ class _Guardian:
         self.server: subprocess.Popen[bytes] | None = None
         if self.as_user:
             os.chown(self.folder, self.as_user["user"], self.as_user["group"])
+
+    def prepare(self, password: str) -> None:
+        """Make the data folder; `password` is the superuser's."""
+        if self.as_user:
             self.install = self._reachable(self.install)
-        self._init(order["password"])
-
-    def _reachable(self, install: Path) -> Path:
-        """`install`, or a copy of it where the unprivileged user cannot get at it."""
-        try:
-            self._run(install / "bin" / "postgres", "--version")
-        except (OSError, subprocess.CalledProcessError):
-            copy = self.folder / "install"
-            shutil.copytree(install, copy, ignore=shutil.ignore_patterns("include", "*.a"))
-            subprocess.run(["chmod", "-R", "a+rX", str(copy)], check=True)
-            return copy
-        return install
-
-    def _run(self, *command: str | Path) -> None:
-        subprocess.run(
-            [str(part) for part in command],
-            check=True,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=self.folder,
-            timeout=_START_TIMEOUT,
-            env=_clean_environment(),
-            **self.as_user,
-        )
-
-    def _init(self, password: str) -> None:
         secret = self.folder / "password"
         secret.write_text(password)
         secret.chmod(0o600)
@@ -249,6 +226,40 @@ class _Guardian:
             "--no-instructions",
         )
         secret.unlink()
+
+    def _reachable(self, install: Path) -> Path:
+        """`install`, or a copy of it where the unprivileged user cannot get at it."""
+        try:
+            self._run(install / "bin" / "postgres", "--version")
+        except (OSError, subprocess.CalledProcessError):
+            return self._copy(install)
+        return install
+
+    def _copy(self, install: Path) -> Path:
+        """A copy, with the shared libraries where the programs look for them."""
+        package, site = install.parent, install.parents[1]
+        target = self.folder / "wheel"
+        for part in (install, package / ".dylibs", site / f"{package.name}.libs"):
+            if part.is_dir():
+                shutil.copytree(
+                    part,
+                    target / part.relative_to(site),
+                    ignore=shutil.ignore_patterns("include", "*.a"),
+                )
+        subprocess.run(["chmod", "-R", "a+rX", str(target)], check=True)
+        return target / install.relative_to(site)
+
+    def _run(self, *command: str | Path) -> None:
+        subprocess.run(
+            [str(part) for part in command],
+            check=True,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            cwd=self.folder,
+            timeout=_START_TIMEOUT,
+            env=_clean_environment(),
+            **self.as_user,
+        )
 
     def start(self) -> int:
         """Start the server and return its port; the port it had before, where there was one."""
@@ -322,6 +333,7 @@ def _guard(orders: IO[str], answers: IO[str]) -> None:
             try:
                 if guardian is None:
                     guardian = _Guardian(order)
+                    guardian.prepare(order["password"])
                 else:
                     guardian.stop(order["restart"])
                 answer(port=guardian.start(), folder=str(guardian.folder))
