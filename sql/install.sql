@@ -38,19 +38,60 @@
 {% include "functions/place/_lease_expire.sql" %}
 {% include "functions/place/_tick.sql" %}
 
--- Queue: send, claim, ack.
+-- Guard: the idempotency store and the consumer's inbox.
+{% include "functions/guard/guard_claim.sql" %}
+{% include "functions/guard/guard_finish.sql" %}
+{% include "functions/guard/inbox_accept.sql" %}
+
+-- Dead letters: read them, send them back, give them up.
+{% include "functions/dead_letter/dead_letter_list.sql" %}
+{% include "functions/dead_letter/dead_letter_payload.sql" %}
+{% include "functions/dead_letter/dead_letter_count.sql" %}
+{% include "functions/dead_letter/dead_letter_requeue.sql" %}
+{% include "functions/dead_letter/dead_letter_discard.sql" %}
+
+-- Queue: policy, send, claim, ack.
 {% include "functions/queue/queue_create.sql" %}
+{% include "functions/queue/queue_configure.sql" %}
+{% include "functions/queue/queue_pause.sql" %}
+{% include "functions/queue/queue_resume.sql" %}
 {% include "functions/queue/queue_send.sql" %}
 {% include "functions/queue/queue_send_many.sql" %}
 {% include "functions/queue/queue_claim.sql" %}
 {% include "functions/queue/queue_ack.sql" %}
 
--- Outbox: topics, puts, routes, the sweep, and claims for a relay.
+-- Outbox: topics and puts.
 {% include "functions/outbox/_topic_matches.sql" %}
 {% include "functions/outbox/_topic_is_routed.sql" %}
 {% include "functions/outbox/topic_create.sql" %}
+{% include "functions/outbox/topic_configure.sql" %}
+{% include "functions/outbox/topic_pause.sql" %}
+{% include "functions/outbox/topic_resume.sql" %}
+{% include "functions/outbox/topic_drop.sql" %}
 {% include "functions/outbox/outbox_put.sql" %}
 {% include "functions/outbox/outbox_put_many.sql" %}
+{% include "functions/outbox/outbox_put_specs.sql" %}
+
+-- Outbox: routes and the sweep that delivers to them.
+{% include "functions/outbox/_handler_oid.sql" %}
+{% include "functions/outbox/_handler_name.sql" %}
+{% include "functions/outbox/_handler_call.sql" %}
+{% include "functions/outbox/outbox_route.sql" %}
+{% include "functions/outbox/outbox_unroute.sql" %}
+{% include "functions/outbox/_topic_move.sql" %}
+{% include "functions/outbox/_topic_deliver.sql" %}
+{% include "functions/outbox/outbox_sweep.sql" %}
+
+-- Outbox: claims for a relay to a broker.
 {% include "functions/outbox/outbox_claim.sql" %}
 {% include "functions/outbox/outbox_settle.sql" %}
 {% include "functions/outbox/outbox_release.sql" %}
+
+-- Cleanup: what has outlived its retention.
+{% include "functions/cleanup/cleanup_sweep.sql" %}
+
+-- Views: windows for people and dashboards.
+{% include "views/backlog.sql" %}
+{% include "views/in_flight.sql" %}
+{% include "views/dead_letter_summary.sql" %}
+{% include "views/outcomes.sql" %}

@@ -8,6 +8,10 @@ begin
             '{{ name }}', {{ name }}, 'A name has 1 to 128 letters, digits, or _ . : - and does not begin with . : or -'
         );
     end if;
+{%- if kind == "topic" %}
+    -- Topics that are being created and routes that are being made must see each other.
+    lock table route in share row exclusive mode;
+{%- endif %}
     insert into channel (kind, name, max_attempts, event_prefix{{ ", is_routed" if kind == "topic" }})
     select '{{ kind }}', {{ name }}, {{ max_attempts }}, i.event_prefix{{ ", _topic_is_routed(p_topic)" if kind == "topic" }}
     from installation i

@@ -29,7 +29,7 @@
 declare
     v_channel record;
     v_message_id bigint;
-    v_first_id bigint;
+    v_sent sent;
     v_body_id bigint;
     v_size integer := pg_column_size(p_payload);
 begin
@@ -46,11 +46,11 @@ begin
             values (v_channel.channel_id, p_idempotency_key, v_message_id, clock_now())
             on conflict do nothing;
             exit when found;
-            select k.message_id into v_first_id
+            select k.message_id, 'deduplicated' into v_sent
             from idempotency_key k
             where k.channel_id = v_channel.channel_id and k.key = p_idempotency_key;
             if found then
-                return row(v_first_id, 'deduplicated');
+                return v_sent;
             end if;
         end loop;
     end if;
@@ -79,7 +79,9 @@ begin
             v_size, {{ "p_max_attempts" if kind == "queue" else "null" }}, p_group_key, p_run_id, p_tenant
         );
     end if;
-    return row(v_message_id, 'inserted');
+    v_sent.message_id := v_message_id;
+    v_sent.outcome := 'inserted';
+    return v_sent;
 end;
 {%- endmacro %}
 
@@ -110,7 +112,7 @@ begin
         from (
             select nextval('position_seq') as id, u.payload, clock_now() as enqueued_at from unnest(p_payloads) as u (payload)
         ) p
-        returning ready.message_id, 'inserted';
+        returning ready.message_id, 'inserted'::text;
         return;
     end if;
 

@@ -20,3 +20,9 @@ create index guard_for_cleanup on {{ schema }}.guard (finished_at) where state =
 
 comment on table {{ schema }}.guard is
 'Who holds what by scope and key, until when; done rows are tombstones with their result, kept for their retention.';
+
+-- An inbox writes a row an event and cleanup removes as many: vacuum by a fixed number of dead rows (see migration 0002).
+alter table {{ schema }}.guard set (
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+    autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off
+);

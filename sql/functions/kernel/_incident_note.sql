@@ -4,8 +4,15 @@ create or replace function {{ schema }}._incident_note(
 language sql volatile
 begin atomic
 insert into {{ schema }}.incident (at, channel_id, routine, sqlstate, message)
-values ({{ schema }}.clock_now(), p_channel_id, p_routine, p_sqlstate, {{ schema }}._error_text(p_message));
+select {{ schema }}.clock_now(), p_channel_id, p_routine, p_sqlstate, {{ schema }}._error_text(p_message)
+where not exists (
+    select from (select * from {{ schema }}.incident order by incident_id desc limit 50) i
+    where i.at > {{ schema }}.clock_now() - interval '1 minute'
+        and i.routine = p_routine
+        and i.channel_id is not distinct from p_channel_id
+        and i.message = {{ schema }}._error_text(p_message)
+);
 end;
 
 comment on function {{ schema }}._incident_note(text, integer, text, text) is
-'Note an error that was met and gone on from; doctor() and people read them.';
+'Note an error that was met and gone on from; the same one at most once a minute. People and doctor() read them.';

@@ -1,0 +1,100 @@
+create or replace function {{ schema }}.cleanup_sweep(
+    p_limit integer default 1000,
+    p_key_retention interval default '24 hours',
+    p_guard_retention interval default '7 days',
+    p_dead_letter_retention interval default '30 days',
+    out archived_removed integer,
+    out keys_removed integer,
+    out guards_removed integer,
+    out dead_letters_removed integer,
+    out tallies_folded integer
+)
+language plpgsql volatile
+security definer
+set search_path = {{ schema }}, pg_temp
+as $$
+/*
+ * Bounded, and only of what nobody needs: dead letters go when they were resolved or discarded, never while dead or
+ * requeued. Rows that others hold are skipped.
+ */
+declare
+    v_now timestamptz := clock_now();
+    v_argument record;
+begin
+    if p_limit is null or p_limit < 1 then
+        perform _bad_argument('p_limit', p_limit::text, 'Give a positive number of rows.');
+    end if;
+    for v_argument in
+        select a.name, a.value from (values
+            ('p_key_retention', p_key_retention), ('p_guard_retention', p_guard_retention),
+            ('p_dead_letter_retention', p_dead_letter_retention)
+        ) as a (name, value)
+        where (a.value > '0') is not true
+    loop
+        perform _bad_argument(v_argument.name, v_argument.value::text, 'A retention is a positive interval.');
+    end loop;
+
+    with old as (
+        select a.channel_id, a.settled_at, a.message_id
+        from channel c
+        cross join lateral (
+            select * from archive n
+            where n.channel_id = c.channel_id and n.settled_at < v_now - c.retention
+            order by n.settled_at
+            limit p_limit
+            for update skip locked
+        ) a
+        limit p_limit
+    ), removed as (
+        delete from archive a using old o
+        where a.channel_id = o.channel_id and a.settled_at = o.settled_at and a.message_id = o.message_id
+        returning a.body_id
+    ), freed as (
+        delete from body b using removed r where b.body_id = r.body_id
+    )
+    select count(*) into archived_removed from removed;
+
+    delete from idempotency_key where ctid = any(array(
+        select k.ctid from idempotency_key k where k.created_at < v_now - p_key_retention
+        order by k.created_at limit p_limit for update skip locked
+    ));
+    get diagnostics keys_removed = row_count;
+
+    delete from guard where ctid = any(array(
+        select g.ctid from guard g where g.state = 'done' and g.finished_at < v_now - p_guard_retention
+        order by g.finished_at limit p_limit for update skip locked
+    ));
+    get diagnostics guards_removed = row_count;
+
+    with removed as (
+        delete from dead_letter where ctid = any(array(
+            select d.ctid from dead_letter d
+            where d.state in ('resolved', 'discarded') and d.resolved_at < v_now - p_dead_letter_retention
+            order by d.resolved_at limit p_limit for update skip locked
+        )) returning body_id
+    ), freed as (
+        delete from body b using removed r where b.body_id = r.body_id
+    )
+    select count(*) into dead_letters_removed from removed;
+
+    -- Folding: whoever reads the sums meanwhile sees the rows before or after it, never both or neither.
+    with folded as (
+        delete from tally where ctid = any(array(select t.ctid from tally t limit p_limit * 10 for update skip locked))
+        returning *
+    ), kept as (
+        insert into tally (channel_id, outcome, amount)
+        select f.channel_id, f.outcome, sum(f.amount) from folded f group by f.channel_id, f.outcome
+    )
+    select count(*) into tallies_folded from folded;
+
+    delete from incident where at < v_now - interval '7 days';
+    -- Rows that overlapping ticks left behind; the ordinary ones are removed by the tick itself.
+    delete from tide where tide_id < (select max(t.tide_id) from tide t) - 128;
+    delete from floor f where f.floor_id < (
+        select n.floor_id from floor n where n.channel_id = f.channel_id order by n.floor_id desc limit 1
+    );
+end;
+$$;
+
+comment on function {{ schema }}.cleanup_sweep(integer, interval, interval, interval) is
+'Remove what has outlived its retention, up to p_limit rows a kind, and fold counters. Archived messages go by their channel''s retention; idempotency keys, tombstones of guards, and dead letters that were resolved or discarded by the arguments. Returns what was removed; call again while a count equals p_limit. Errors: TG010 a limit or retention that is not positive.';

@@ -1,0 +1,60 @@
+create or replace function {{ schema }}._handler_call(p_handler text) returns text
+language plpgsql stable
+set search_path = {{ schema }}, pg_temp
+as $$
+/*
+ * A handler runs with the rights of the installation's owner. Whoever could change it, or what its names mean, would
+ * gain them: so it belongs to that owner or brings its own definer's rights, and pins its search_path.
+ */
+declare
+    v_oid oid := _handler_oid(p_handler);
+    v_function pg_proc;
+    v_argument oid;
+begin
+    if v_oid is null then
+        raise exception using
+            errcode = 'TG041',
+            message = format('no handler %s', coalesce(quote_literal(p_handler), 'null')),
+            hint = 'Name a function with its schema, taking one jsonb (the payload) or one '
+                || current_schema || '.message, for example billing.on_order(jsonb).';
+    end if;
+    select * into v_function from pg_proc where oid = v_oid;
+    v_argument := v_function.proargtypes[0];
+    if v_function.prokind <> 'f' or v_function.pronargs <> 1
+        or v_argument not in ('jsonb'::regtype, 'message'::regtype)
+        or v_function.prorettype <> 'void'::regtype or v_function.proretset
+    then
+        raise exception using
+            errcode = 'TG041',
+            message = format('%s is no handler', v_oid::regprocedure),
+            hint = format('A handler takes one jsonb or one %I.message and returns void.', current_schema);
+    end if;
+    if not exists (select from unnest(v_function.proconfig) s where s like 'search\_path=%') then
+        raise exception using
+            errcode = 'TG040',
+            message = format('handler %s has no search_path of its own', v_oid::regprocedure),
+            hint = format('alter function %s set search_path = %s, pg_temp;',
+                v_oid::regprocedure, (select quote_ident(n.nspname) from pg_namespace n where n.oid = v_function.pronamespace));
+    end if;
+    if not v_function.prosecdef
+        and v_function.proowner <> (select n.nspowner from pg_namespace n where n.nspname = current_schema)
+    then
+        raise exception using
+            errcode = 'TG040',
+            message = format('handler %s would lend the rights of this installation''s owner to %s',
+                v_oid::regprocedure, v_function.proowner::regrole),
+            hint = format('alter function %s security definer;', v_oid::regprocedure);
+    end if;
+    if not has_function_privilege(v_oid, 'execute') or not has_schema_privilege(v_function.pronamespace, 'usage') then
+        raise exception using
+            errcode = 'TG040',
+            message = format('%s may not execute handler %s', current_user, v_oid::regprocedure),
+            hint = format('grant usage on schema %s to %I; grant execute on function %s to %I;',
+                v_function.pronamespace::regnamespace, current_user, v_oid::regprocedure, current_user);
+    end if;
+    return format('select %s(%s)', v_oid::regproc, case when v_argument = 'jsonb'::regtype then '($1).payload' else '$1' end);
+end;
+$$;
+
+comment on function {{ schema }}._handler_call(text) is
+'The statement that calls a handler with a message as $1, after checking that it is one and is safe to call. Errors: TG040 unsafe handler, TG041 no such handler.';

@@ -1,0 +1,73 @@
+{% from "macros/message.sql" import message_names %}
+create or replace function {{ schema }}._topic_move(
+    p_topic_id integer, p_archive boolean, p_queues integer[], p_ctids tid[]
+) returns integer
+language plpgsql volatile
+set search_path = {{ schema }}, pg_temp
+as $$
+/*
+ * One statement, so an event is in its topic or in all its queues. Targets are the queues, and null for the archive:
+ * the first receives the event itself, each further one a copy with a message_id and a body of its own, under the
+ * same event_id. Without a target the handlers were all there was to do, and the event ends.
+ */
+declare
+    v_targets integer[] := coalesce(p_queues, '{}') || case when p_archive then '{null}'::integer[] else '{}' end;
+    v_moved integer;
+begin
+    with taken as (
+        delete from ready where ctid = any(p_ctids) returning *
+    ), delivery as (
+        select
+            t.*, q.target, q.ordinality > 1 as is_copy, nextval('position_seq') as drawn,
+            case
+                when q.ordinality > 1 and t.body_id is not null then nextval('body_body_id_seq') else t.body_id
+            end as own_body_id
+        from (select * from taken order by priority, position) t
+        cross join unnest(v_targets) with ordinality q (target, ordinality)
+    ), entered as (
+        insert into ready (position, channel_id, {{ message_names() }})
+        select
+            d.drawn, d.target,
+            {{ message_names("d", {
+                "message_id": "case when d.is_copy then d.drawn else d.message_id end",
+                "attempts": "0",
+                "event_id": "case when d.is_copy then coalesce(d.event_id, _event_id(i.event_prefix, d.message_id)) else d.event_id end",
+                "body_id": "d.own_body_id",
+                "max_attempts": "null",
+                "max_batch": "null",
+                "topic_id": "p_topic_id",
+                "requeued_from": "null",
+                "errors": "null",
+            }) }}
+        from delivery d
+        cross join installation i
+        where d.target is not null
+    ), archived as (
+        insert into archive (settled_at, channel_id, {{ message_names() }})
+        select
+            clock_now(), p_topic_id,
+            {{ message_names("d", {"body_id": "d.own_body_id"}) }}
+        from delivery d
+        where d.target is null
+    ), copied as (
+        insert into body (body_id, payload) overriding system value
+        select d.own_body_id, b.payload
+        from delivery d
+        inner join body b on b.body_id = d.body_id
+        where d.own_body_id <> d.body_id
+    ), freed as (
+        delete from body b using taken t where b.body_id = t.body_id and v_targets = '{}'
+    ), resolved as (
+        update dead_letter d set state = 'resolved', resolved_at = clock_now()
+        from taken t
+        where d.dead_letter_id = t.requeued_from
+    )
+    insert into tally (channel_id, outcome, amount)
+    select p_topic_id, 'dispatched', count(*) from taken
+    returning amount into v_moved;
+    return v_moved;
+end;
+$$;
+
+comment on function {{ schema }}._topic_move(integer, boolean, integer[], tid[]) is
+'Move locked events from their topic to queues and, where it is on, the archive; count them as dispatched. Returns how many.';

@@ -1,0 +1,83 @@
+{% from "macros/claim.sql" import claim_locals, tick_when_due, candidates %}
+create or replace function {{ schema }}.outbox_sweep(
+    p_limit integer default 500,
+    p_topic text default null,
+    out claimed integer,
+    out dispatched integer,
+    out retried integer,
+    out dead_lettered integer,
+    out first_error text
+)
+language plpgsql volatile
+security definer
+set search_path = {{ schema }}, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
+as $$
+/*
+ * Topic by topic, in random order so that none starves: lock what is due, and hand it to every route in this one
+ * transaction. Of two sweeps at once, each takes what the other has not locked.
+ */
+declare
+    {{ claim_locals() }}
+    v_outcome record;
+begin
+    claimed := 0;
+    dispatched := 0;
+    retried := 0;
+    dead_lettered := 0;
+    if p_limit is null or p_limit not between 1 and 10000 then
+        perform _bad_argument('p_limit', p_limit::text, 'Sweep between 1 and 10000 events at a time.');
+    end if;
+    if current_setting('transaction_isolation') <> 'read committed' then
+        perform _require_read_committed('outbox_sweep');
+    end if;
+    if p_topic is not null and not exists (
+        select from channel c where c.kind = 'topic' and c.name = p_topic and c.is_routed
+    ) then
+        perform _no_such_channel('topic', p_topic)
+        where not exists (select from channel c where c.kind = 'topic' and c.name = p_topic);
+        raise exception using
+            errcode = 'TG022',
+            message = format('topic %L has no route', p_topic),
+            hint = 'Make one with outbox_route, or drain it with a relay (outbox_claim, outbox_settle).';
+    end if;
+
+    for v_channel in
+        select
+            c.channel_id, c.name, c.archive,
+            f.ticked_at, f.took, f.position as tide_position, f.is_quiet, f.has_more, f.hints, f.scheduled_from,
+            f.lease_from,
+            coalesce(pg_sequence_last_value('position_seq'), 0) as position,
+            array(
+                select p.priority from channel_priority p
+                where p.channel_id = c.channel_id order by p.declared_id
+            ) as priorities
+        from channel c
+        cross join lateral (
+            select * from floor n where n.channel_id = c.channel_id order by n.floor_id desc limit 1
+        ) f
+        where c.kind = 'topic' and c.is_routed and not c.is_paused and (p_topic is null or c.name = p_topic)
+        order by random()
+    loop
+        {{ tick_when_due() | indent }}
+
+        v_limit := p_limit - claimed;
+        {{ candidates() | indent }}
+        continue when v_ctids is null;
+
+        select * into v_outcome from _topic_deliver(v_channel.channel_id, v_channel.name, v_channel.archive, v_ctids);
+        claimed := claimed + v_outcome.claimed;
+        dispatched := dispatched + v_outcome.dispatched;
+        retried := retried + v_outcome.retried;
+        dead_lettered := dead_lettered + v_outcome.dead_lettered;
+        first_error := coalesce(first_error, v_outcome.first_error);
+        exit when claimed = p_limit;
+    end loop;
+end;
+$$;
+
+comment on function {{ schema }}.outbox_sweep(integer, text) is
+'Deliver up to p_limit due events of routed topics, or of one of them, each to all its routes in this transaction: to queues as a set, to SQL handlers with a retry one by one, so that one that raises fails alone. claimed = dispatched + retried + dead_lettered; all 0 when nothing is due. first_error is the first failed event''s own, or that of a topic held back by a handler that is missing or unsafe. Errors: TG010 bad argument, TG020 no such topic, TG022 a topic without a route, TG030 not READ COMMITTED.';

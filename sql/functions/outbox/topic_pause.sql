@@ -1,0 +1,15 @@
+create or replace function {{ schema }}.topic_pause(p_topic text) returns void
+language plpgsql volatile
+security definer
+set search_path = {{ schema }}, pg_temp
+as $$
+begin
+    update channel set is_paused = true where kind = 'topic' and name = p_topic;
+    if not found then
+        perform _no_such_channel('topic', p_topic);
+    end if;
+end;
+$$;
+
+comment on function {{ schema }}.topic_pause(text) is
+'Stop handing out what stands in a topic; what comes in is kept, and leases run on. A repeat changes nothing. Errors: TG020 no such topic.';

@@ -1,0 +1,12 @@
+create or replace function {{ schema }}.queue_configure(p_queue text, p_policy jsonb) returns void
+language plpgsql volatile
+security definer
+set search_path = {{ schema }}, pg_temp
+as $$
+begin
+    perform _channel_configure('queue', p_queue, p_policy);
+end;
+$$;
+
+comment on function {{ schema }}.queue_configure(text, jsonb) is
+'Change the policy of a queue: lease, max_runtime, max_attempts (0 = for ever), backoff_base, backoff_cap, jitter (a share), retention (of archived messages), archive, max_in_flight (null = unlimited), inline_limit (bytes), tenant_required. Keys not given stay as they are. Errors: TG010 unknown key or bad value, TG020 no such queue.';
