@@ -3,7 +3,6 @@ above it."""
 
 from __future__ import annotations
 
-import io
 import shutil
 import sys
 import threading
@@ -11,7 +10,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 
-class Live(io.TextIOBase):
+class Live:
     """A text stream. On a terminal `show` keeps its lines at the foot; elsewhere it shows
     nothing."""
 
@@ -43,10 +42,6 @@ class Live(io.TextIOBase):
             self._shown = [line[: width - 1] for line in lines]
             self._draw()
             self._out.flush()
-
-    def keep(self) -> None:
-        """Leave the block as it stands, and draw no more below it."""
-        self._shown = []
 
     def _erase(self) -> None:
         if self._shown:

@@ -8,7 +8,7 @@ import logging
 import re
 import sys
 from datetime import datetime, timezone
-from typing import Any, Literal, TextIO
+from typing import Any, Literal
 
 from pyshim.config import redact
 
@@ -25,9 +25,7 @@ def event(logger: logging.Logger, level: int, name: str, /, **fields: Any) -> No
         logger.log(level, name, extra={"fields": kept})
 
 
-def configure(
-    fmt: Format = "text", level: int = logging.INFO, stream: TextIO | None = None
-) -> None:
+def configure(fmt: Format = "text", level: int = logging.INFO, stream: Any = None) -> None:
     """Send the log lines of this package to `stream` (standard error), in `fmt`."""
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter() if fmt == "json" else TextFormatter())

@@ -13,7 +13,8 @@ import click
 
 from pyshim import config, logs, loops
 from pyshim.cli import Options, shared_options
-from pyshim.connect import connect
+from pyshim.connect import Connection, connect
+from pyshim.migrate import check_schema
 from pyshim.session import DEFAULT_TIMEOUT, Session
 
 
@@ -25,19 +26,24 @@ def seconds(context: click.Context, option: click.Parameter, value: str | None) 
 class Runtime:
     """Where the database is, how long a call may take, and sessions to it."""
 
-    def __init__(self, options: Options, timeout: float, role: str) -> None:
-        self.database = options.database()
-        self.schema = options.schema()
+    def __init__(self, database: config.Database, schema: str, timeout: float, role: str) -> None:
+        self.database = database
+        self.schema = schema
         self.timeout = timeout
         self._name = f"tidegate {role}"
 
     def session(self) -> Session:
         """A session with a connection of its own, opened when first used."""
-        return Session(
-            lambda: connect(self.database, application_name=self._name),
-            self.schema,
-            timeout=self.timeout,
-        )
+        return Session(self._open, self.schema, timeout=self.timeout)
+
+    async def _open(self) -> Connection:
+        connection = await connect(self.database, application_name=self._name)
+        try:
+            await check_schema(connection, self.schema)
+        except BaseException:
+            await connection.close()
+            raise
+        return connection
 
 
 def runtime_options(role: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -76,7 +82,8 @@ def runtime_options(role: str) -> Callable[[Callable[..., None]], Callable[..., 
             **rest: object,
         ) -> None:
             logs.configure(log_format, logging.DEBUG if verbose else logging.INFO)
-            context.invoke(command, runtime=Runtime(options, timeout, role), **rest)
+            runtime = Runtime(options.database(), options.schema(), timeout, role)
+            context.invoke(command, runtime=runtime, **rest)
 
         wrapper.__doc__ = command.__doc__
         wrapper.__click_params__ = (  # type: ignore[attr-defined]

@@ -20,7 +20,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import namedtuple_row
 
 from pyshim import calls, logs
-from pyshim.errors import SchemaMismatch, TidegateError, from_database
+from pyshim.errors import from_database
 from pyshim.retry import DeadlineExceeded, Verdict, classify
 
 log = logging.getLogger("tidegate")
@@ -80,7 +80,7 @@ class Session:
             try:
                 return await self._with_retry(calls.bind(statement, self.schema), arguments)
             except psycopg.Error as error:
-                ours = _explain(error, self.schema)
+                ours = from_database(error)
                 if ours is None:
                     raise
                 raise ours from error
@@ -187,17 +187,3 @@ async def _roll_back(connection: AsyncConnection[Any]) -> None:
     if connection.pgconn.transaction_status in open_states:
         with contextlib.suppress(psycopg.Error):
             await connection.execute("rollback", prepare=False)
-
-
-def _explain(error: psycopg.Error, schema: str) -> TidegateError | None:
-    """Our exception for an error of the database; None for what should be raised as it came."""
-    ours = from_database(error)
-    if ours is not None:
-        return ours
-    missing = error.sqlstate in ("3F000", "42883") and error.diag.context is None
-    if not missing:
-        return None
-    return SchemaMismatch(
-        f"schema {schema!r} does not offer what this driver calls: {error.diag.message_primary}",
-        hint="run `tidegate migrate` with the same --schema and --database-url",
-    )

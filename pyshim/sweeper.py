@@ -50,6 +50,7 @@ class Sweeper:
         self._session = session
         self._batch = Batch(limit)
         self._topic = topic
+        self._last_error: str | None = None
 
     async def sweep(self) -> Any:
         """The result row of one sweep: claimed, dispatched, retried, dead_lettered, first_error."""
@@ -69,11 +70,13 @@ class Sweeper:
             raise
         self._batch.fits()
         self.totals.add(result)
-        if result.claimed:
-            failed = result.retried or result.dead_lettered
+        # A topic that is held back says so in every sweep: once is enough.
+        is_news = result.claimed or result.first_error != self._last_error
+        self._last_error = result.first_error
+        if is_news:
             logs.event(
                 log,
-                logging.WARNING if failed else logging.DEBUG,
+                logging.WARNING if result.first_error else logging.DEBUG,
                 "swept",
                 claimed=result.claimed,
                 dispatched=result.dispatched,
@@ -95,10 +98,12 @@ class Cleaner:
         self._limit = limit
 
     async def step(self) -> Progress:
-        """One bounded pass."""
+        """One bounded pass; another at once where this one met its bound."""
         try:
-            rows = await self._session.call(calls.CLEANUP_SWEEP, {"limit": self._limit})
+            removed = await self._session.one(calls.CLEANUP_SWEEP, {"limit": self._limit})
         finally:
             await self._session.close()
-        logs.event(log, logging.DEBUG, "cleaned", rows=len(rows))
-        return Progress.NONE
+        counts = {name: count for name, count in removed._asdict().items() if count}
+        if counts:
+            logs.event(log, logging.DEBUG, "cleaned", **counts)
+        return Progress.FULL if max(counts.values(), default=0) == self._limit else Progress.NONE

@@ -6,15 +6,25 @@ import asyncio
 import os
 import sys
 from collections.abc import Sequence
-from typing import TextIO
+from typing import Protocol
 
 from pyshim.publishers.base import PUBLISHED, Message, Outcome, TransportGone
+
+
+class Stream(Protocol):
+    """What is written to."""
+
+    def write(self, text: str, /) -> object:
+        """Take `text`."""
+
+    def flush(self) -> object:
+        """Pass on what was taken."""
 
 
 class StdoutPublisher:
     """Writes envelopes to a text stream. A reader that hangs up is gone for good."""
 
-    def __init__(self, stream: TextIO | None = None) -> None:
+    def __init__(self, stream: Stream | None = None) -> None:
         self._stream = stream
 
     async def probe(self) -> None:
@@ -30,12 +40,12 @@ class StdoutPublisher:
         """Standard output is not ours to close."""
 
     def _write(self, text: str) -> None:
-        stream = sys.stdout if self._stream is None else self._stream
+        stream: Stream = sys.stdout if self._stream is None else self._stream
         try:
             stream.write(text)
             stream.flush()
         except BrokenPipeError as error:
-            if stream is sys.stdout:
+            if self._stream is None:
                 # Python flushes it once more at exit; let that go nowhere.
-                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise TransportGone("the reader of standard output has gone") from error
