@@ -181,7 +181,7 @@ def status_command(options: Options, as_json: bool) -> None:
         raise SystemExit(1)
 
 
-def _register() -> None:
+def register() -> None:
     """Every module of `pyshim.commands` brings one command, named `command`."""
     for module in pkgutil.iter_modules(commands.__path__):
         loaded = importlib.import_module(f"{commands.__name__}.{module.name}")
@@ -190,7 +190,7 @@ def _register() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: expected errors become one line on standard error with the next step."""
-    _register()
+    register()
     try:
         cli(args=arguments, prog_name="tidegate")
     except errors.ConfigError as error:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from psycopg import conninfo
 
@@ -17,18 +16,20 @@ from pyshim.names import check_schema_name
 DEFAULT_SCHEMA = "tidegate"
 EMBEDDED_VERSIONS = (18, 16)
 
-T = TypeVar("T")
-
 _PG_ENVIRONMENT = ("PGHOST", "PGHOSTADDR", "PGSERVICE", "PGDATABASE", "PGPORT", "PGUSER")
 _DURATION = re.compile(r"(?P<count>\d+(?:\.\d+)?)\s*(?P<unit>ms|s|min|h)?")
 _UNITS = {"ms": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
-_KEYWORD_SECRET = re.compile(r"\b((?:ssl)?password)\s*=\s*('(?:[^'\\]|\\.)*'|\S+)", re.IGNORECASE)
+_KEYWORD_SECRET = re.compile(
+    r"(?<![?&])\b((?:ssl)?password)\s*=\s*('(?:[^'\\]|\\.)*'|\S+)", re.IGNORECASE
+)
+_QUERY_SECRET = re.compile(r"([?&](?:ssl)?password=)[^&\s]*", re.IGNORECASE)
 _URL_SECRET = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^/\s:@]*:)([^\s]*)(@)", re.IGNORECASE)
 
 
 def redact(text: str) -> str:
     """`text` with every password in a URL or a keyword string replaced by `***`."""
     text = _URL_SECRET.sub(r"\1***\3", text)
+    text = _QUERY_SECRET.sub(r"\1***", text)
     return _KEYWORD_SECRET.sub(r"\1=***", text)
 
 
@@ -103,40 +104,10 @@ def duration(name: str, value: str) -> float:
     return float(match["count"]) * _UNITS[match["unit"] or "s"]
 
 
-def integer(name: str, value: str, *, low: int, high: int) -> int:
-    """A whole number from `low` to `high`."""
-    try:
-        number = int(value)
-    except ValueError:
-        number = low - 1
-    if not low <= number <= high:
-        raise ConfigError(f"{name} is {value!r}; allowed: a whole number from {low} to {high}")
-    return number
-
-
-def from_env(
-    name: str, default: T, parse: Callable[[str, str], T], env: Mapping[str, str] | None = None
-) -> T:
-    """Variable `name` read by `parse(name, value)`, or `default` where it is unset or empty."""
-    value = (os.environ if env is None else env).get(name)
-    return parse(name, value) if value else default
-
-
 def embedded_version(env: Mapping[str, str] | None = None) -> int:
     """TIDEGATE_PG: the major version of the PostgreSQL that comes with the wheel."""
-
-    def parse(name: str, value: str) -> int:
-        if value not in map(str, EMBEDDED_VERSIONS):
-            allowed = " or ".join(map(str, EMBEDDED_VERSIONS))
-            raise ConfigError(f"{name} is {value!r}; allowed: {allowed}")
-        return int(value)
-
-    return from_env("TIDEGATE_PG", EMBEDDED_VERSIONS[0], parse, env)
-
-
-def with_database(url: str, dbname: str) -> str:
-    """The same server, user and options as `url`, another database."""
-    if "://" in url:
-        parts = urlsplit(url)
-        return urlunsplit(parts._replace(path="/" + dbname))
-    return conninfo.make_conninfo(url, dbname=dbname)
+    value = (os.environ if env is None else env).get("TIDEGATE_PG") or str(EMBEDDED_VERSIONS[0])
+    if value not in map(str, EMBEDDED_VERSIONS):
+        allowed = " or ".join(map(str, EMBEDDED_VERSIONS))
+        raise ConfigError(f"TIDEGATE_PG is {value!r}; allowed: {allowed}")
+    return int(value)

@@ -110,7 +110,10 @@ async def rollback(
     async with _installer(connection, schema) as files:
         ledger, _ = await _read_ledger(connection, files)
         if not ledger:
-            raise MigrationError(f"nothing is installed in schema {schema!r}")
+            raise MigrationError(
+                f"nothing is installed in schema {schema!r}",
+                hint="--schema or TIDEGATE_SCHEMA names another schema",
+            )
         _check_frozen(schema, ledger, known)
         target = len(ledger) - 1 if to is None else to
         if not 0 <= target <= len(ledger):

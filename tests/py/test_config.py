@@ -1,0 +1,99 @@
+"""Settings: who wins, and what a mistake in one says."""
+
+from __future__ import annotations
+
+import pytest
+
+from pyshim import config
+from pyshim.errors import ConfigError
+
+FLAG, OURS, COMMON = (f"postgresql://u@host/{name}" for name in ("flag", "ours", "common"))
+
+
+@pytest.mark.parametrize(
+    ("flag", "env", "url", "source"),
+    [
+        (
+            FLAG,
+            {"TIDEGATE_DATABASE_URL": OURS, "DATABASE_URL": COMMON},
+            FLAG,
+            "--database-url",
+        ),
+        (
+            None,
+            {"TIDEGATE_DATABASE_URL": OURS, "DATABASE_URL": COMMON},
+            OURS,
+            "TIDEGATE_DATABASE_URL",
+        ),
+        (None, {"DATABASE_URL": COMMON, "PGHOST": "there"}, COMMON, "DATABASE_URL"),
+        (None, {"PGHOST": "there", "PGDATABASE": "x"}, "", "PGHOST, PGDATABASE"),
+        (None, {"DATABASE_URL": "host=there dbname=x"}, "host=there dbname=x", "DATABASE_URL"),
+        (
+            None,
+            {"DATABASE_URL": "postgresql+psycopg://u@h/x"},
+            "postgresql://u@h/x",
+            "DATABASE_URL",
+        ),
+    ],
+)
+def test_a_flag_wins_over_ours_over_the_common_ones(
+    flag: str | None, env: dict[str, str], url: str, source: str
+) -> None:
+    assert config.require_database(flag, env) == config.Database(url, source)
+
+
+def test_nobody_naming_a_database_is_an_error_with_the_next_step() -> None:
+    assert config.database(None, {"DATABASE_URL": ""}) is None
+    with pytest.raises(ConfigError) as error:
+        config.require_database(None, {})
+    assert "DATABASE_URL=postgresql://" in (error.value.hint or "")
+
+
+@pytest.mark.parametrize("value", ["nonsense", "host=x port", "postgresql://u:secret@[h/x"])
+def test_a_connection_string_that_is_none_names_its_variable(value: str) -> None:
+    with pytest.raises(ConfigError, match=r"^DATABASE_URL is not") as error:
+        config.require_database(None, {"DATABASE_URL": value})
+    assert "secret" not in str(error.value)
+
+
+def test_the_schema_is_flag_then_variable_then_default() -> None:
+    assert config.schema("a", {"TIDEGATE_SCHEMA": "b"}) == "a"
+    assert config.schema(None, {"TIDEGATE_SCHEMA": "b"}) == "b"
+    assert config.schema(None, {}) == "tidegate"
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"), [("500ms", 0.5), ("5s", 5), ("5", 5), ("2min", 120), ("1.5 h", 5400)]
+)
+def test_a_duration_says_its_unit(value: str, seconds: float) -> None:
+    assert config.duration("TIDEGATE_X", value) == seconds
+
+
+@pytest.mark.parametrize("value", ["", "-1s", "five", "5 days", "nan"])
+def test_a_bad_duration_names_variable_value_and_what_is_allowed(value: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        config.duration("TIDEGATE_X", value)
+    assert error.value.message.startswith(f"TIDEGATE_X is {value!r}; allowed: ")
+
+
+def test_the_embedded_version_is_one_of_two() -> None:
+    assert config.embedded_version({}) == 18
+    assert config.embedded_version({"TIDEGATE_PG": "16"}) == 16
+    with pytest.raises(ConfigError, match="TIDEGATE_PG is '15'; allowed: 18 or 16"):
+        config.embedded_version({"TIDEGATE_PG": "15"})
+
+
+@pytest.mark.parametrize(
+    ("text", "redacted"),
+    [
+        ("postgresql://u:se@cr:et@h:5/d?x=1", "postgresql://u:***@h:5/d?x=1"),
+        ("redis://:secret@h:6379/0", "redis://:***@h:6379/0"),
+        ("host=h password=secret user=u", "host=h password=*** user=u"),
+        (r"password='se cr\'et' user=u", "password=*** user=u"),
+        ("postgresql://u@h/d?password=secret&x=1", "postgresql://u@h/d?password=***&x=1"),
+        ("postgresql://u@h/d", "postgresql://u@h/d"),
+    ],
+)
+def test_a_password_is_never_shown(text: str, redacted: str) -> None:
+    assert config.redact(text) == redacted
+    assert "secret" not in repr(config.Database(text, "x"))
