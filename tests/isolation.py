@@ -139,7 +139,7 @@ def _tokens(text: str) -> Iterator[tuple[str, str]]:
         if quoted is not None or word is not None:
             yield "name", quoted if quoted is not None else word
         elif sql is not None:
-            yield "sql", sql.strip()
+            yield "sql", sql.strip(" \t\r\f")
         elif sign is not None:
             yield "sign", sign
 

@@ -1,5 +1,5 @@
 -- R153
-select plan(9);
+select plan(10);
 select t.clock_stands();
 select topic_create('orders', '{"max_attempts": 2, "backoff_base": "0"}');
 create table big as
