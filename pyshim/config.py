@@ -6,7 +6,8 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from pathlib import Path
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from psycopg import conninfo
 
@@ -104,10 +105,21 @@ def duration(name: str, value: str) -> float:
     return float(match["count"]) * _UNITS[match["unit"] or "s"]
 
 
-def embedded_version(env: Mapping[str, str] | None = None) -> int:
-    """TIDEGATE_PG: the major version of the PostgreSQL that comes with the wheel."""
+def embedded_version(env: Mapping[str, str] | None = None) -> int | Path:
+    """TIDEGATE_PG: 18 or 16 from the wheel, or the folder of another PostgreSQL (with `bin`)."""
     value = (os.environ if env is None else env).get("TIDEGATE_PG") or str(EMBEDDED_VERSIONS[0])
-    if value not in map(str, EMBEDDED_VERSIONS):
-        allowed = " or ".join(map(str, EMBEDDED_VERSIONS))
-        raise ConfigError(f"TIDEGATE_PG is {value!r}; allowed: {allowed}")
-    return int(value)
+    if value in map(str, EMBEDDED_VERSIONS):
+        return int(value)
+    if (Path(value) / "bin" / "postgres").is_file():
+        return Path(value).resolve()
+    allowed = ", ".join(map(str, EMBEDDED_VERSIONS))
+    raise ConfigError(
+        f"TIDEGATE_PG is {value!r}; allowed: {allowed}, or a folder that holds bin/postgres"
+    )
+
+
+def with_database(url: str, dbname: str) -> str:
+    """The same server, user and options as `url`, another database."""
+    if "://" in url:
+        return urlunsplit(urlsplit(url)._replace(path="/" + quote(dbname, safe="")))
+    return conninfo.make_conninfo(url, dbname=dbname)

@@ -95,8 +95,10 @@ class Server:
             guardian.stdout.close()
 
 
-def installation(version: int) -> Path:
-    """The folder of the wheel's PostgreSQL `version`: bin, lib, share."""
+def installation(version: int | Path) -> Path:
+    """The folder of the wheel's PostgreSQL `version` (bin, lib, share), or the folder given."""
+    if isinstance(version, Path):
+        return version
     instead = "set DATABASE_URL=postgresql://user@host/dbname to use a server of yours instead"
     if version not in _FOLDERS:
         allowed = " or ".join(map(str, EMBEDDED_VERSIONS))
@@ -118,12 +120,12 @@ def installation(version: int) -> Path:
 
 
 def start(
-    version: int | None = None,
+    version: int | Path | None = None,
     *,
     fsync: bool = False,
     settings: Mapping[str, str] | None = None,
 ) -> Server:
-    """Start a fresh, empty server; `settings` go into postgresql.conf.
+    """Start a fresh, empty server; `version` None is TIDEGATE_PG. `settings` go into its file.
 
     Without `fsync` a crash of the machine loses the data, which is gone at the end anyway.
     """
@@ -149,7 +151,7 @@ def start(
         guardian.wait()
         raise
     return Server(
-        version=version,
+        version=int(answer["version"]),
         host="127.0.0.1",
         port=answer["port"],
         user=_USER,
@@ -161,7 +163,7 @@ def start(
 
 
 @contextlib.contextmanager
-def running(version: int | None = None, **options: Any) -> Iterator[Server]:
+def running(version: int | Path | None = None, **options: Any) -> Iterator[Server]:
     """`start`, and `stop` at the end."""
     server = start(version, **options)
     try:
@@ -336,7 +338,9 @@ def _guard(orders: IO[str], answers: IO[str]) -> None:
                     guardian.prepare(order["password"])
                 else:
                     guardian.stop(order["restart"])
-                answer(port=guardian.start(), folder=str(guardian.folder))
+                port = guardian.start()
+                version = (guardian.data / "PG_VERSION").read_text()
+                answer(port=port, version=version, folder=str(guardian.folder))
             except subprocess.CalledProcessError as error:
                 answer(error=(error.stderr or b"").decode(errors="replace").strip()[-800:])
             except Exception as error:

@@ -79,7 +79,7 @@ def test_a_bad_duration_names_variable_value_and_what_is_allowed(value: str) -> 
 def test_the_embedded_version_is_one_of_two() -> None:
     assert config.embedded_version({}) == 18
     assert config.embedded_version({"TIDEGATE_PG": "16"}) == 16
-    with pytest.raises(ConfigError, match="TIDEGATE_PG is '15'; allowed: 18 or 16"):
+    with pytest.raises(ConfigError, match="TIDEGATE_PG is '15'; allowed: 18, 16, or a folder"):
         config.embedded_version({"TIDEGATE_PG": "15"})
 
 
@@ -97,3 +97,17 @@ def test_the_embedded_version_is_one_of_two() -> None:
 def test_a_password_is_never_shown(text: str, redacted: str) -> None:
     assert config.redact(text) == redacted
     assert "secret" not in repr(config.Database(text, "x"))
+
+
+@pytest.mark.parametrize(
+    ("url", "other"),
+    [
+        (
+            "postgresql://u:p@h:5/d?sslmode=require",
+            "postgresql://u:p@h:5/new%20one?sslmode=require",
+        ),
+        ("host=h dbname=d", "host=h dbname='new one'"),
+    ],
+)
+def test_another_database_of_the_same_server(url: str, other: str) -> None:
+    assert config.with_database(url, "new one") == other

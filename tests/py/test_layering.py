@@ -159,8 +159,7 @@ def strings(tree: ast.AST) -> Iterator[str]:
                 str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values
             )
         elif isinstance(node, ast.Constant) and id(node) not in inside:
-            if isinstance(node.value, str):
-                yield node.value
+            yield str(node.value)
 
 
 def is_sql(text: str) -> bool:
