@@ -106,7 +106,7 @@ def test_a_password_is_never_shown(text: str, redacted: str) -> None:
             "postgresql://u:p@h:5/d?sslmode=require",
             "postgresql://u:p@h:5/new%20one?sslmode=require",
         ),
-        ("host=h dbname=d", "host=h dbname='new one'"),
+        ("host=h dbname=d", "dbname='new one' host=h"),
     ],
 )
 def test_another_database_of_the_same_server(url: str, other: str) -> None:
