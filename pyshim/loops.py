@@ -161,5 +161,6 @@ async def together(stop: Stop, *loops: Coroutine[Any, Any, None]) -> None:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         raise
-    for task in tasks:
-        task.result()
+    errors = [error for task in tasks if (error := task.exception())]
+    if errors:
+        raise errors[0]

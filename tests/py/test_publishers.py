@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import io
 import json
-from collections.abc import AsyncIterator, Callable
 from datetime import datetime, timezone
 from uuid import UUID
 
@@ -16,6 +14,7 @@ from pyshim.errors import ConfigError
 from pyshim.publishers import Message, TransportDown, TransportGone, publisher_for
 from pyshim.publishers.redis import RedisPublisher
 from pyshim.publishers.stdout import StdoutPublisher
+from tests.py.fake_redis import fake_redis
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
@@ -96,44 +95,8 @@ async def test_a_reader_that_hangs_up_is_gone_for_good() -> None:
         await StdoutPublisher(Hung()).publish([_message()])
 
 
-# A server that speaks just enough of the protocol to say what a test wants to hear.
-
-Answer = Callable[[list[str]], "str | None"]
-
-
-@contextlib.asynccontextmanager
-async def _redis(answer: Answer) -> AsyncIterator[tuple[str, list[list[str]]]]:
-    """Listens on a free port; `answer` gets each command and says a raw reply, or None to hang
-    up."""
-    heard: list[list[str]] = []
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError, ValueError):
-            while True:
-                count = int((await reader.readuntil(b"\r\n"))[1:])
-                words = []
-                for _ in range(count):
-                    size = int((await reader.readuntil(b"\r\n"))[1:])
-                    words.append((await reader.readexactly(size + 2))[:-2].decode())
-                if words[0] in ("CLIENT", "HELLO", "SELECT"):
-                    reply: str | None = "-ERR unknown" if words[0] == "HELLO" else "+OK"
-                else:
-                    heard.append(words)
-                    reply = answer(words)
-                if reply is None:
-                    break
-                writer.write(reply.encode() + b"\r\n")
-                await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        port = server.sockets[0].getsockname()[1]
-        yield f"redis://127.0.0.1:{port}/0", heard
-
-
 async def test_redis_gets_a_stream_entry_and_a_member_scored_by_its_time() -> None:
-    async with _redis(lambda words: ":1") as (url, heard):
+    async with fake_redis(lambda words: ":1") as (url, heard):
         publisher = publisher_for(f"{url}?protocol=2&stream=s:{{topic}}&zset=due&maxlen=1000")
         message = _message(headers={"traceparent": TRACE, "run_at": "2024-06-01T00:00:00Z"})
         outcomes = await publisher.publish([message, _message(2)])
@@ -151,7 +114,7 @@ async def test_redis_gets_a_stream_entry_and_a_member_scored_by_its_time() -> No
 
 
 async def test_a_message_that_lacks_what_the_key_asks_for_fails_alone() -> None:
-    async with _redis(lambda words: ":1") as (url, heard):
+    async with fake_redis(lambda words: ":1") as (url, heard):
         publisher = publisher_for(f"{url}?protocol=2&stream={{group_key}}:{{header.region}}")
         outcomes = await publisher.publish(
             [
@@ -170,7 +133,7 @@ async def test_a_message_that_lacks_what_the_key_asks_for_fails_alone() -> None:
 
 async def test_a_wrong_type_under_the_messages_own_key_is_its_own_error() -> None:
     wrong = "-WRONGTYPE Operation against a key holding the wrong kind of value"
-    async with _redis(lambda words: wrong if words[1] == "7" else "+1-1") as (url, _):
+    async with fake_redis(lambda words: wrong if words[1] == "7" else "+1-1") as (url, _):
         publisher = publisher_for(f"{url}?protocol=2&stream={{group_key}}")
         messages = [_message(number, group_key=str(number)) for number in range(500)]
         outcomes = await publisher.publish(messages)
@@ -198,7 +161,7 @@ async def test_a_wrong_type_under_the_messages_own_key_is_its_own_error() -> Non
     ],
 )
 async def test_an_error_about_the_server_is_nobodys_fault(reply: str, unreached: bool) -> None:
-    async with _redis(lambda words: reply) as (url, _):
+    async with fake_redis(lambda words: reply) as (url, _):
         publisher = publisher_for(f"{url}?protocol=2&stream=fixed")
         (outcome,) = await publisher.publish([_message()])
         await publisher.close()
@@ -214,7 +177,7 @@ async def test_an_error_about_the_server_is_nobodys_fault(reply: str, unreached:
 async def test_a_server_that_hangs_up_loads_or_shuts_us_out_is_a_transport_that_is_down(
     reply: str | None,
 ) -> None:
-    async with _redis(lambda words: reply) as (url, _):
+    async with fake_redis(lambda words: reply) as (url, _):
         publisher = publisher_for(f"{url}?protocol=2&stream=fixed")
         with pytest.raises(TransportDown):
             await publisher.publish([_message(), _message(2)])
