@@ -58,7 +58,6 @@ class Templates:
         )
         # Globals, so that imported macros see the context too.
         self._environment.globals.update(values)
-        self._environment.filters["literal"] = quote_literal
 
     def render(self, path: str, **more: Any) -> str:
         """The file at `path` (relative to the root). `AssetError` names the file and the line."""

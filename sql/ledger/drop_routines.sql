@@ -10,7 +10,7 @@ declare
     v_left text[];
     v_detail text;
 begin
-    perform pg_catalog.set_config('search_path', {{ schema | literal }} || ', pg_temp', true);
+    perform pg_catalog.set_config('search_path', pg_catalog.quote_ident({{ schema_literal }}) || ', pg_temp', true);
     select pg_catalog.array_agg(
         case d.kind
             when 'view' then 'drop view ' || d.oid::pg_catalog.regclass

@@ -1,2 +1,2 @@
 delete from {{ schema }}.migration
-where migration = {{ migration | literal }};
+where migration = '{{ migration }}';

@@ -36,7 +36,7 @@ begin
     from (
         values
 {%- for name, checksum in expected %}
-        ({{ name | literal }}, {{ checksum | literal }}){{ "," if not loop.last }}
+        ('{{ name }}', '{{ checksum }}'){{ "," if not loop.last }}
 {%- endfor %}
     ) as e (migration, checksum)
     full join {{ schema }}.migration as m on m.migration = e.migration

@@ -8,7 +8,7 @@ expected (name, checksum) as (
     values
     (null::text, null::text)
 {%- for name, checksum in sources %},
-    ({{ name | literal }}, {{ checksum | literal }})
+    ('{{ name }}', '{{ checksum }}')
 {%- endfor %}
 )
 

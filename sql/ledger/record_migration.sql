@@ -1,2 +1,2 @@
 insert into {{ schema }}.migration (migration, checksum, version)
-values ({{ migration | literal }}, {{ checksum | literal }}, {{ version | literal }});
+values ('{{ migration }}', '{{ checksum }}', '{{ version }}');

@@ -5,7 +5,7 @@ do $$
 declare
     v_path text := pg_catalog.current_setting('search_path');
 begin
-    perform pg_catalog.set_config('search_path', {{ schema | literal }} || ', pg_temp', true);
+    perform pg_catalog.set_config('search_path', pg_catalog.quote_ident({{ schema_literal }}) || ', pg_temp', true);
 {%- if sources %}
     create temporary table tidegate_installed on commit drop as
     select d.routine, d.kind, s.checksum as source, d.definition
@@ -15,7 +15,7 @@ begin
     inner join (
         values
 {%- for name, checksum in sources %}
-        ({{ name | literal }}, {{ checksum | literal }}){{ "," if not loop.last }}
+        ('{{ name }}', '{{ checksum }}'){{ "," if not loop.last }}
 {%- endfor %}
     ) as s (name, checksum) on d.name = s.name;
 
@@ -23,7 +23,7 @@ begin
     where not exists (select from tidegate_installed as i where i.routine = r.routine);
 
     insert into {{ schema }}.routine as r (routine, kind, source, definition, version)
-    select i.routine, i.kind, i.source, i.definition, {{ version | literal }}
+    select i.routine, i.kind, i.source, i.definition, '{{ version }}'
     from tidegate_installed as i
     on conflict (routine) do update
     set
