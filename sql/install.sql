@@ -15,6 +15,8 @@
 {% include "functions/kernel/_event_id.sql" %}
 {% include "functions/kernel/_lock_key.sql" %}
 {% include "functions/kernel/_incident_note.sql" %}
+{% include "functions/kernel/_priorities.sql" %}
+{% include "functions/kernel/_priority_declare.sql" %}
 
 -- Kernel: what is installed, for drivers that ask before they work.
 {% include "functions/kernel/schema_version.sql" %}
@@ -29,7 +31,7 @@
 {% include "functions/place/_message_return.sql" %}
 {% include "functions/place/_message_fail.sql" %}
 {% include "functions/place/_message_finish.sql" %}
-{% include "functions/place/_candidates_trim.sql" %}
+{% include "functions/place/_batch_trim.sql" %}
 {% include "functions/place/_lease_left.sql" %}
 {% include "functions/place/_lease_deliveries.sql" %}
 {% include "functions/place/_lease_settle.sql" %}

@@ -19,10 +19,11 @@ begin
     returning channel_id into v_channel_id;
     if found then
         insert into floor (
-            channel_id, ticked_at, took, position, is_quiet, has_more, move_limit, floors, hints, scheduled_from,
+            channel_id, ticked_at, took, position, is_quiet, has_more, move_limit, priorities, floors, hints,
+        scheduled_from,
             lease_from
         ) values (
-            v_channel_id, 'epoch', '0', 0, false, false, 1000,
+            v_channel_id, 'epoch', '0', 0, false, false, 1000, '{0}',
             array_fill(0::bigint, array[10]), array_fill(0::bigint, array[10]), '-infinity', '-infinity'
         );
     end if;

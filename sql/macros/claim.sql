@@ -1,64 +1,38 @@
 {% from "macros/message.sql" import message_names %}
 {#-
-  The one path by which messages leave ready: shared by queue_claim, outbox_claim and the sweep.
+  The one path by which messages leave ready: shared by queue_claim, outbox_claim and, up to the tick, the sweep.
 
-  channel_lookup  finds the channel, its newest floor and the priorities in use in one statement, and ticks when the
-                  last tick is too old and there may be something to do (tick_when_due).
-  candidates      locks up to v_limit messages above their hints, in claim order, into v_ctids.
+  channel_columns  what a claim needs to know of its channel and of its last tick, in one lookup.
+  tick_when_due    ticks when the last tick is too old and there may be something to do.
+  claim_body       the body of queue_claim and outbox_claim.
 -#}
-{% macro claim_locals() -%}
-    v_now timestamptz := clock_now();
-    v_channel record;
-    v_since interval;
-    v_hints bigint[];
-    v_priorities smallint[];
-    v_limit integer := p_limit;
-    v_ctids tid[];
-    v_max_batch integer;
-    v_bytes bigint;
+{% macro channel_columns() -%}
+c.channel_id, c.name, c.is_paused, c.is_routed, c.archive, c.event_prefix, c.lease, c.max_runtime, c.max_attempts,
+        c.max_in_flight,
+        f.ticked_at, f.took, f.position, f.is_quiet, f.has_more, f.priorities, f.hints, f.scheduled_from, f.lease_from
 {%- endmacro %}
 
-{% macro channel_lookup(kind, name) -%}
-    select
-        c.channel_id, c.is_paused, c.is_routed, c.event_prefix, c.lease, c.max_attempts, c.max_in_flight, c.max_runtime,
-        f.ticked_at, f.took, f.position as tide_position, f.is_quiet, f.has_more, f.hints, f.scheduled_from, f.lease_from,
-        coalesce(pg_sequence_last_value('position_seq'), 0) as position,
-        array(
-            select p.priority from channel_priority p where p.channel_id = c.channel_id order by p.declared_id
-        ) as priorities
-    into v_channel
-    from channel c
-    cross join lateral (
-        select * from floor n where n.channel_id = c.channel_id order by n.floor_id desc limit 1
-    ) f
-    where c.kind = '{{ kind }}' and c.name = {{ name }};
-    if not found then
-        perform _no_such_channel('{{ kind }}', {{ name }});
-    end if;
+{% macro newest_floor() -%}
+cross join lateral (
+            select * from floor n where n.channel_id = c.channel_id order by n.floor_id desc limit 1
+        ) f
 {%- endmacro %}
 
 {#- A tick is due 250 ms or 5000 positions after the last one, but never sooner than ten times what that one took.
     It is worth it when positions were drawn since, somebody held one or messages stood in ready then, or a deadline
-    has passed. It must be the caller's whole transaction, or be asked for: what a tick moves is unseen until commit. -#}
+    has passed. It must be the caller's whole transaction, or be asked for: what a tick moves is unseen until commit.
+    The tests without a query come first: the others cost as much as a claim of one. -#}
 {% macro tick_when_due() -%}
-    v_hints := v_channel.hints;
-    v_priorities := case
-        when v_channel.priorities = '{}' then '{0}'
-        else array(select distinct p from unnest(v_channel.priorities || 0::smallint) p order by p)
-    end;
     v_since := v_now - v_channel.ticked_at;
-    if (
-            v_channel.has_more or v_since > interval '250 ms' or v_since < '0' or v_channel.position - v_channel.tide_position > 5000
-        )
+    v_drawn := coalesce(pg_sequence_last_value('position_seq'), 0) - v_channel.position;
+    if (v_since > '250 ms' or v_since < '0' or v_drawn > 5000 or v_channel.has_more)
         and not v_since between '0' and 10 * v_channel.took
         and (
             transaction_timestamp() = statement_timestamp()
             or current_setting('tidegate.tick', true) = 'on'
         )
-        and (
-            v_channel.position <> v_channel.tide_position
-            or not v_channel.is_quiet
-            or v_channel.has_more
+    then
+        if v_drawn <> 0 or not v_channel.is_quiet or v_channel.has_more
             or exists (
                 select from scheduled s
                 where s.channel_id = v_channel.channel_id
@@ -69,39 +43,35 @@
                 where l.channel_id = v_channel.channel_id
                     and l.expires_at >= v_channel.lease_from - interval '1 minute' and l.expires_at <= v_now
             )
-        )
-    then
-        v_hints := coalesce(_tick(v_channel.channel_id), v_hints);
-    end if;
-{%- endmacro %}
-
-{% macro candidates() -%}
-    -- Probes run one priority after the other and lock lazily: the outer limit stops them.
-    select array_agg(c.ctid), min(c.max_batch), sum(c.body_bytes)
-    into v_ctids, v_max_batch, v_bytes
-    from (
-        select r.ctid, r.max_batch, r.body_bytes
-        from unnest(v_priorities) as p (priority)
-        cross join lateral (
-            select n.ctid, n.max_batch, n.body_bytes
-            from ready n
-            where n.channel_id = v_channel.channel_id and n.priority = p.priority
-                and n.position > v_hints[p.priority + 1]
-            order by n.position
-            for update skip locked
-        ) r
-        limit v_limit
-    ) c;
-    if v_max_batch < cardinality(v_ctids) or v_bytes > 16777216 then
-        v_ctids := _candidates_trim(v_ctids);
+        then
+            perform _tick(v_channel.channel_id);
+            select f.priorities, f.hints into v_channel.priorities, v_channel.hints
+            from floor f where f.channel_id = v_channel.channel_id order by f.floor_id desc limit 1;
+        end if;
     end if;
 {%- endmacro %}
 
 {% macro claim_body(kind, name) -%}
+/*
+ * Priority by priority from its hint up, under row locks that skip what others hold: two claims share nothing, and
+ * neither waits. Candidates are deleted and gathered in one statement and stand in the lease in the next: others see
+ * them ready until the commit, and leased after it.
+ */
 declare
-    {{ claim_locals() }}
+    v_now timestamptz := clock_now();
+    v_channel record;
+    v_since interval;
+    v_drawn bigint;
     v_lease_id uuid := p_lease_id;
+    v_expires_at timestamptz;
+    v_limit integer := p_limit;
     v_in_flight bigint;
+    v_priority smallint;
+    v_messages message[];
+    v_positions bigint[];
+    v_batch integer;
+    v_bytes bigint := 0;
+    v_is_plain boolean;
 begin
     if p_limit is null or p_limit not between 1 and 10000 then
         perform _bad_argument('p_limit', p_limit::text, 'Claim between 1 and 10000 messages at a time.');
@@ -113,7 +83,14 @@ begin
         perform _require_read_committed('{{ kind if kind == "queue" else "outbox" }}_claim');
     end if;
 
-    {{ channel_lookup(kind, name) }}
+    select {{ channel_columns() }}
+    into v_channel
+    from channel c
+    {{ newest_floor() }}
+    where c.kind = '{{ kind }}' and c.name = {{ name }};
+    if not found then
+        perform _no_such_channel('{{ kind }}', {{ name }});
+    end if;
 {%- if kind == "topic" %}
     if v_channel.is_routed then
         raise exception using
@@ -144,6 +121,7 @@ begin
 
     {{ tick_when_due() }}
 
+    v_is_plain := not v_channel.archive;
     if v_channel.max_in_flight is not null then
         -- Capped channels count under a lock of their own, which others never take.
         perform pg_advisory_xact_lock(_lock_key('channel'::regclass, v_channel.channel_id));
@@ -155,36 +133,69 @@ begin
         v_limit := least(v_limit, v_in_flight);
     end if;
 
-    {{ candidates() }}
-    if v_ctids is null then
+    foreach v_priority in array v_channel.priorities loop
+        with taken as (
+            delete from ready where ctid = any(array(
+                select r.ctid from ready r
+                where r.channel_id = v_channel.channel_id and r.priority = v_priority
+                    and r.position > v_channel.hints[v_priority + 1]
+                order by r.position
+                limit v_limit
+                for update skip locked
+            )) returning *
+        )
+        select
+            v_messages || array_agg(row({{ message_names("t") }})::message order by t.position),
+            v_positions || array_agg(t.position order by t.position),
+            least(v_batch, min(t.max_batch)),
+            v_bytes + coalesce(sum(t.body_bytes), 0),
+            v_is_plain and count(t.body_id) + count(t.requeued_from) = 0
+        into v_messages, v_positions, v_batch, v_bytes, v_is_plain
+        from taken t;
+        v_limit := p_limit - coalesce(cardinality(v_messages), 0);
+        exit when v_limit <= 0;
+    end loop;
+    if v_messages is null then
         return;
     end if;
+    if v_batch < cardinality(v_messages) or v_bytes > 16777216 then
+        v_messages := _batch_trim(v_channel.channel_id, v_messages, v_positions);
+    end if;
 
-    return query
-    with taken as (
-        delete from ready where ctid = any(v_ctids) returning *
-    ), leased as (
-        insert into lease (lease_id, claimed_at, expires_at, channel_id, message_count, is_plain, worker, messages)
+    insert into lease (lease_id, claimed_at, expires_at, channel_id, message_count, is_plain, worker, messages)
+    values (
+        v_lease_id, v_now,
+        greatest(v_now + coalesce(p_lease, v_channel.lease), clock_now() + interval '1 microsecond'),
+        v_channel.channel_id, cardinality(v_messages), v_is_plain, p_worker, v_messages
+    ) returning expires_at into v_expires_at;
+
+    if v_bytes > 0 then
+        return query select * from _lease_deliveries(v_lease_id);
+    else
+        return query
         select
-            v_lease_id, v_now,
-            greatest(v_now + coalesce(p_lease, v_channel.lease), clock_now() + interval '1 microsecond'),
-            v_channel.channel_id, count(*),
-            count(t.body_id) + count(t.requeued_from) = 0,
-            p_worker,
-            array_agg(
-                row({{ message_names("t") }})::message order by t.priority, t.position
-            )
-        from taken t
-        returning lease.expires_at
-    )
-    select
-        v_lease_id, t.message_id, coalesce(t.event_id, _event_id(v_channel.event_prefix, t.message_id)),
-        (select o.name::text from channel o where o.channel_id = t.topic_id),
-        t.attempts + 1, coalesce(t.max_attempts, v_channel.max_attempts),
-        coalesce(t.payload, (select b.payload from body b where b.body_id = t.body_id)), t.headers, t.priority,
-        t.group_key, t.job_key, t.run_id, t.tenant, t.enqueued_at, l.expires_at
-    from taken t
-    cross join leased l
-    order by t.priority, t.position;
+            v_lease_id, m.message_id, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id)), m.topic,
+            m.attempts + 1, coalesce(m.max_attempts, v_channel.max_attempts), m.payload, m.headers, m.priority,
+            m.group_key, m.job_key, m.run_id, m.tenant, m.enqueued_at, v_expires_at
+        from unnest(v_messages) m;
+    end if;
 end;
+{%- endmacro %}
+
+{#- For the sweep: lock up to v_limit messages above their hints, in order, into v_ctids; null when there are none. -#}
+{% macro lock_candidates() -%}
+    v_ctids := null;
+    foreach v_priority in array v_channel.priorities loop
+        select v_ctids || array_agg(r.ctid) into v_ctids
+        from (
+            select n.ctid from ready n
+            where n.channel_id = v_channel.channel_id and n.priority = v_priority
+                and n.position > v_channel.hints[v_priority + 1]
+            order by n.position
+            limit v_limit
+            for update skip locked
+        ) r;
+        v_limit := p_limit - claimed - coalesce(cardinality(v_ctids), 0);
+        exit when v_limit <= 0;
+    end loop;
 {%- endmacro %}

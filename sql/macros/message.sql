@@ -18,8 +18,8 @@
     body_bytes integer,
     max_attempts integer,
     max_batch integer,
-    topic_id integer,
     requeued_from bigint,
+    topic text,
     group_key text,
     job_key text,
     run_id text,
@@ -32,7 +32,7 @@
 {% macro message_names(of="", replaced={}) -%}
 {%- set names = [
     "message_id", "enqueued_at", "attempts", "priority", "payload", "headers", "event_id", "body_id", "body_bytes",
-    "max_attempts", "max_batch", "topic_id", "requeued_from", "group_key", "job_key", "run_id", "tenant", "errors",
+    "max_attempts", "max_batch", "requeued_from", "topic", "group_key", "job_key", "run_id", "tenant", "errors",
 ] -%}
 {%- for name in names -%}
 {{ replaced[name] if name in replaced else (of ~ "." ~ name if of else name) }}{{ ", " if not loop.last }}

@@ -18,32 +18,56 @@
     if jsonb_typeof(p_headers) <> 'object' or pg_column_size(p_headers) > 8192 then
         perform _bad_argument('p_headers', left(p_headers::text, 200), 'Headers are a JSON object of at most 8 kB.');
     end if;
-    if p_priority > 0 and not exists (
-        select from channel_priority p where p.channel_id = v_channel.channel_id and p.priority = p_priority
-    ) then
-        insert into channel_priority (channel_id, priority) values (v_channel.channel_id, p_priority);
+    if p_priority > 0 then
+        perform _priority_declare(v_channel.channel_id, array[p_priority]::smallint[]);
     end if;
+{%- endmacro %}
+
+{#- The channel is read again in the statement that inserts, behind the lock it takes on the place: a channel dropped
+    meanwhile is then seen to be gone, where a foreign key would lock its row at every send. -#}
+{% macro insert_one(kind, place, key, value, where) -%}
+        insert into {{ place }} (
+            {{ key }}, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id,
+            body_bytes, {{ "max_attempts, " if kind == "queue" }}group_key, run_id, tenant
+        )
+        select
+            {{ value }}, c.channel_id, v_sent.message_id, clock_now(), 0, p_priority,
+            case when v_body_id is null then p_payload end, p_headers, p_event_id, v_body_id,
+            case when v_body_id is not null then v_size end,
+            {{ "p_max_attempts, " if kind == "queue" }}p_group_key, p_run_id, p_tenant
+        from channel c
+        where {{ where }};
 {%- endmacro %}
 
 {% macro send_one_body(kind, name) -%}
 declare
     v_channel record;
-    v_message_id bigint;
     v_sent sent;
     v_body_id bigint;
     v_size integer := pg_column_size(p_payload);
 begin
+    v_sent.message_id := nextval('position_seq');
+    v_sent.outcome := 'inserted';
+
+    -- The plain message, which most are, in one statement.
+    if p_idempotency_key is null and p_run_at is null and p_priority = 0 and p_headers is null then
+        {{ insert_one(kind, "ready", "position", "v_sent.message_id",
+            "c.kind = '" ~ kind ~ "' and c.name = " ~ name ~ " and v_size <= c.inline_limit
+            and (p_tenant is not null or not c.tenant_required)") }}
+        if found then
+            return v_sent;
+        end if;
+    end if;
+
     {{ channel_check(kind, name) }}
     if p_payload is null then
         perform _bad_argument('p_payload', null, 'Give a JSON value; for an empty one, ''null''::jsonb.');
     end if;
-
-    v_message_id := nextval('position_seq');
     if p_idempotency_key is not null then
         -- Of two that use a key at once, the second waits here for the first to end: whatever it finds then is final.
         loop
             insert into idempotency_key (channel_id, key, message_id, created_at)
-            values (v_channel.channel_id, p_idempotency_key, v_message_id, clock_now())
+            values (v_channel.channel_id, p_idempotency_key, v_sent.message_id, clock_now())
             on conflict do nothing;
             exit when found;
             select k.message_id, 'deduplicated' into v_sent
@@ -52,35 +76,23 @@ begin
             if found then
                 return v_sent;
             end if;
+            v_sent.message_id := nextval('position_seq');
+            v_sent.outcome := 'inserted';
         end loop;
     end if;
     if v_size > v_channel.inline_limit then
         insert into body (payload) values (p_payload) returning body_id into v_body_id;
-    else
-        v_size := null;
     end if;
 
     if p_run_at > clock_now() then
-        insert into scheduled (
-            due_at, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id,
-            body_bytes, max_attempts, group_key, run_id, tenant
-        ) values (
-            greatest(p_run_at, clock_now() + interval '1 microsecond'), v_channel.channel_id, v_message_id, clock_now(),
-            0, p_priority, case when v_body_id is null then p_payload end, p_headers, p_event_id, v_body_id,
-            v_size, {{ "p_max_attempts" if kind == "queue" else "null" }}, p_group_key, p_run_id, p_tenant
-        );
+        {{ insert_one(kind, "scheduled", "due_at", "greatest(p_run_at, clock_now() + interval '1 microsecond')",
+            "c.channel_id = v_channel.channel_id") }}
     else
-        insert into ready (
-            position, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id,
-            body_bytes, max_attempts, group_key, run_id, tenant
-        ) values (
-            v_message_id, v_channel.channel_id, v_message_id, clock_now(),
-            0, p_priority, case when v_body_id is null then p_payload end, p_headers, p_event_id, v_body_id,
-            v_size, {{ "p_max_attempts" if kind == "queue" else "null" }}, p_group_key, p_run_id, p_tenant
-        );
+        {{ insert_one(kind, "ready", "position", "v_sent.message_id", "c.channel_id = v_channel.channel_id") }}
     end if;
-    v_sent.message_id := v_message_id;
-    v_sent.outcome := 'inserted';
+    if not found then
+        perform _no_such_channel('{{ kind }}', {{ name }});
+    end if;
     return v_sent;
 end;
 {%- endmacro %}
@@ -91,10 +103,12 @@ declare
     v_ordinal integer;
 begin
     {{ channel_check(kind, name) }}
-    if p_payloads is null or array_ndims(p_payloads) > 1 or array_position(p_payloads, null) is not null then
+    if p_payloads is null or array_ndims(p_payloads) > 1 then
+        perform _bad_argument('p_payloads', left(p_payloads::text, 200), 'Give a flat array of JSON values.');
+    elsif array_position(p_payloads, null) is not null then
         perform _bad_argument(
-            'p_payloads', case when p_payloads is null then null else 'nested, or null at ' || array_position(p_payloads, null) end,
-            'Give a flat array of JSON values; for an empty one, ''null''::jsonb.'
+            format('p_payloads[%s]', array_position(p_payloads, null)), null,
+            'Give a JSON value; for an empty one, ''null''::jsonb.'
         );
     end if;
 
@@ -107,12 +121,17 @@ begin
             max_attempts, group_key, run_id, tenant
         )
         select
-            p.id, v_channel.channel_id, p.id, p.enqueued_at, 0, p_priority, p.payload, p_headers, null,
+            p.id, c.channel_id, p.id, p.enqueued_at, 0, p_priority, p.payload, p_headers, null,
             {{ "p_max_attempts" if kind == "queue" else "null::integer" }}, p_group_key, p_run_id, p_tenant
         from (
             select nextval('position_seq') as id, u.payload, clock_now() as enqueued_at from unnest(p_payloads) as u (payload)
         ) p
+        cross join channel c
+        where c.channel_id = v_channel.channel_id
         returning ready.message_id, 'inserted'::text;
+        if not found and p_payloads <> '{}' then
+            perform _no_such_channel('{{ kind }}', {{ name }});
+        end if;
         return;
     end if;
 

@@ -66,6 +66,7 @@ create table {{ schema }}.floor (
     is_quiet boolean not null,
     has_more boolean not null,
     move_limit integer not null,
+    priorities smallint[] not null,
     floors bigint[] not null,
     hints bigint[] not null,
     scheduled_from timestamptz not null,
@@ -80,15 +81,16 @@ comment on column {{ schema }}.floor.position is 'L of the tide of this tick: po
 comment on column {{ schema }}.floor.is_quiet is 'Nobody held a position then, and nothing stood in ready.';
 comment on column {{ schema }}.floor.has_more is 'The tick stopped at its bound of rows or time: the next claim ticks again.';
 comment on column {{ schema }}.floor.move_limit is 'Rows that the next tick may move: falls when a tick was cancelled by a timeout, and recovers.';
+comment on column {{ schema }}.floor.priorities is 'Priorities in use, in order: 0 and those of channel_priority. Claims probe no others.';
 comment on column {{ schema }}.floor.floors is 'By priority + 1: at or below it nothing is left and nothing can appear.';
 comment on column {{ schema }}.floor.hints is 'By priority + 1: where claims start; a late committer below it lowers it at the next tick.';
 comment on column {{ schema }}.floor.scheduled_from is 'Scans of scheduled start here.';
 comment on column {{ schema }}.floor.lease_from is 'Scans of lease by its deadline start here.';
 
 create table {{ schema }}.tally (
+    amount bigint not null,
     channel_id integer not null,
-    outcome text not null,
-    amount bigint not null
+    outcome text not null
 );
 
 -- No key: it is only ever appended to and read whole. Full identity lets it be deleted from under logical replication.

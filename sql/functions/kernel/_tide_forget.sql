@@ -22,10 +22,11 @@ begin
         perform setval('position_seq', v_highest + 100000);
     end if;
     insert into floor (
-        channel_id, ticked_at, took, position, is_quiet, has_more, move_limit, floors, hints, scheduled_from, lease_from
+        channel_id, ticked_at, took, position, is_quiet, has_more, move_limit, priorities, floors, hints,
+        scheduled_from, lease_from
     )
     select
-        c.channel_id, 'epoch', '0', 0, false, true, 1000,
+        c.channel_id, 'epoch', '0', 0, false, true, 1000, _priorities(c.channel_id),
         array_fill(0::bigint, array[10]), array_fill(0::bigint, array[10]), '-infinity', '-infinity'
     from channel c;
     perform _incident_note(

@@ -51,7 +51,7 @@ begin
 
     if v_handlers is null then
         -- No route at all: the last one went away a moment ago, and the events are a relay's now.
-        claimed := case when v_queues is null then 0 else _topic_move(p_topic_id, p_archive, v_queues, p_ctids) end;
+        claimed := case when v_queues is null then 0 else _topic_move(p_topic_id, p_topic, p_archive, v_queues, p_ctids) end;
         dispatched := claimed;
         return;
     end if;
@@ -72,7 +72,7 @@ begin
         array_agg(r.ctid order by r.priority, r.position),
         array_agg(row({{ message_names("r", {
             "payload": "coalesce(r.payload, (select b.payload from body b where b.body_id = r.body_id))",
-            "topic_id": "p_topic_id",
+            "topic": "p_topic",
         }) }})::message order by r.priority, r.position)
     into v_ctids, v_messages
     from ready r
@@ -161,7 +161,7 @@ begin
         select v_ctids[o] from generate_series(1, v_reached) o where o <> all(v_failed) order by o
     );
     if v_ctids <> '{}' then
-        dispatched := _topic_move(p_topic_id, p_archive, v_queues, v_ctids);
+        dispatched := _topic_move(p_topic_id, p_topic, p_archive, v_queues, v_ctids);
     end if;
     claimed := dispatched + retried + dead_lettered;
 end;

@@ -1,6 +1,6 @@
 {% from "macros/message.sql" import message_names %}
 create or replace function {{ schema }}._topic_move(
-    p_topic_id integer, p_archive boolean, p_queues integer[], p_ctids tid[]
+    p_topic_id integer, p_topic text, p_archive boolean, p_queues integer[], p_ctids tid[]
 ) returns integer
 language plpgsql volatile
 set search_path = {{ schema }}, pg_temp
@@ -14,6 +14,12 @@ declare
     v_targets integer[] := coalesce(p_queues, '{}') || case when p_archive then '{null}'::integer[] else '{}' end;
     v_moved integer;
 begin
+    if exists (select from ready r where r.ctid = any(p_ctids) and r.priority > 0) then
+        perform _priority_declare(
+            q.queue_id, array(select r.priority from ready r where r.ctid = any(p_ctids))
+        )
+        from unnest(p_queues) q (queue_id);
+    end if;
     with taken as (
         delete from ready where ctid = any(p_ctids) returning *
     ), delivery as (
@@ -35,7 +41,7 @@ begin
                 "body_id": "d.own_body_id",
                 "max_attempts": "null",
                 "max_batch": "null",
-                "topic_id": "p_topic_id",
+                "topic": "p_topic",
                 "requeued_from": "null",
                 "errors": "null",
             }) }}
@@ -69,5 +75,5 @@ begin
 end;
 $$;
 
-comment on function {{ schema }}._topic_move(integer, boolean, integer[], tid[]) is
+comment on function {{ schema }}._topic_move(integer, text, boolean, integer[], tid[]) is
 'Move locked events from their topic to queues and, where it is on, the archive; count them as dispatched. Returns how many.';

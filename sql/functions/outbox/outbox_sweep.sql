@@ -1,4 +1,4 @@
-{% from "macros/claim.sql" import claim_locals, tick_when_due, candidates %}
+{% from "macros/claim.sql" import channel_columns, lock_candidates, newest_floor, tick_when_due %}
 create or replace function {{ schema }}.outbox_sweep(
     p_limit integer default 500,
     p_topic text default null,
@@ -21,7 +21,13 @@ as $$
  * transaction. Of two sweeps at once, each takes what the other has not locked.
  */
 declare
-    {{ claim_locals() }}
+    v_now timestamptz := clock_now();
+    v_channel record;
+    v_since interval;
+    v_drawn bigint;
+    v_priority smallint;
+    v_limit integer;
+    v_ctids tid[];
     v_outcome record;
 begin
     claimed := 0;
@@ -46,26 +52,16 @@ begin
     end if;
 
     for v_channel in
-        select
-            c.channel_id, c.name, c.archive,
-            f.ticked_at, f.took, f.position as tide_position, f.is_quiet, f.has_more, f.hints, f.scheduled_from,
-            f.lease_from,
-            coalesce(pg_sequence_last_value('position_seq'), 0) as position,
-            array(
-                select p.priority from channel_priority p
-                where p.channel_id = c.channel_id order by p.declared_id
-            ) as priorities
+        select {{ channel_columns() }}
         from channel c
-        cross join lateral (
-            select * from floor n where n.channel_id = c.channel_id order by n.floor_id desc limit 1
-        ) f
+        {{ newest_floor() }}
         where c.kind = 'topic' and c.is_routed and not c.is_paused and (p_topic is null or c.name = p_topic)
         order by random()
     loop
         {{ tick_when_due() | indent }}
 
         v_limit := p_limit - claimed;
-        {{ candidates() | indent }}
+        {{ lock_candidates() | indent }}
         continue when v_ctids is null;
 
         select * into v_outcome from _topic_deliver(v_channel.channel_id, v_channel.name, v_channel.archive, v_ctids);

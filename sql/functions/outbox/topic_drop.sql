@@ -2,10 +2,11 @@ create or replace function {{ schema }}.topic_drop(p_topic text) returns void
 language plpgsql volatile
 security definer
 set search_path = {{ schema }}, pg_temp
+set lock_timeout = '2s'
 as $$
 /*
- * Puts only read the channel, so its row lock alone would not stop one in flight: the exclusive lock on ready and
- * scheduled waits for those that have written, and those still to come find no topic.
+ * The locks wait for the transactions that have put something, for two seconds at most, as others queue up behind
+ * them. Puts read the topic again behind these locks, so those still to come find none.
  */
 declare
     v_channel_id integer;
@@ -35,4 +36,4 @@ end;
 $$;
 
 comment on function {{ schema }}.topic_drop(text) is
-'Drop an empty topic with the routes that name it exactly; dead letters and archived events stay. Errors: TG020 no such topic, TG022 it still holds events.';
+'Drop an empty topic with the routes that name it exactly; dead letters and archived events stay. Errors: TG020 no such topic, TG022 it still holds events, 55P03 a transaction that has put something stayed open: try again.';

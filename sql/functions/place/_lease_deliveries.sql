@@ -3,13 +3,12 @@ language sql stable
 begin atomic
 select
     l.lease_id, m.message_id, coalesce(m.event_id, {{ schema }}._event_id(c.event_prefix, m.message_id)),
-    t.name::text, m.attempts + 1, coalesce(m.max_attempts, c.max_attempts),
+    m.topic, m.attempts + 1, coalesce(m.max_attempts, c.max_attempts),
     coalesce(m.payload, b.payload), m.headers, m.priority,
     m.group_key, m.job_key, m.run_id, m.tenant, m.enqueued_at, l.expires_at
 from {{ schema }}.lease l
 cross join lateral unnest(l.messages) with ordinality m
 inner join {{ schema }}.channel c on c.channel_id = l.channel_id
-left join {{ schema }}.channel t on t.channel_id = m.topic_id
 left join {{ schema }}.body b on b.body_id = m.body_id
 where l.lease_id = p_lease_id and m.ordinality <> all(coalesce(l.settled, '{}'))
 order by m.ordinality;

@@ -66,7 +66,7 @@ begin
         return v_answer;
     end if;
     if v_done is not null then
-        if not v_lease.is_plain or v_channel.archive then
+        if not v_lease.is_plain then
             perform _message_finish(v_channel.channel_id, v_channel.archive, v_done);
         end if;
         v_answer.acked := cardinality(v_done);

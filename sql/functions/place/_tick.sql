@@ -24,7 +24,7 @@ declare
     v_live bigint;
     v_any_live boolean := false;
     v_moved integer;
-    v_priority integer;
+    v_priority smallint;
     v_deadline timestamptz;
 begin
     select * into v_floor from floor where channel_id = p_channel_id order by floor_id desc limit 1;
@@ -57,9 +57,8 @@ begin
         limit 1;
         v_reach := greatest(v_reach, v_tide.safe_position);
 
-        for v_priority in
-            select 0 union select p.priority from channel_priority p where p.channel_id = p_channel_id
-        loop
+        v_floor.priorities := _priorities(p_channel_id);
+        foreach v_priority in array v_floor.priorities loop
             v_live := (
                 select r.position from ready r
                 where r.channel_id = p_channel_id and r.priority = v_priority
@@ -102,10 +101,11 @@ begin
     end;
 
     insert into floor (
-        channel_id, ticked_at, took, position, is_quiet, has_more, move_limit, floors, hints, scheduled_from, lease_from
+        channel_id, ticked_at, took, position, is_quiet, has_more, move_limit, priorities, floors, hints,
+        scheduled_from, lease_from
     ) values (
         p_channel_id, clock_now(), clock_timestamp() - v_started, v_floor.position, v_floor.is_quiet, v_floor.has_more,
-        v_floor.move_limit, v_floor.floors, v_floor.hints, v_floor.scheduled_from, v_floor.lease_from
+        v_floor.move_limit, v_floor.priorities, v_floor.floors, v_floor.hints, v_floor.scheduled_from, v_floor.lease_from
     );
     delete from floor where channel_id = p_channel_id and floor_id = v_floor.floor_id;
 

@@ -10,20 +10,16 @@ as $$
  */
 declare
     v_answer settled := row(0, 0, 0, false);
+    v_channel_id integer;
 begin
     if p_message_ids is null then
-        with gone as (
-            delete from lease l
-            where l.lease_id = p_lease_id and l.is_plain
-                and not exists (select from channel c where c.channel_id = l.channel_id and c.archive)
-            returning l.channel_id, l.message_count
-        )
-        insert into tally (channel_id, outcome, amount)
-        select g.channel_id, 'acked', g.message_count from gone g
-        returning amount into v_answer.acked;
+        delete from lease where lease_id = p_lease_id and is_plain
+        returning channel_id, message_count into v_channel_id, v_answer.acked;
         if found then
+            insert into tally (amount, channel_id, outcome) values (v_answer.acked, v_channel_id, 'acked');
             return v_answer;
         end if;
+        v_answer.acked := 0;
     end if;
     return _lease_settle(p_lease_id, p_message_ids, '[]');
 end;
