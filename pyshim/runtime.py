@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import socket
@@ -71,10 +72,8 @@ def runtime_options(role: str) -> Callable[[Callable[..., None]], Callable[..., 
         )
         @click.option("-v", "--verbose", is_flag=True, help="Log every batch, not only failures.")
         @shared_options
-        @click.pass_context
+        @functools.wraps(command)
         def wrapper(
-            context: click.Context,
-            /,
             options: Options,
             timeout: float,
             log_format: logs.Format,
@@ -82,13 +81,8 @@ def runtime_options(role: str) -> Callable[[Callable[..., None]], Callable[..., 
             **rest: object,
         ) -> None:
             logs.configure(log_format, logging.DEBUG if verbose else logging.INFO)
-            runtime = Runtime(options.database(), options.schema(), timeout, role)
-            context.invoke(command, runtime=runtime, **rest)
+            command(runtime=Runtime(options.database(), options.schema(), timeout, role), **rest)
 
-        wrapper.__doc__ = command.__doc__
-        wrapper.__click_params__ = (  # type: ignore[attr-defined]
-            getattr(command, "__click_params__", []) + wrapper.__click_params__  # type: ignore[attr-defined]
-        )
         return wrapper
 
     return decorate

@@ -11,6 +11,8 @@ from uuid import UUID
 
 TRACE_HEADERS = ("traceparent", "tracestate", "baggage")
 
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 
 class TransportDown(ConnectionError):
     """The broker cannot be reached, or takes nothing from anybody now. It says nothing about any
@@ -56,7 +58,7 @@ class Message:
             "headers": self.headers,
             "enqueued_at": self.enqueued_at.astimezone(timezone.utc).isoformat(),
         }
-        text = json.dumps(head, ensure_ascii=False, separators=(",", ":"))
+        text = _encode(head)
         return f'{text[:-1]},"payload":{self.payload}}}'
 
 

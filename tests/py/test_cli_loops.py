@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.py.fake_redis import fake_redis
+from tests.fake_redis import fake_redis
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 

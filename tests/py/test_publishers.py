@@ -14,7 +14,7 @@ from pyshim.errors import ConfigError
 from pyshim.publishers import Message, TransportDown, TransportGone, publisher_for
 from pyshim.publishers.redis import RedisPublisher
 from pyshim.publishers.stdout import StdoutPublisher
-from tests.py.fake_redis import fake_redis
+from tests.fake_redis import fake_redis
 
 TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
