@@ -116,12 +116,22 @@ def _test_of(path: Path) -> Callable[..., None]:
     return test
 
 
+def is_test(path: Path) -> bool:
+    """Whether a file is a test of its own."""
+    return (
+        path.suffix == ".sql"
+        and ROOT in path.parents
+        and path.relative_to(ROOT).parts[0] not in NOT_TESTS
+    )
+
+
+def sql_files() -> list[Path]:
+    """All .sql tests."""
+    return sorted(path for path in ROOT.glob("**/*.sql") if is_test(path))
+
+
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    if file_path.suffix != ".sql" or ROOT not in file_path.parents:
-        return None
-    if file_path.relative_to(ROOT).parts[0] in NOT_TESTS:
-        return None
-    return SqlFile.from_parent(parent, path=file_path)
+    return SqlFile.from_parent(parent, path=file_path) if is_test(file_path) else None
 
 
 def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:

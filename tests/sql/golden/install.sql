@@ -1,0 +1,3844 @@
+-- Tidegate VERSION, schema tidegate: installation.
+-- One self-contained file; apply it in one transaction:  psql -1 -v ON_ERROR_STOP=1 -f FILE
+-- It refuses a schema that it does not fit. Made by: tidegate render
+
+-- ledger/guard.sql
+-- One installer at a time per schema; held to the end of the transaction.
+do $$
+begin
+    perform pg_catalog.pg_advisory_xact_lock(
+        pg_catalog.hashtextextended('tidegate install ' || 'tidegate', 0)
+    );
+    perform pg_catalog.set_config('statement_timeout', '0', true);
+end;
+$$;
+
+
+do $$
+declare
+    v_unfit text;
+    v_newest text;
+begin
+    if exists (
+        select from pg_catalog.pg_class as c
+        inner join pg_catalog.pg_namespace as n on c.relnamespace = n.oid
+        where n.nspname = 'tidegate' and c.relname = 'migration'
+    ) then
+        select max(m.migration) into v_newest from tidegate.migration as m;
+    end if;
+    if v_newest is not null then
+        raise exception using
+            errcode = 'TG060',
+            message = pg_catalog.format(
+                'schema %I is installed already, up to migration %s', 'tidegate', v_newest
+            ),
+            hint = 'render an upgrade with --from '
+                || pg_catalog.ltrim(pg_catalog.left(v_newest, 4), '0')
+                || ', or use tidegate migrate';
+    end if;
+end;
+$$;
+
+-- migrations/0001_create_ledger.up.sql
+-- The ledger: what is installed here, by which release. Only `tidegate migrate`, `rollback` and a
+-- rendered file write it.
+
+do $$
+begin
+    -- "create schema if not exists" asks for CREATE on the database even where the schema is there.
+    if not exists (select from pg_catalog.pg_namespace where nspname = 'tidegate') then
+        create schema tidegate;
+    end if;
+end;
+$$;
+
+create table tidegate.migration (
+    migration text not null,
+    checksum text not null,
+    version text not null,
+    applied_at timestamptz not null default clock_timestamp(),
+    constraint migration_pkey primary key (migration),
+    constraint migration_is_numbered check (migration ~ '^[0-9]{4}_[a-z0-9_]+$'),
+    constraint migration_checksum_is_sha256 check (checksum ~ '^[0-9a-f]{64}$')
+);
+
+comment on table tidegate.migration is
+'One row per applied migration: its name, the SHA-256 of its file, the release that applied it, and when.';
+
+create table tidegate.routine (
+    routine text not null,
+    kind text not null,
+    source text not null,
+    definition text not null,
+    version text not null,
+    applied_at timestamptz not null default clock_timestamp(),
+    constraint routine_pkey primary key (routine),
+    constraint routine_kind_is_known check (kind in ('routine', 'view')),
+    constraint routine_source_is_sha256 check (source ~ '^[0-9a-f]{64}$'),
+    constraint routine_definition_is_sha256 check (definition ~ '^[0-9a-f]{64}$')
+);
+
+comment on table tidegate.routine is
+'One row per installed routine or view: checksums of its file (source) and of what the catalog held right after it was applied (definition), the release that applied it last, and when its definition last changed.';
+
+create type tidegate.installed as (migration integer, version text);
+
+comment on type tidegate.installed is
+'What is installed: the number of the newest migration, and the release that applied the routines.';
+
+-- ledger/record_migration.sql
+insert into tidegate.migration (migration, checksum, version)
+values ('0001_create_ledger', 'a5b9eca4a7566fecf8206959d6220c688e3d3a8f137bbd93c5590cd00b1583e5', 'VERSION');
+
+-- migrations/0002_create_kernel.up.sql
+/*
+ * What every other room stands on: who this installation is, the sequence that orders messages, the tides and floors
+ * that let claims start above the dead, counters and the notes of what went wrong.
+ */
+
+create table tidegate.installation (
+    is_only boolean primary key default true,
+    event_prefix text not null,
+    created_at timestamptz not null default now(),
+    constraint installation_is_single check (is_only),
+    constraint installation_prefix_is_half_a_uuid check (event_prefix ~ '^[0-9a-f]{12}8[0-9a-f]{3}$')
+);
+
+comment on table tidegate.installation is
+'One row: the identity of this installation. event_prefix is the first half of every event_id derived here.';
+
+insert into tidegate.installation (event_prefix)
+select substr(h, 1, 12) || '8' || substr(h, 14, 3)
+from replace(gen_random_uuid()::text, '-', '') as h;
+
+-- Positions order messages; message_id is the first position a message draws. CACHE 1 and no cycle are part of the
+-- proof of the floor (docs/concepts.md); the sequence is never set back by us.
+create sequence tidegate.position_seq as bigint cache 1 no cycle;
+
+comment on sequence tidegate.position_seq is
+'Draws the position at which a message enters ready. Whoever drew from it holds RowExclusiveLock on it to the end of the transaction: tides are built on that.';
+
+create table tidegate.tide (
+    tide_id bigint generated always as identity primary key,
+    at timestamptz not null,
+    position bigint not null,
+    safe_position bigint not null,
+    holders text[] not null,
+    drew_above bigint[] not null,
+    quiet_since timestamptz not null,
+    movers text[] not null,
+    moved_after timestamptz[] not null,
+    timeline text not null,
+    outage_from timestamptz,
+    outage_until timestamptz,
+    is_blind boolean not null,
+    constraint tide_safe_position_not_above_position check (safe_position <= position),
+    constraint tide_knows_each_holder check (cardinality(holders) = cardinality(drew_above)),
+    constraint tide_knows_each_mover check (cardinality(movers) = cardinality(moved_after))
+);
+
+comment on table tidegate.tide is
+'One series for the installation, read newest first: the last position drawn, who may still hold one at or below it, and up to where every position has ended. Ticks append at most ten a second and keep the last few.';
+comment on column tidegate.tide.position is 'L: last value of position_seq when the tide was read.';
+comment on column tidegate.tide.safe_position is 'Every transaction that drew a position up to this one had ended.';
+comment on column tidegate.tide.holders is 'Virtual transactions that held RowExclusiveLock on position_seq.';
+comment on column tidegate.tide.drew_above is 'Beside each holder: whatever it drew lies above this position.';
+comment on column tidegate.tide.quiet_since is 'Every row with an earlier deadline was visible, or its transaction had ended.';
+comment on column tidegate.tide.movers is 'Virtual transactions that held RowExclusiveLock on scheduled or lease.';
+comment on column tidegate.tide.moved_after is 'Beside each mover: every deadline it wrote lies after this instant.';
+comment on column tidegate.tide.outage_from is 'Last tide before the latest restart or failover; outage_until is the first one after it.';
+comment on column tidegate.tide.is_blind is 'A prepared transaction held a lock: its owner cannot be followed, so nothing was found safe.';
+comment on column tidegate.tide.timeline is 'Start of the server and its WAL timeline: a change means a restart or a failover.';
+
+create table tidegate.floor (
+    channel_id integer not null,
+    floor_id bigint generated always as identity,
+    ticked_at timestamptz not null,
+    took interval not null,
+    position bigint not null,
+    is_quiet boolean not null,
+    has_more boolean not null,
+    move_limit integer not null,
+    floors bigint[] not null,
+    hints bigint[] not null,
+    scheduled_from timestamptz not null,
+    lease_from timestamptz not null,
+    constraint floor_pkey primary key (channel_id, floor_id),
+    constraint floor_has_ten_priorities check (cardinality(floors) = 10 and cardinality(hints) = 10)
+);
+
+comment on table tidegate.floor is
+'The last tick of each channel, read newest first by every claim. Appended, never updated: a row updated per claim would become the version chain that all claims walk.';
+comment on column tidegate.floor.position is 'L of the tide of this tick: positions drawn since then mean there may be something to do.';
+comment on column tidegate.floor.is_quiet is 'Nobody held a position then, and nothing stood in ready.';
+comment on column tidegate.floor.has_more is 'The tick stopped at its bound of rows or time: the next claim ticks again.';
+comment on column tidegate.floor.move_limit is 'Rows that the next tick may move: falls when a tick was cancelled by a timeout, and recovers.';
+comment on column tidegate.floor.floors is 'By priority + 1: at or below it nothing is left and nothing can appear.';
+comment on column tidegate.floor.hints is 'By priority + 1: where claims start; a late committer below it lowers it at the next tick.';
+comment on column tidegate.floor.scheduled_from is 'Scans of scheduled start here.';
+comment on column tidegate.floor.lease_from is 'Scans of lease by its deadline start here.';
+
+create table tidegate.tally (
+    channel_id integer not null,
+    outcome text not null,
+    amount bigint not null
+);
+
+-- No key: it is only ever appended to and read whole. Full identity lets it be deleted from under logical replication.
+alter table tidegate.tally replica identity full;
+
+comment on table tidegate.tally is
+'Counters: one appended row per channel and outcome in the transaction of the effect; cleanup folds them. The total is the sum.';
+
+create table tidegate.incident (
+    incident_id bigint generated always as identity primary key,
+    at timestamptz not null,
+    channel_id integer,
+    routine text not null,
+    sqlstate text not null,
+    message text not null
+);
+
+comment on table tidegate.incident is
+'What a tick or a sweep met and went on from: one row an error, trimmed by cleanup. Empty is the ordinary case.';
+
+-- Churning tables: small, rewritten all the time. Vacuum by a fixed number of dead rows instead of a share of a
+-- size that swings between nothing and everything, without pauses, and never give the tail back (truncating takes an
+-- exclusive lock, and the next burst needs the pages again).
+
+alter table tidegate.tide set (
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,
+    autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off
+);
+
+alter table tidegate.floor set (
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,
+    autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off
+);
+
+alter table tidegate.tally set (
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,
+    autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off
+);
+
+-- ledger/record_migration.sql
+insert into tidegate.migration (migration, checksum, version)
+values ('0002_create_kernel', 'ebd9c9c2a87e7d6f175dbbadec0c3b839f84fcf0af30a248f949d47425626e3a', 'VERSION');
+
+-- migrations/0003_create_places.up.sql
+/*
+ * Channels, and the places a message can stand in. A message has no status: it stands in exactly one of
+ * ready, scheduled, lease, dead_letter, and the table is its state.
+ */
+
+create table tidegate.channel (
+    channel_id integer generated always as identity primary key,
+    kind text not null,
+    name text collate "C" not null,
+    is_paused boolean not null default false,
+    is_routed boolean not null default false,
+    event_prefix text not null,
+    lease interval not null default '1 minute',
+    max_runtime interval not null default '1 hour',
+    max_attempts integer not null default 5,
+    backoff_base interval not null default '2 seconds',
+    backoff_cap interval not null default '5 minutes',
+    jitter double precision not null default 0.1,
+    retention interval not null default '7 days',
+    archive boolean not null default false,
+    max_in_flight integer,
+    inline_limit integer not null default 2048,
+    tenant_required boolean not null default false,
+    created_at timestamptz not null default now(),
+    constraint channel_one_name_a_kind unique (kind, name),
+    constraint channel_kind_is_known check (kind in ('topic', 'queue')),
+    constraint channel_name_is_plain check (name ~ '^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}$'),
+    constraint channel_lease_is_positive check (lease > '0'),
+    constraint channel_lease_fits_max_runtime check (lease <= max_runtime),
+    constraint channel_max_attempts_not_negative check (max_attempts >= 0),
+    constraint channel_backoff_base_not_negative check (backoff_base >= '0'),
+    constraint channel_backoff_cap_not_below_base check (backoff_cap >= backoff_base),
+    constraint channel_jitter_is_a_share check (jitter between 0 and 1),
+    constraint channel_retention_is_positive check (retention > '0'),
+    constraint channel_max_in_flight_is_positive check (max_in_flight > 0),
+    constraint channel_inline_limit_in_range check (inline_limit between 0 and 8192)
+);
+
+comment on table tidegate.channel is
+'Topics and queues with their policy: configuration, read by every call and updated rarely.';
+comment on column tidegate.channel.is_routed is 'A route matches this topic: it is swept, not relayed. Kept by outbox_route, outbox_unroute and topic_create.';
+comment on column tidegate.channel.event_prefix is 'Copied from installation, so that a claim needs one lookup.';
+comment on column tidegate.channel.max_attempts is 'The failure that brings a message to it is terminal; 0 = for ever.';
+comment on column tidegate.channel.jitter is 'Share by which a backoff may be shorter or longer.';
+comment on column tidegate.channel.max_in_flight is 'At most so many messages leased at once; null = unlimited.';
+comment on column tidegate.channel.inline_limit is 'Payloads above so many bytes are written once, to body.';
+
+create table tidegate.channel_priority (
+    channel_id integer not null,
+    declared_id bigint generated always as identity,
+    priority smallint not null,
+    constraint channel_priority_pkey primary key (channel_id, declared_id),
+    constraint channel_priority_in_range check (priority between 1 and 9)
+);
+
+comment on table tidegate.channel_priority is
+'Priorities other than 0 that a channel has ever used, so that claims probe no others. Appended by the first message of a priority; not unique on purpose: two first messages must not wait for each other.';
+
+create table tidegate.route (
+    route_id bigint generated always as identity primary key,
+    topic text collate "C" not null,
+    queue_id integer references tidegate.channel,
+    handler text,
+    created_at timestamptz not null default now(),
+    constraint route_has_one_target check ((queue_id is null) <> (handler is null)),
+    constraint route_topic_is_name_or_prefix check (topic ~ '^[A-Za-z0-9_][A-Za-z0-9_.:-]*(\.\*)?$')
+);
+
+create unique index route_one_queue_a_topic on tidegate.route (topic, queue_id) where queue_id is not null;
+create unique index route_one_handler_a_topic on tidegate.route (topic, handler) where handler is not null;
+create index route_for_queue on tidegate.route (queue_id) where queue_id is not null;
+
+comment on table tidegate.route is
+'Where the events of a topic go: a queue or a SQL handler. topic is an exact name, or a prefix with a trailing .*';
+comment on column tidegate.route.handler is
+'Signature as text, resolved at the call: a stored regprocedure would stop pg_upgrade.';
+
+create type tidegate.message as (
+message_id bigint,
+    enqueued_at timestamptz,
+    attempts integer,
+    priority smallint,
+    payload jsonb,
+    headers jsonb,
+    event_id uuid,
+    body_id bigint,
+    body_bytes integer,
+    max_attempts integer,
+    max_batch integer,
+    topic_id integer,
+    requeued_from bigint,
+    group_key text,
+    job_key text,
+    run_id text,
+    tenant text,
+    errors jsonb
+);
+
+comment on type tidegate.message is
+'A message as it travels between places, and as a lease carries it. payload is null where the body holds it.';
+
+create type tidegate.sent as (message_id bigint, outcome text);
+
+comment on type tidegate.sent is
+'Answer to a put or a send. outcome: inserted | deduplicated (message_id is then the first one).';
+
+create type tidegate.delivery as (
+    lease_id uuid,
+    message_id bigint,
+    event_id uuid,
+    topic text,
+    attempt integer,
+    max_attempts integer,
+    payload jsonb,
+    headers jsonb,
+    priority smallint,
+    group_key text,
+    job_key text,
+    run_id text,
+    tenant text,
+    enqueued_at timestamptz,
+    lease_expires_at timestamptz
+);
+
+comment on type tidegate.delivery is
+'A message handed out under a lease. attempt counts from 1; topic is where an outbox event came from, null for a plain send.';
+
+create type tidegate.settled as (acked integer, retried integer, dead_lettered integer, lost boolean);
+
+comment on type tidegate.settled is
+'Answer to a settlement. lost = true: this lease is no longer yours, whether you settled it or it was taken back; nothing was changed.';
+
+create table tidegate.ready (
+    position bigint not null,
+    channel_id integer not null,
+message_id bigint not null,
+    enqueued_at timestamptz not null,
+    attempts integer not null,
+    priority smallint not null,
+    payload jsonb,
+    headers jsonb,
+    event_id uuid,
+    body_id bigint,
+    body_bytes integer,
+    max_attempts integer,
+    max_batch integer,
+    topic_id integer,
+    requeued_from bigint,
+    group_key text,
+    job_key text,
+    run_id text,
+    tenant text,
+    errors jsonb,
+    constraint ready_pkey primary key (channel_id, priority, position),
+    constraint ready_priority_in_range check (priority between 0 and 9)
+);
+
+comment on table tidegate.ready is
+'Messages that may be claimed now. The key is drawn anew whenever a message enters, and never updated.';
+
+create table tidegate.scheduled (
+    due_at timestamptz not null,
+    channel_id integer not null,
+message_id bigint not null,
+    enqueued_at timestamptz not null,
+    attempts integer not null,
+    priority smallint not null,
+    payload jsonb,
+    headers jsonb,
+    event_id uuid,
+    body_id bigint,
+    body_bytes integer,
+    max_attempts integer,
+    max_batch integer,
+    topic_id integer,
+    requeued_from bigint,
+    group_key text,
+    job_key text,
+    run_id text,
+    tenant text,
+    errors jsonb,
+    constraint scheduled_pkey primary key (channel_id, due_at, message_id),
+    constraint scheduled_priority_in_range check (priority between 0 and 9)
+);
+
+comment on table tidegate.scheduled is
+'Messages with a future: delayed sends and retries. A tick moves what is due to ready.';
+
+create table tidegate.lease (
+    lease_id uuid primary key,
+    claimed_at timestamptz not null,
+    expires_at timestamptz not null,
+    channel_id integer not null,
+    message_count integer not null,
+    is_plain boolean not null,
+    worker text,
+    settled integer[],
+    messages tidegate.message[] not null,
+    constraint lease_expires_after_claim check (expires_at > claimed_at)
+);
+
+create index lease_for_expiry on tidegate.lease (channel_id, expires_at);
+
+comment on table tidegate.lease is
+'One row a claim, carrying its messages: settling all of them deletes one row. lease_id is the fencing token.';
+comment on column tidegate.lease.message_count is 'Messages not settled yet.';
+comment on column tidegate.lease.is_plain is 'Nothing but the row itself has to be looked at when all of it is acked.';
+comment on column tidegate.lease.settled is 'Ordinals of messages already settled: messages is never rewritten.';
+
+-- Compression is bought on every claim: the fastest the server has, which is lz4 where it was built with it.
+do $$
+begin
+    if 'lz4' = any((select enumvals from pg_settings where name = 'default_toast_compression')::text[]) then
+        alter table tidegate.lease alter column messages set compression lz4;
+    end if;
+end;
+$$;
+
+create table tidegate.body (
+    body_id bigint generated always as identity primary key,
+    payload jsonb not null
+);
+
+comment on table tidegate.body is
+'Payloads above the inline limit, written once: places carry the body_id. Each has one owner and goes with it.';
+
+create table tidegate.archive (
+    settled_at timestamptz not null,
+    channel_id integer not null,
+message_id bigint not null,
+    enqueued_at timestamptz not null,
+    attempts integer not null,
+    priority smallint not null,
+    payload jsonb,
+    headers jsonb,
+    event_id uuid,
+    body_id bigint,
+    body_bytes integer,
+    max_attempts integer,
+    max_batch integer,
+    topic_id integer,
+    requeued_from bigint,
+    group_key text,
+    job_key text,
+    run_id text,
+    tenant text,
+    errors jsonb,
+    constraint archive_pkey primary key (channel_id, settled_at, message_id)
+);
+
+comment on table tidegate.archive is
+'Settled messages of channels with archive on; append-only until cleanup purges it by the retention of the channel.';
+
+create table tidegate.idempotency_key (
+    channel_id integer not null,
+    key text collate "C" not null,
+    message_id bigint not null,
+    created_at timestamptz not null,
+    constraint idempotency_key_pkey primary key (channel_id, key)
+);
+
+create index idempotency_key_for_cleanup on tidegate.idempotency_key (created_at);
+
+comment on table tidegate.idempotency_key is
+'Keys of puts and sends with the message they first made, kept for their retention whatever became of it.';
+
+create table tidegate.dead_letter (
+    dead_letter_id bigint generated always as identity primary key,
+    dead_at timestamptz not null,
+    channel_id integer not null,
+    kind text not null,
+    channel text collate "C" not null,
+    reason text not null,
+    last_error text not null,
+    state text not null default 'dead',
+    failure_count integer not null default 1,
+    requeued_count integer not null default 0,
+    last_requeued_at timestamptz,
+    resolved_at timestamptz,
+    notes jsonb not null default '[]',
+message_id bigint not null,
+    enqueued_at timestamptz not null,
+    attempts integer not null,
+    priority smallint not null,
+    payload jsonb,
+    headers jsonb,
+    event_id uuid,
+    body_id bigint,
+    body_bytes integer,
+    max_attempts integer,
+    max_batch integer,
+    topic_id integer,
+    requeued_from bigint,
+    group_key text,
+    job_key text,
+    run_id text,
+    tenant text,
+    errors jsonb,
+    constraint dead_letter_reason_is_known check (
+        reason in ('exhausted', 'not_retryable', 'expired', 'malformed', 'unknown_handler', 'cancelled', 'purged')
+    ),
+    constraint dead_letter_state_is_known check (state in ('dead', 'requeued', 'resolved', 'discarded')),
+    constraint dead_letter_notes_are_a_list check (jsonb_typeof(notes) = 'array'),
+    constraint dead_letter_exhausted_was_attempted check (reason <> 'exhausted' or attempts > 0)
+);
+
+create index dead_letter_for_channel on tidegate.dead_letter (channel_id, dead_letter_id desc);
+create index dead_letter_for_triage on tidegate.dead_letter (dead_at) where state = 'dead';
+
+comment on table tidegate.dead_letter is
+'Messages that ended in failure, from topics and queues alike. No foreign keys: forensics outlive their owners.';
+comment on column tidegate.dead_letter.dead_letter_id is 'What the dead_letter_* functions take; a requeued message carries it as requeued_from.';
+comment on column tidegate.dead_letter.state is 'dead | requeued (its child is alive) | resolved (its child succeeded) | discarded.';
+comment on column tidegate.dead_letter.failure_count is 'How often it landed here: 1, and one more for each child that died.';
+
+-- As in migration 0002: vacuum by a fixed number of dead rows, without pauses, and keep the tail. Analysing is rare:
+-- the plans of the claim path are pinned and do not depend on it.
+
+alter table tidegate.ready set (
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+    autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000,
+    autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off
+);
+
+alter table tidegate.scheduled set (
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+    autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000,
+    autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off
+);
+
+alter table tidegate.lease set (
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+    autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000,
+    autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off
+);
+
+alter table tidegate.body set (
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+    autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000,
+    autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off
+);
+
+alter table tidegate.idempotency_key set (
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+    autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000,
+    autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off
+);
+
+-- ledger/record_migration.sql
+insert into tidegate.migration (migration, checksum, version)
+values ('0003_create_places', '4b1fe5cefdac1c04496ed9ce82272cbaffbdab45dc1eaddcb256ace056aa1e80', 'VERSION');
+
+-- migrations/0004_create_guard.up.sql
+/* One idempotency store: orchestration claims, callback guards and the consumer's inbox. */
+
+create table tidegate.guard (
+    scope text collate "C" not null,
+    key text collate "C" not null,
+    owner text not null,
+    state text not null default 'held',
+    claimed_at timestamptz not null,
+    expires_at timestamptz,
+    finished_at timestamptz,
+    run_id text,
+    result jsonb,
+    constraint guard_pkey primary key (scope, key),
+    constraint guard_state_is_known check (state in ('held', 'done')),
+    constraint guard_held_expires check ((state = 'held') = (expires_at is not null)),
+    constraint guard_done_has_an_end check ((state = 'done') = (finished_at is not null))
+);
+
+create index guard_for_cleanup on tidegate.guard (finished_at) where state = 'done';
+
+comment on table tidegate.guard is
+'Who holds what by scope and key, until when; done rows are tombstones with their result, kept for their retention.';
+
+-- An inbox writes a row an event and cleanup removes as many: vacuum by a fixed number of dead rows (see migration 0002).
+alter table tidegate.guard set (
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+    autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off
+);
+
+-- ledger/record_migration.sql
+insert into tidegate.migration (migration, checksum, version)
+values ('0004_create_guard', '6393c3dfa3e18c5258a21f1de7f5868f2256a002bfad809b6f81b259ef549feb', 'VERSION');
+
+-- functions/kernel/clock_now.sql
+create or replace function tidegate.clock_now() returns timestamptz
+language sql volatile parallel safe
+return clock_timestamp();
+
+comment on function tidegate.clock_now() is
+'The one clock: every routine reads it, and tests stand it still by replacing it.';
+
+-- functions/kernel/_bad_argument.sql
+create or replace function tidegate._bad_argument(p_name text, p_value text, p_rule text) returns void
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+as $$
+begin
+    raise exception using
+        errcode = 'TG010',
+        message = format('%s is %s', p_name, coalesce(quote_literal(p_value), 'null')),
+        hint = p_rule;
+end;
+$$;
+
+comment on function tidegate._bad_argument(text, text, text) is
+'Raise TG010: a bad argument, with the value seen and, as the hint, what is allowed.';
+
+-- functions/kernel/_no_such_channel.sql
+create or replace function tidegate._no_such_channel(p_kind text, p_name text) returns void
+language plpgsql stable
+set search_path = tidegate, pg_temp
+as $$
+begin
+    raise exception using
+        errcode = 'TG020',
+        message = format('no %s named %s', p_kind, coalesce(quote_literal(p_name), 'null')),
+        hint = format('Create it first: select %I.%I(%L);', current_schema, p_kind || '_create', p_name);
+end;
+$$;
+
+comment on function tidegate._no_such_channel(text, text) is
+'Raise TG020: no such topic or queue, with the call that makes it as the hint.';
+
+-- functions/kernel/_require_read_committed.sql
+create or replace function tidegate._require_read_committed(p_routine text) returns void
+language plpgsql stable
+set search_path = tidegate, pg_temp
+as $$
+begin
+    raise exception using
+        errcode = 'TG030',
+        message = format(
+            '%s was called in a %s transaction', p_routine, upper(current_setting('transaction_isolation'))
+        ),
+        hint = 'Claims and sweeps see what others committed meanwhile: call them in READ COMMITTED, '
+            'for example after: set transaction isolation level read committed;';
+end;
+$$;
+
+comment on function tidegate._require_read_committed(text) is
+'Raise TG030: the caller runs at another isolation level than READ COMMITTED. The caller tests, so that the right level costs no call.';
+
+-- functions/kernel/_error_text.sql
+create or replace function tidegate._error_text(p_error text) returns text
+language sql immutable parallel safe
+return left(coalesce(nullif(btrim(p_error), ''), 'no error given'), 1000);
+
+comment on function tidegate._error_text(text) is 'An error as it is stored: never null or empty, at most 1000 characters.';
+
+-- functions/kernel/_backoff.sql
+create or replace function tidegate._backoff(
+    p_base interval, p_cap interval, p_jitter double precision, p_attempts integer
+) returns interval
+language sql volatile parallel safe
+return make_interval(
+    secs => least(
+        extract(epoch from p_cap)::double precision,
+        extract(epoch from p_base)::double precision * 2 ^ least(greatest(p_attempts, 0), 30)
+    ) * (1 + p_jitter * (2 * random() - 1))
+);
+
+comment on function tidegate._backoff(interval, interval, double precision, integer) is
+'Delay after the failure that follows p_attempts earlier ones: least(cap, base * 2^least(attempts, 30)), give or take the jitter. In seconds as double precision, so no count of attempts overflows.';
+
+-- functions/kernel/_event_id.sql
+create or replace function tidegate._event_id(p_event_prefix text, p_message_id bigint) returns uuid
+language sql immutable parallel safe
+return (p_event_prefix || to_hex(p_message_id | (1::bigint << 63)))::uuid;
+
+comment on function tidegate._event_id(text, bigint) is
+'Version-8 UUID of the installation (first half) and a message_id (second half, under the variant bit): the identity of an event whose producer gave none.';
+
+-- functions/kernel/_lock_key.sql
+create or replace function tidegate._lock_key(p_table regclass, p_id integer) returns bigint
+language sql immutable parallel safe
+return (p_table::oid::bigint << 32) | p_id;
+
+comment on function tidegate._lock_key(regclass, integer) is
+'Advisory key of a row of an own table: the oid keeps installations in one database, and other users of advisory locks, apart.';
+
+-- functions/kernel/_incident_note.sql
+create or replace function tidegate._incident_note(
+    p_routine text, p_channel_id integer, p_sqlstate text, p_message text
+) returns void
+language sql volatile
+begin atomic
+insert into tidegate.incident (at, channel_id, routine, sqlstate, message)
+select tidegate.clock_now(), p_channel_id, p_routine, p_sqlstate, tidegate._error_text(p_message)
+where not exists (
+    select from (select * from tidegate.incident order by incident_id desc limit 50) i
+    where i.at > tidegate.clock_now() - interval '1 minute'
+        and i.routine = p_routine
+        and i.channel_id is not distinct from p_channel_id
+        and i.message = tidegate._error_text(p_message)
+);
+end;
+
+comment on function tidegate._incident_note(text, integer, text, text) is
+'Note an error that was met and gone on from; the same one at most once a minute. People and doctor() read them.';
+
+-- functions/kernel/schema_version.sql
+create or replace function tidegate.schema_version() returns tidegate.installed
+language plpgsql stable parallel safe
+security definer set search_path = tidegate, pg_temp
+as $$
+begin
+    return (
+        select row(
+            (select max(left(m.migration, 4)::integer) from migration as m),
+            (select max(r.version) from routine as r)
+        )::installed
+    );
+end;
+$$;
+
+comment on function tidegate.schema_version() is
+'What is installed here: the number of the newest migration and the release that applied the routines. Drivers ask it before they work.';
+
+-- functions/kernel/_tide_forget.sql
+create or replace function tidegate._tide_forget() returns void
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+as $$
+/*
+ * The sequence stands below the newest tide: a logical copy carries no sequences, or somebody called setval. What
+ * was drawn since may lie below every floor, so they all become 0. The sequence is then moved past everything seen,
+ * so that positions and message ids stay unique.
+ */
+declare
+    v_highest bigint;
+begin
+    select greatest(
+        (select max(t.position) from tide t),
+        (select max(greatest(r.position, r.message_id)) from ready r),
+        (select max(s.message_id) from scheduled s),
+        (select max(d.message_id) from dead_letter d)
+    ) into v_highest;
+    delete from tide;
+    if v_highest >= nextval('position_seq') then
+        -- With room to spare, so that positions drawn by others meanwhile stay below.
+        perform setval('position_seq', v_highest + 100000);
+    end if;
+    insert into floor (
+        channel_id, ticked_at, took, position, is_quiet, has_more, move_limit, floors, hints, scheduled_from, lease_from
+    )
+    select
+        c.channel_id, 'epoch', '0', 0, false, true, 1000,
+        array_fill(0::bigint, array[10]), array_fill(0::bigint, array[10]), '-infinity', '-infinity'
+    from channel c;
+    perform _incident_note(
+        '_tide_forget', null, 'TG031',
+        'position_seq was set back: all floors were forgotten, and it moves on from ' || v_highest
+    );
+end;
+$$;
+
+comment on function tidegate._tide_forget() is
+'Start over after position_seq was set back: forget all tides, set every floor and hint to 0, and move the sequence past what was drawn before.';
+
+-- functions/kernel/_tide_forget_deadlines.sql
+create or replace function tidegate._tide_forget_deadlines() returns void
+language sql volatile
+begin atomic
+insert into tidegate.floor (
+    channel_id, ticked_at, took, position, is_quiet, has_more, move_limit, floors, hints, scheduled_from, lease_from
+)
+select
+    f.channel_id, 'epoch', '0', f.position, false, true, f.move_limit, f.floors, f.hints, '-infinity', '-infinity'
+from tidegate.channel c
+cross join lateral (
+    select * from tidegate.floor n where n.channel_id = c.channel_id order by n.floor_id desc limit 1
+) f;
+select tidegate._incident_note('_tide_forget_deadlines', null, 'TG032', 'the clock was set back: all deadlines are looked at again');
+end;
+
+comment on function tidegate._tide_forget_deadlines() is
+'Start over after the clock was set back: every scan of deadlines begins at the very first.';
+
+-- functions/kernel/_tide_advance.sql
+create or replace function tidegate._tide_advance() returns tidegate.tide
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+as $$
+/*
+ * Reads, in this order: the newest tide (an MVCC snapshot), L (not MVCC, so never older than that snapshot), the
+ * clock, and only then who holds RowExclusiveLock on the sequence and on the two tables ordered by a deadline.
+ *
+ * nextval takes that lock before it draws and keeps it to the end of the top transaction, so:
+ * - whoever holds it now and did not hold it at an earlier tide has drawn only above the L of that tide;
+ * - whoever does not hold it now, and draws later, draws above the L read here.
+ * Hence everything up to the least of what the present holders are known to have drawn above has ended, and a
+ * statement that takes its snapshot after this one sees what became of it (a lock is released after its transaction
+ * has become visible). The same holds for deadlines, which are never written in the past (see _tick).
+ * A prepared transaction changes its virtual transaction over a restart: while one holds a lock, nothing is safe.
+ */
+declare
+    v_last tide;
+    v_tide tide;
+begin
+    select * into v_last from tide order by tide_id desc limit 1;
+    select last_value - (not is_called)::integer into v_tide.position from position_seq;
+    v_tide.at := clock_now();
+
+    if v_tide.position < v_last.position then
+        perform _tide_forget();
+        v_last := null;
+        select last_value into v_tide.position from position_seq;
+    elsif v_tide.at < v_last.at then
+        -- The clock was set back: deadlines written since may lie below every mark.
+        perform _tide_forget_deadlines();
+        v_last.movers := '{}';
+        v_last.moved_after := '{}';
+        v_last.quiet_since := '-infinity';
+        v_last.at := '-infinity';
+    elsif v_tide.at < v_last.at + interval '100 ms' then
+        return v_last; -- young enough, and what it found safe stays safe
+    end if;
+
+    with held as (
+        select
+            l.relation = 'position_seq'::regclass as is_holder,
+            l.virtualtransaction as name,
+            bool_or(l.pid is null) as is_prepared
+        from pg_locks l
+        where l.locktype = 'relation'
+            and l.relation in ('position_seq'::regclass, 'scheduled'::regclass, 'lease'::regclass)
+            and l.database = (select d.oid from pg_database d where d.datname = current_database())
+            and l.mode = 'RowExclusiveLock'
+            and l.pid is distinct from pg_backend_pid()
+        group by 1, 2
+    ), known as (
+        select
+            h.*,
+            coalesce(v_last.drew_above[array_position(v_last.holders, h.name)], v_last.position, 0) as drew_above,
+            coalesce(v_last.moved_after[array_position(v_last.movers, h.name)], v_last.at, '-infinity') as moved_after
+        from held h
+    )
+    select
+        coalesce(array_agg(k.name) filter (where k.is_holder), '{}'),
+        coalesce(array_agg(k.drew_above) filter (where k.is_holder), '{}'),
+        coalesce(min(k.drew_above) filter (where k.is_holder), v_tide.position),
+        coalesce(array_agg(k.name) filter (where not k.is_holder), '{}'),
+        coalesce(array_agg(k.moved_after) filter (where not k.is_holder), '{}'),
+        coalesce(min(k.moved_after) filter (where not k.is_holder), v_tide.at),
+        coalesce(bool_or(k.is_prepared), false)
+    into
+        v_tide.holders, v_tide.drew_above, v_tide.safe_position,
+        v_tide.movers, v_tide.moved_after, v_tide.quiet_since,
+        v_tide.is_blind
+    from known k;
+
+    if v_tide.is_blind then
+        v_tide.safe_position := coalesce(v_last.safe_position, 0);
+        v_tide.quiet_since := coalesce(v_last.quiet_since, '-infinity');
+    else
+        v_tide.safe_position := greatest(v_tide.safe_position, v_last.safe_position);
+    end if;
+
+    v_tide.timeline := pg_postmaster_start_time()::text || ' ' || left(pg_walfile_name(pg_current_wal_lsn()), 8);
+    if v_tide.timeline is distinct from v_last.timeline then
+        v_tide.outage_from := v_last.at;
+        v_tide.outage_until := v_tide.at;
+    else
+        v_tide.outage_from := v_last.outage_from;
+        v_tide.outage_until := v_last.outage_until;
+    end if;
+
+    insert into tide (
+        at, position, safe_position, holders, drew_above, quiet_since, movers, moved_after, timeline, outage_from,
+        outage_until, is_blind
+    ) values (
+        v_tide.at, v_tide.position, v_tide.safe_position, v_tide.holders, v_tide.drew_above,
+        v_tide.quiet_since, v_tide.movers, v_tide.moved_after, v_tide.timeline, v_tide.outage_from,
+        v_tide.outage_until, v_tide.is_blind
+    ) returning tide_id into v_tide.tide_id;
+
+    -- A few seconds of tides are kept for the hint. The range is bounded below, so that this never walks what an
+    -- old snapshot keeps vacuum from removing.
+    delete from tide where tide_id between v_tide.tide_id - 128 and v_tide.tide_id - 64;
+
+    return v_tide;
+end;
+$$;
+
+comment on function tidegate._tide_advance() is
+'Read the tide and append it: the last position drawn, who may still hold one, and up to where every position has ended. Returns the newest tide as it is when that is less than 100 ms old.';
+
+-- functions/place/_channel_configure.sql
+create or replace function tidegate._channel_configure(p_kind text, p_name text, p_policy jsonb) returns void
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+as $$
+declare
+    v_known constant text[] := array[
+        'lease', 'max_runtime', 'max_attempts', 'backoff_base', 'backoff_cap', 'jitter', 'retention', 'archive',
+        'max_in_flight', 'inline_limit', 'tenant_required'
+    ];
+    v_unknown text;
+begin
+    if jsonb_typeof(p_policy) is distinct from 'object' then
+        perform _bad_argument('p_policy', p_policy::text, 'A policy is a JSON object, for example {"lease": "30 seconds"}.');
+    end if;
+    select k into v_unknown from jsonb_object_keys(p_policy) k where k <> all(v_known) limit 1;
+    if found then
+        perform _bad_argument('a key of p_policy', v_unknown, 'The keys are ' || array_to_string(v_known, ', ') || '.');
+    end if;
+
+    update channel c
+    set lease = coalesce((p_policy ->> 'lease')::interval, c.lease),
+        max_runtime = coalesce((p_policy ->> 'max_runtime')::interval, c.max_runtime),
+        max_attempts = coalesce((p_policy ->> 'max_attempts')::integer, c.max_attempts),
+        backoff_base = coalesce((p_policy ->> 'backoff_base')::interval, c.backoff_base),
+        backoff_cap = coalesce((p_policy ->> 'backoff_cap')::interval, c.backoff_cap),
+        jitter = coalesce((p_policy ->> 'jitter')::double precision, c.jitter),
+        retention = coalesce((p_policy ->> 'retention')::interval, c.retention),
+        archive = coalesce((p_policy ->> 'archive')::boolean, c.archive),
+        -- null is a value here: no limit
+        max_in_flight = case
+            when p_policy ? 'max_in_flight' then (p_policy ->> 'max_in_flight')::integer else c.max_in_flight
+        end,
+        inline_limit = coalesce((p_policy ->> 'inline_limit')::integer, c.inline_limit),
+        tenant_required = coalesce((p_policy ->> 'tenant_required')::boolean, c.tenant_required)
+    where c.kind = p_kind and c.name = p_name and p_policy <> '{}';
+    if not found and not exists (select from channel c where c.kind = p_kind and c.name = p_name) then
+        perform _no_such_channel(p_kind, p_name);
+    end if;
+exception
+    when check_violation or data_exception then
+        perform _bad_argument('p_policy', p_policy::text, sqlerrm);
+end;
+$$;
+
+comment on function tidegate._channel_configure(text, text, jsonb) is
+'Apply a policy to a channel: keys given change, the others stay. Errors: TG010 unknown key or bad value, TG020 no such channel.';
+
+-- functions/place/_message_return.sql
+create or replace function tidegate._message_return(
+    p_channel_id integer, p_messages tidegate.message[], p_delay interval, p_max_batch integer default null
+) returns void
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+as $$
+begin
+    if p_delay > '0' then
+        insert into scheduled (due_at, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, topic_id, requeued_from, group_key, job_key, run_id, tenant, errors)
+        select
+            clock_now() + greatest(p_delay, '1 microsecond'), p_channel_id,
+            m.message_id, m.enqueued_at, m.attempts, m.priority, m.payload, m.headers, m.event_id, m.body_id, m.body_bytes, m.max_attempts, least(m.max_batch, p_max_batch), m.topic_id, m.requeued_from, m.group_key, m.job_key, m.run_id, m.tenant, m.errors
+        from unnest(p_messages) m;
+    else
+        insert into ready (position, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, topic_id, requeued_from, group_key, job_key, run_id, tenant, errors)
+        select
+            nextval('position_seq'), p_channel_id,
+            m.message_id, m.enqueued_at, m.attempts, m.priority, m.payload, m.headers, m.event_id, m.body_id, m.body_bytes, m.max_attempts, least(m.max_batch, p_max_batch), m.topic_id, m.requeued_from, m.group_key, m.job_key, m.run_id, m.tenant, m.errors
+        from unnest(p_messages) m;
+    end if;
+end;
+$$;
+
+comment on function tidegate._message_return(integer, tidegate.message[], interval, integer) is
+'Put messages back uncharged: into ready behind what waits there, or into scheduled when a delay is given. p_max_batch limits the batches they may be claimed in.';
+
+-- functions/place/_message_fail.sql
+create or replace function tidegate._message_fail(
+    p_channel_id integer,
+    p_messages tidegate.message[],
+    p_errors text[],
+    p_is_final boolean[],
+    p_delays interval[],
+    p_reason text default 'exhausted',
+    out retried integer,
+    out dead_lettered integer
+)
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+as $$
+/*
+ * One statement: the charge, the error and the next place of each message change together, whatever crashes.
+ * The arrays after p_messages run beside it; null stands for: retryable, and the delay of the channel's policy.
+ * A message that came from a dead letter goes back into that same entry, so that an entry is alive exactly once.
+ */
+declare
+    v_now timestamptz := clock_now();
+begin
+    with failed as (
+        select
+            m.message_id, m.enqueued_at, m.attempts + 1 as attempts, m.priority, m.payload, m.headers, m.event_id, m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.topic_id, m.requeued_from, m.group_key, m.job_key, m.run_id, m.tenant, case when jsonb_array_length(m.errors) >= 10 then m.errors - 0 else coalesce(m.errors, '[]') end
+                || jsonb_build_object(
+                    'at', v_now, 'attempt', m.attempts + 1, 'error', _error_text(p_errors[m.ordinality])
+                ) as errors,
+            _error_text(p_errors[m.ordinality]) as error,
+            coalesce(p_is_final[m.ordinality], false) as is_final,
+            m.attempts + 1 >= nullif(coalesce(m.max_attempts, c.max_attempts), 0) as is_exhausted,
+            coalesce(
+                p_delays[m.ordinality], _backoff(c.backoff_base, c.backoff_cap, c.jitter, m.attempts)
+            ) as delay,
+            m.ordinality as ordinal,
+            c.kind,
+            c.name as channel
+        from unnest(p_messages) with ordinality m
+        cross join channel c
+        where c.channel_id = p_channel_id
+    ), judged as (
+        select f.*, f.is_final or f.is_exhausted is true as is_dead from failed f
+    ), delayed as (
+        insert into scheduled (due_at, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, topic_id, requeued_from, group_key, job_key, run_id, tenant, errors)
+        select greatest(v_now + j.delay, clock_now() + interval '1 microsecond'), p_channel_id, j.message_id, j.enqueued_at, j.attempts, j.priority, j.payload, j.headers, j.event_id, j.body_id, j.body_bytes, j.max_attempts, j.max_batch, j.topic_id, j.requeued_from, j.group_key, j.job_key, j.run_id, j.tenant, j.errors
+        from judged j
+        where not j.is_dead and j.delay > '0'
+        returning 1
+    ), entered as (
+        insert into ready (position, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, topic_id, requeued_from, group_key, job_key, run_id, tenant, errors)
+        select nextval('position_seq'), p_channel_id, j.message_id, j.enqueued_at, j.attempts, j.priority, j.payload, j.headers, j.event_id, j.body_id, j.body_bytes, j.max_attempts, j.max_batch, j.topic_id, j.requeued_from, j.group_key, j.job_key, j.run_id, j.tenant, j.errors
+        from (select * from judged order by ordinal) j
+        where not j.is_dead and j.delay <= '0'
+        returning 1
+    ), buried as (
+        insert into dead_letter (
+            dead_at, channel_id, kind, channel, reason, last_error, message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, topic_id, requeued_from, group_key, job_key, run_id, tenant, errors
+        )
+        select
+            v_now, p_channel_id, j.kind, j.channel,
+            case when j.is_final then 'not_retryable' else p_reason end, j.error, j.message_id, j.enqueued_at, j.attempts, j.priority, j.payload, j.headers, j.event_id, j.body_id, j.body_bytes, j.max_attempts, j.max_batch, j.topic_id, j.requeued_from, j.group_key, j.job_key, j.run_id, j.tenant, j.errors
+        from judged j
+        where j.is_dead
+            and not exists (select from dead_letter d where d.dead_letter_id = j.requeued_from)
+        returning 1
+    ), buried_again as (
+        update dead_letter d
+        set state = 'dead', dead_at = v_now, failure_count = d.failure_count + 1,
+            reason = case when j.is_final then 'not_retryable' else p_reason end,
+            last_error = j.error, attempts = j.attempts, errors = j.errors
+        from judged j
+        where j.is_dead and d.dead_letter_id = j.requeued_from
+        returning j.body_id
+    ), freed as (
+        delete from body b using buried_again a where b.body_id = a.body_id
+        returning 1
+    )
+    select
+        (select count(*) from delayed) + (select count(*) from entered),
+        (select count(*) from buried) + (select count(*) from buried_again) + 0 * (select count(*) from freed)
+    into retried, dead_lettered;
+end;
+$$;
+
+comment on function tidegate._message_fail(
+    integer, tidegate.message[], text[], boolean[], interval[], text
+) is
+'Charge messages with a failed delivery: each is retried after its delay or, when that was its last attempt or the error is final, buried. Returns how many of each.';
+
+-- functions/place/_message_finish.sql
+create or replace function tidegate._message_finish(
+    p_channel_id integer, p_archive boolean, p_messages tidegate.message[]
+) returns void
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+as $$
+/* What a success leaves behind: an archived copy where the channel wants one, and a resolved dead letter. */
+begin
+    if p_archive then
+        insert into archive (settled_at, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, topic_id, requeued_from, group_key, job_key, run_id, tenant, errors)
+        select clock_now(), p_channel_id, m.message_id, m.enqueued_at, m.attempts, m.priority, m.payload, m.headers, m.event_id, m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.topic_id, m.requeued_from, m.group_key, m.job_key, m.run_id, m.tenant, m.errors from unnest(p_messages) m;
+    else
+        delete from body b using unnest(p_messages) m where b.body_id = m.body_id;
+    end if;
+    update dead_letter d set state = 'resolved', resolved_at = clock_now()
+    from unnest(p_messages) m
+    where d.dead_letter_id = m.requeued_from;
+end;
+$$;
+
+comment on function tidegate._message_finish(integer, boolean, tidegate.message[]) is
+'End messages that succeeded: archive them or drop their bodies, and resolve the dead letters they were requeued from.';
+
+-- functions/place/_candidates_trim.sql
+create or replace function tidegate._candidates_trim(p_ctids tid[]) returns tid[]
+language sql stable
+set search_path = tidegate, pg_temp
+begin atomic
+/*
+ * The longest prefix in which no message is with more others than its max_batch allows (it was in a lease that
+ * crashed), and whose bodies are together at most 16 MB; always at least one. The rest stays where it stands.
+ */
+select array_agg(m.ctid order by m.priority, m.position)
+from (
+    select
+        r.ctid, r.priority, r.position,
+        bool_and(r.is_within) over (order by r.priority, r.position) as is_kept
+    from (
+        select
+            c.ctid, c.priority, c.position,
+            row_number() over w = 1
+            or (
+                row_number() over w <= coalesce(min(c.max_batch) over w, 10000)
+                and coalesce(sum(c.body_bytes) over w, 0) <= 16777216
+            ) as is_within
+        from tidegate.ready c
+        where c.ctid = any(p_ctids)
+        window w as (order by c.priority, c.position)
+    ) r
+) m
+where m.is_kept;
+end;
+
+comment on function tidegate._candidates_trim(tid[]) is
+'Cut locked candidates of a claim to the longest prefix that their max_batch and the size of their bodies allow; at least one.';
+
+-- functions/place/_lease_left.sql
+create or replace function tidegate._lease_left(p_lease tidegate.lease) returns tidegate.message[]
+language sql stable
+begin atomic
+select coalesce(array_agg(p_lease.messages[o.ordinal] order by o.ordinal), '{}')
+from generate_subscripts(p_lease.messages, 1) as o (ordinal)
+where o.ordinal <> all(coalesce(p_lease.settled, '{}'));
+end;
+
+comment on function tidegate._lease_left(tidegate.lease) is
+'Messages of a lease that are not settled yet, in the order of the claim; an empty array when there are none.';
+
+-- functions/place/_lease_deliveries.sql
+create or replace function tidegate._lease_deliveries(p_lease_id uuid) returns setof tidegate.delivery
+language sql stable
+begin atomic
+select
+    l.lease_id, m.message_id, coalesce(m.event_id, tidegate._event_id(c.event_prefix, m.message_id)),
+    t.name::text, m.attempts + 1, coalesce(m.max_attempts, c.max_attempts),
+    coalesce(m.payload, b.payload), m.headers, m.priority,
+    m.group_key, m.job_key, m.run_id, m.tenant, m.enqueued_at, l.expires_at
+from tidegate.lease l
+cross join lateral unnest(l.messages) with ordinality m
+inner join tidegate.channel c on c.channel_id = l.channel_id
+left join tidegate.channel t on t.channel_id = m.topic_id
+left join tidegate.body b on b.body_id = m.body_id
+where l.lease_id = p_lease_id and m.ordinality <> all(coalesce(l.settled, '{}'))
+order by m.ordinality;
+end;
+
+comment on function tidegate._lease_deliveries(uuid) is
+'What a lease still holds, as it was handed out: the answer to a repeated claim. No rows when there is no such lease.';
+
+-- functions/place/_lease_settle.sql
+create or replace function tidegate._lease_settle(
+    p_lease_id uuid, p_done bigint[], p_failed jsonb, p_released bigint[] default '{}', p_retry_in interval default '0'
+) returns tidegate.settled
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+as $$
+/*
+ * The lock on the lease row decides every race: the later of two settlements, or a tick that takes the lease back,
+ * waits (or skips), and then finds what is left, or nothing.
+ * p_done, p_released: null = all that is left and not named elsewhere. Ids that are not in the lease change nothing.
+ */
+declare
+    v_lease lease;
+    v_channel channel;
+    v_done message[];
+    v_failed message[];
+    v_released message[];
+    v_settled integer[];
+    v_errors text[];
+    v_is_final boolean[];
+    v_delays interval[];
+    v_answer settled := row(0, 0, 0, false);
+begin
+    select * into v_lease from lease where lease_id = p_lease_id for update;
+    if not found then
+        v_answer.lost := true;
+        return v_answer;
+    end if;
+    select * into v_channel from channel where channel_id = v_lease.channel_id;
+
+    -- A settlement that names a message both done and failed is refused before it comes here.
+    with left_over as (
+        select o.ordinal, v_lease.messages[o.ordinal] as message, (v_lease.messages[o.ordinal]).message_id
+        from generate_subscripts(v_lease.messages, 1) as o (ordinal)
+        where o.ordinal <> all(coalesce(v_lease.settled, '{}'))
+    ), failure as (
+        select distinct on (f.message_id) f.*
+        from jsonb_to_recordset(p_failed)
+            as f (message_id bigint, error text, retryable boolean, retry_in interval)
+        order by f.message_id
+    ), judged as (
+        select
+            l.*, f.error, f.retryable, f.retry_in,
+            case
+                when f.message_id is not null then 'failed'
+                when l.message_id = any(p_done) then 'done'
+                when l.message_id = any(p_released) then 'released'
+                when p_done is null then 'done'
+                when p_released is null then 'released'
+            end as verdict
+        from left_over l
+        left join failure f on f.message_id = l.message_id
+    )
+    select
+        array_agg(j.message order by j.ordinal) filter (where j.verdict = 'done'),
+        array_agg(j.message order by j.ordinal) filter (where j.verdict = 'released'),
+        array_agg(j.message order by j.ordinal) filter (where j.verdict = 'failed'),
+        array_agg(j.error order by j.ordinal) filter (where j.verdict = 'failed'),
+        array_agg(j.retryable is false order by j.ordinal) filter (where j.verdict = 'failed'),
+        array_agg(j.retry_in order by j.ordinal) filter (where j.verdict = 'failed'),
+        array_agg(j.ordinal order by j.ordinal) filter (where j.verdict is not null)
+    into v_done, v_released, v_failed, v_errors, v_is_final, v_delays, v_settled
+    from judged j;
+
+    if v_settled is null then
+        return v_answer;
+    end if;
+    if v_done is not null then
+        if not v_lease.is_plain or v_channel.archive then
+            perform _message_finish(v_channel.channel_id, v_channel.archive, v_done);
+        end if;
+        v_answer.acked := cardinality(v_done);
+    end if;
+    if v_released is not null then
+        perform _message_return(v_channel.channel_id, v_released, p_retry_in);
+    end if;
+    if v_failed is not null then
+        select f.retried, f.dead_lettered into v_answer.retried, v_answer.dead_lettered
+        from _message_fail(v_channel.channel_id, v_failed, v_errors, v_is_final, v_delays) f;
+    end if;
+
+    if cardinality(v_settled) = v_lease.message_count then
+        delete from lease where lease_id = p_lease_id;
+    else
+        update lease
+        set settled = v_lease.settled || v_settled, message_count = v_lease.message_count - cardinality(v_settled)
+        where lease_id = p_lease_id;
+    end if;
+
+    insert into tally (channel_id, outcome, amount)
+    select v_channel.channel_id, o.outcome, o.amount
+    from (values
+        ('acked', v_answer.acked), ('retried', v_answer.retried), ('dead_lettered', v_answer.dead_lettered),
+        ('released', coalesce(cardinality(v_released), 0))
+    ) as o (outcome, amount)
+    where o.amount > 0;
+
+    -- A release is no failure, but its messages are among those given back.
+    v_answer.retried := v_answer.retried + coalesce(cardinality(v_released), 0);
+    return v_answer;
+end;
+$$;
+
+comment on function tidegate._lease_settle(uuid, bigint[], jsonb, bigint[], interval) is
+'Settle messages of a lease as done, failed or released; what is named in none of them stays leased. Answers lost when the lease is gone, and then changes nothing.';
+
+-- functions/place/_failed_check.sql
+create or replace function tidegate._failed_check(p_done bigint[], p_failed jsonb) returns void
+language plpgsql stable
+set search_path = tidegate, pg_temp
+as $$
+declare
+    v_entry jsonb;
+begin
+    if jsonb_typeof(p_failed) is distinct from 'array' then
+        perform _bad_argument('p_failed', p_failed::text, 'Give a JSON array: [{"message_id": 3, "error": "smtp 550"}]');
+    end if;
+    for v_entry in select f.value from jsonb_array_elements(p_failed) f loop
+        if jsonb_typeof(v_entry) <> 'object' or jsonb_typeof(v_entry -> 'message_id') is distinct from 'number' then
+            perform _bad_argument(
+                'an entry of p_failed', v_entry::text, 'Each entry is an object with a message_id, a number.'
+            );
+        end if;
+        if exists (
+            select from jsonb_object_keys(v_entry) k
+            where k not in ('message_id', 'error', 'retryable', 'retry_in')
+        ) then
+            perform _bad_argument(
+                'an entry of p_failed', v_entry::text, 'Its keys are message_id, error, retryable and retry_in.'
+            );
+        end if;
+        if (v_entry ->> 'message_id')::numeric = any(p_done::numeric[]) then
+            perform _bad_argument(
+                'p_failed', v_entry::text, 'A message is either done or failed: this one is named in p_done too.'
+            );
+        end if;
+        perform (v_entry ->> 'retryable')::boolean, (v_entry ->> 'retry_in')::interval;
+    end loop;
+end;
+$$;
+
+comment on function tidegate._failed_check(bigint[], jsonb) is
+'Raise TG010 unless p_failed is a JSON array of failures that name no message of p_done. Values of the wrong type raise what their cast raises (22P02, 22007).';
+
+-- functions/place/_scheduled_promote.sql
+create or replace function tidegate._scheduled_promote(p_channel_id integer, p_from timestamptz, p_limit integer)
+returns integer
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+as $$
+/*
+ * Rows that others hold are skipped. If the set cannot be moved as one, its rows are moved one by one, and one that
+ * still cannot be is put off by a minute, so that it never stands in the way of the others.
+ */
+declare
+    v_now timestamptz := clock_now();
+    v_moved integer;
+    v_message_id bigint;
+begin
+    begin
+        with due as (
+            delete from scheduled where ctid = any(array(
+                select s.ctid from scheduled s
+                where s.channel_id = p_channel_id and s.due_at >= p_from and s.due_at <= v_now
+                order by s.due_at, s.message_id
+                limit p_limit
+                for update skip locked
+            )) returning *
+        ), entered as (
+            insert into ready (position, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, topic_id, requeued_from, group_key, job_key, run_id, tenant, errors)
+            select nextval('position_seq'), d.channel_id, d.message_id, d.enqueued_at, d.attempts, d.priority, d.payload, d.headers, d.event_id, d.body_id, d.body_bytes, d.max_attempts, d.max_batch, d.topic_id, d.requeued_from, d.group_key, d.job_key, d.run_id, d.tenant, d.errors
+            from (select * from due order by due_at, message_id) d
+            returning 1
+        )
+        select count(*) into v_moved from entered;
+        return v_moved;
+    exception
+        when others then
+            perform _incident_note('_scheduled_promote', p_channel_id, sqlstate, sqlerrm);
+    end;
+
+    v_moved := 0;
+    for v_message_id in
+        select s.message_id from scheduled s
+        where s.channel_id = p_channel_id and s.due_at >= p_from and s.due_at <= v_now
+        order by s.due_at, s.message_id
+        limit least(p_limit, 100)
+        for update skip locked
+    loop
+        begin
+            with due as (
+                delete from scheduled
+                where channel_id = p_channel_id and due_at between p_from and v_now and message_id = v_message_id
+                returning *
+            )
+            insert into ready (position, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, topic_id, requeued_from, group_key, job_key, run_id, tenant, errors)
+            select nextval('position_seq'), d.channel_id, d.message_id, d.enqueued_at, d.attempts, d.priority, d.payload, d.headers, d.event_id, d.body_id, d.body_bytes, d.max_attempts, d.max_batch, d.topic_id, d.requeued_from, d.group_key, d.job_key, d.run_id, d.tenant, d.errors from due d;
+        exception
+            when others then
+                update scheduled set due_at = greatest(v_now, clock_now()) + interval '1 minute'
+                where channel_id = p_channel_id and due_at between p_from and v_now and message_id = v_message_id;
+        end;
+        v_moved := v_moved + 1;
+    end loop;
+    return v_moved;
+end;
+$$;
+
+comment on function tidegate._scheduled_promote(integer, timestamptz, integer) is
+'Move up to p_limit due messages of a channel from scheduled to ready, in order of becoming due. Returns how many were looked at; 0 when nothing is due.';
+
+-- functions/place/_lease_expire.sql
+create or replace function tidegate._lease_expire(p_channel_id integer, p_from timestamptz, p_limit integer)
+returns integer
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+as $$
+/*
+ * Fairness: a message that was alone in its lease is charged; a crowd comes back unharmed in halved batches, so that
+ * what kills its worker is cornered in log2(n) crashes. Nobody is charged or halved for an outage: when the server
+ * restarted or failed over while the lease ran, and nothing ticked for longer than a lease, its holder never had a
+ * chance to settle.
+ *
+ * Each lease is a subtransaction: one that cannot be taken back is put off by a minute and holds up no other.
+ * A holder that settles at the same time holds the row's lock: it is skipped here, and wins.
+ */
+declare
+    v_now timestamptz := clock_now();
+    v_stop timestamptz := clock_timestamp() + interval '50 ms';
+    v_tide tide;
+    v_lease lease;
+    v_left message[];
+    v_is_spared boolean;
+    v_taken integer := 0;
+begin
+    select * into v_tide from tide order by tide_id desc limit 1;
+    for v_lease in
+        select * from lease l
+        where l.channel_id = p_channel_id and l.expires_at >= p_from and l.expires_at <= v_now
+        order by l.expires_at
+        limit least(p_limit, 100)
+        for update skip locked
+    loop
+        begin
+            v_is_spared := v_lease.claimed_at < v_tide.outage_until
+                and v_lease.expires_at > v_tide.outage_from
+                and v_tide.outage_until - v_tide.outage_from > v_lease.expires_at - v_lease.claimed_at;
+            delete from lease where lease_id = v_lease.lease_id;
+            v_left := _lease_left(v_lease);
+            if cardinality(v_left) = 1 and v_is_spared is not true then
+                perform _message_fail(
+                    p_channel_id, v_left,
+                    array[format('lease expired: worker %s did not settle in time', coalesce(v_lease.worker, '(unnamed)'))],
+                    null, null, 'expired'
+                );
+            else
+                perform _message_return(
+                    p_channel_id, v_left, '0', case when v_is_spared is not true then greatest(cardinality(v_left) / 2, 1) end
+                );
+            end if;
+            insert into tally (channel_id, outcome, amount) values (p_channel_id, 'expired', cardinality(v_left));
+        exception
+            when others then
+                update lease set expires_at = greatest(v_now, clock_now()) + interval '1 minute'
+                where lease_id = v_lease.lease_id;
+                perform _incident_note('_lease_expire', p_channel_id, sqlstate, sqlerrm);
+        end;
+        v_taken := v_taken + 1;
+        exit when clock_timestamp() > v_stop;
+    end loop;
+    return v_taken;
+end;
+$$;
+
+comment on function tidegate._lease_expire(integer, timestamptz, integer) is
+'Take back expired leases of a channel. Returns how many were looked at; 0 when none has expired.';
+
+-- functions/place/_tick.sql
+create or replace function tidegate._tick(p_channel_id integer) returns bigint[]
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+as $$
+/*
+ * One turn of the machine for one channel: a tide, due messages to ready, expired leases taken back, and a new floor
+ * row. Bounded in rows and, between its steps, in time.
+ *
+ * Who ticks: whoever gets the advisory lock, or anybody once the last tick is five seconds old (its holder hangs).
+ * Two ticks at once are harmless: rows are moved under their locks, and any floor proven once stays true.
+ *
+ * Order matters. The tide comes first; the lowest live position of each priority is read afterwards, in a later
+ * snapshot, in which everything that the tide found safe is visible or gone. Rows that an uncommitted claim has
+ * deleted still count as live there.
+ *
+ * All of it is one subtransaction: whatever goes wrong is noted, the old floor is carried on, and the caller's claim
+ * goes on. A timeout halves what the next tick may move, until it fits.
+ */
+declare
+    v_started timestamptz := clock_timestamp();
+    v_floor floor;
+    v_tide tide;
+    v_reach bigint;
+    v_live bigint;
+    v_any_live boolean := false;
+    v_moved integer;
+    v_priority integer;
+    v_deadline timestamptz;
+begin
+    select * into v_floor from floor where channel_id = p_channel_id order by floor_id desc limit 1;
+    if not pg_try_advisory_xact_lock(_lock_key('floor'::regclass, p_channel_id))
+        and clock_now() between v_floor.ticked_at and v_floor.ticked_at + interval '5 seconds'
+    then
+        return null;
+    end if;
+
+    begin
+        v_tide := _tide_advance();
+        select * into v_floor from floor where channel_id = p_channel_id order by floor_id desc limit 1;
+
+        v_moved := _scheduled_promote(
+            p_channel_id, v_floor.scheduled_from - interval '1 minute', v_floor.move_limit
+        );
+        v_floor.has_more := v_moved = v_floor.move_limit;
+        if clock_timestamp() < v_started + interval '50 ms' then
+            v_moved := _lease_expire(p_channel_id, v_floor.lease_from - interval '1 minute', v_floor.move_limit);
+            v_floor.has_more := v_floor.has_more or v_moved = v_floor.move_limit;
+        else
+            v_floor.has_more := true;
+        end if;
+
+        -- Hints may run ahead of what is proven, but only past transactions that have been open for a second.
+        select t.position into v_reach
+        from tide t
+        where t.tide_id > v_tide.tide_id - 64 and t.at < v_tide.at - interval '1 second'
+        order by t.tide_id desc
+        limit 1;
+        v_reach := greatest(v_reach, v_tide.safe_position);
+
+        for v_priority in
+            select 0 union select p.priority from channel_priority p where p.channel_id = p_channel_id
+        loop
+            v_live := (
+                select r.position from ready r
+                where r.channel_id = p_channel_id and r.priority = v_priority
+                    and r.position > v_floor.floors[v_priority + 1]
+                order by r.position
+                limit 1
+            );
+            v_any_live := v_any_live or v_live is not null;
+            v_floor.floors[v_priority + 1] := greatest(
+                v_floor.floors[v_priority + 1], least(v_tide.safe_position, v_live - 1)
+            );
+            v_floor.hints[v_priority + 1] := greatest(
+                v_floor.floors[v_priority + 1], least(v_reach, v_live - 1)
+            );
+        end loop;
+
+        select s.due_at into v_deadline
+        from scheduled s
+        where s.channel_id = p_channel_id and s.due_at >= v_floor.scheduled_from - interval '1 minute'
+        order by s.due_at
+        limit 1;
+        v_floor.scheduled_from := least(v_tide.quiet_since, v_deadline);
+
+        select l.expires_at into v_deadline
+        from lease l
+        where l.channel_id = p_channel_id and l.expires_at >= v_floor.lease_from - interval '1 minute'
+        order by l.expires_at
+        limit 1;
+        v_floor.lease_from := least(v_tide.quiet_since, v_deadline);
+
+        v_floor.position := v_tide.position;
+        v_floor.is_quiet := not v_any_live and cardinality(v_tide.holders) = 0;
+        v_floor.move_limit := least(v_floor.move_limit * 2, 1000);
+    exception
+        when others or query_canceled then
+            perform _incident_note('_tick', p_channel_id, sqlstate, sqlerrm);
+            select * into v_floor from floor where channel_id = p_channel_id order by floor_id desc limit 1;
+            v_floor.has_more := true;
+            v_floor.move_limit := greatest(v_floor.move_limit / 8, 1);
+    end;
+
+    insert into floor (
+        channel_id, ticked_at, took, position, is_quiet, has_more, move_limit, floors, hints, scheduled_from, lease_from
+    ) values (
+        p_channel_id, clock_now(), clock_timestamp() - v_started, v_floor.position, v_floor.is_quiet, v_floor.has_more,
+        v_floor.move_limit, v_floor.floors, v_floor.hints, v_floor.scheduled_from, v_floor.lease_from
+    );
+    delete from floor where channel_id = p_channel_id and floor_id = v_floor.floor_id;
+
+    return v_floor.hints;
+end;
+$$;
+
+comment on function tidegate._tick(integer) is
+'Move what is due and expired in a channel, and raise its floors and hints. Returns the hints by priority + 1, or null when somebody else is ticking.';
+
+-- functions/guard/guard_claim.sql
+create or replace function tidegate.guard_claim(
+    p_scope text,
+    p_key text,
+    p_owner text,
+    p_lease interval default '5 minutes',
+    p_run_id text default null,
+    out outcome text,
+    out result jsonb
+)
+language plpgsql volatile
+security definer
+set search_path = tidegate, pg_temp
+as $$
+/*
+ * The unique key decides among racers: all but one wait for it to commit or abort, and then look at what is there.
+ * The row is read under its lock, in a statement of its own, so that a take-over sees the latest deadline.
+ */
+declare
+    v_now timestamptz;
+    v_guard guard;
+begin
+    if p_scope is null or p_key is null or p_owner is null then
+        perform _bad_argument(
+            case when p_scope is null then 'p_scope' when p_key is null then 'p_key' else 'p_owner' end, null,
+            'A guard is claimed by scope, key and owner.'
+        );
+    end if;
+    if p_lease is null or p_lease <= '0' then
+        perform _bad_argument('p_lease', p_lease::text, 'A lease lasts a positive time, for example interval ''5 minutes''.');
+    end if;
+    loop
+        insert into guard (scope, key, owner, claimed_at, expires_at, run_id)
+        values (p_scope, p_key, p_owner, clock_now(), clock_now() + p_lease, p_run_id)
+        on conflict do nothing;
+        if found then
+            outcome := 'won';
+            return;
+        end if;
+        select * into v_guard from guard g where g.scope = p_scope and g.key = p_key for update;
+        exit when found; -- else it was released meanwhile: try again
+    end loop;
+
+    v_now := clock_now();
+    if v_guard.state = 'done' then
+        outcome := 'done';
+        result := v_guard.result;
+    elsif v_guard.owner = p_owner or v_guard.expires_at <= v_now then
+        update guard
+        set owner = p_owner, claimed_at = v_now, expires_at = v_now + p_lease, run_id = coalesce(p_run_id, run_id)
+        where scope = p_scope and key = p_key;
+        outcome := 'won';
+    else
+        outcome := 'held';
+    end if;
+end;
+$$;
+
+comment on function tidegate.guard_claim(text, text, text, interval, text) is
+'Win the right to do something once. outcome: won (also for a repeat by the same owner, and for a take-over once the holder''s lease has passed), held (somebody else has it), done (finished before: result is the first one''s). Errors: TG010 bad argument.';
+
+-- functions/guard/guard_finish.sql
+create or replace function tidegate.guard_finish(
+    p_scope text, p_key text, p_owner text, p_result jsonb default null
+) returns text
+language plpgsql volatile
+security definer
+set search_path = tidegate, pg_temp
+as $$
+begin
+    update guard
+    set state = 'done', finished_at = clock_now(), expires_at = null, result = p_result
+    where scope = p_scope and key = p_key and owner = p_owner and state = 'held';
+    if found then
+        return 'done';
+    end if;
+    perform from guard where scope = p_scope and key = p_key and owner = p_owner and state = 'done';
+    return case when found then 'done' else 'lost' end;
+end;
+$$;
+
+comment on function tidegate.guard_finish(text, text, text, jsonb) is
+'Finish what a guard protects: it leaves a tombstone with the result until retention. Answers done, also to a repeat by the same owner (the first result stays), or lost when somebody else holds or finished it, or nobody does.';
+
+-- functions/guard/inbox_accept.sql
+create or replace function tidegate.inbox_accept(p_consumer text, p_event_id uuid) returns boolean
+language plpgsql volatile
+security definer
+set search_path = tidegate, pg_temp
+as $$
+begin
+    if p_consumer is null or p_event_id is null then
+        perform _bad_argument(
+            case when p_consumer is null then 'p_consumer' else 'p_event_id' end, null,
+            'An inbox remembers events by consumer and event_id.'
+        );
+    end if;
+    insert into guard (scope, key, owner, state, claimed_at, finished_at)
+    values ('inbox:' || p_consumer, p_event_id::text, p_consumer, 'done', clock_now(), clock_now())
+    on conflict do nothing;
+    return found;
+end;
+$$;
+
+comment on function tidegate.inbox_accept(text, uuid) is
+'Accept an event in the consumer''s own transaction: true the first time, false for a duplicate. Of two at once the second waits for the first to end. Remembered until retention. Errors: TG010 bad argument.';
+
+-- functions/dead_letter/dead_letter_list.sql
+create or replace function tidegate.dead_letter_list(
+    p_channel text default null,
+    p_reason text default null,
+    p_tenant text default null,
+    p_run_id text default null,
+    p_state text default 'dead',
+    p_since timestamptz default null,
+    p_until timestamptz default null,
+    p_after_id bigint default null,
+    p_limit integer default 50
+) returns setof tidegate.dead_letter
+language plpgsql stable rows 50
+security definer
+set search_path = tidegate, pg_temp
+as $$
+begin
+    if p_limit is null or p_limit not between 1 and 10000 then
+        perform _bad_argument('p_limit', p_limit::text, 'List between 1 and 10000 entries at a time.');
+    end if;
+    return query
+    select d.*
+    from dead_letter d
+    where (p_after_id is null or d.dead_letter_id < p_after_id)
+        and (p_channel is null or d.channel = p_channel)
+        and (p_reason is null or d.reason = p_reason)
+        and (p_tenant is null or d.tenant = p_tenant)
+        and (p_run_id is null or d.run_id = p_run_id)
+        and (p_state is null or d.state = p_state)
+        and (p_since is null or d.dead_at >= p_since)
+        and (p_until is null or d.dead_at < p_until)
+    order by d.dead_letter_id desc
+    limit p_limit;
+end;
+$$;
+
+comment on function tidegate.dead_letter_list(
+    text, text, text, text, text, timestamptz, timestamptz, bigint, integer
+) is
+'Dead letters, newest first, by channel, reason, tenant, run, state (dead unless given; null = any) and time; a filter that is null matches all. Page on with p_after_id = the last dead_letter_id seen. No rows when nothing matches. A payload above the inline limit is null here: see dead_letter_payload. Errors: TG010 bad limit.';
+
+-- functions/dead_letter/dead_letter_payload.sql
+create or replace function tidegate.dead_letter_payload(p_dead_letter_id bigint) returns jsonb
+language sql stable
+security definer
+begin atomic
+select coalesce(d.payload, b.payload)
+from tidegate.dead_letter d
+left join tidegate.body b on b.body_id = d.body_id
+where d.dead_letter_id = p_dead_letter_id;
+end;
+
+comment on function tidegate.dead_letter_payload(bigint) is
+'The payload of a dead letter, whatever its size; null when there is no such entry.';
+
+-- functions/dead_letter/dead_letter_count.sql
+create or replace function tidegate.dead_letter_count(
+    p_channel text default null,
+    p_reason text default null,
+    p_tenant text default null,
+    p_run_id text default null,
+    p_state text default 'dead',
+    p_since timestamptz default null,
+    p_until timestamptz default null
+) returns bigint
+language plpgsql stable
+security definer
+set search_path = tidegate, pg_temp
+as $$
+begin
+    return (
+        select count(*) from dead_letter d
+        where (p_channel is null or d.channel = p_channel)
+        and (p_reason is null or d.reason = p_reason)
+        and (p_tenant is null or d.tenant = p_tenant)
+        and (p_run_id is null or d.run_id = p_run_id)
+        and (p_state is null or d.state = p_state)
+        and (p_since is null or d.dead_at >= p_since)
+        and (p_until is null or d.dead_at < p_until)
+    );
+end;
+$$;
+
+comment on function tidegate.dead_letter_count(
+    text, text, text, text, text, timestamptz, timestamptz
+) is
+'How many dead letters match the filters of dead_letter_list, whatever its page.';
+
+-- functions/dead_letter/dead_letter_requeue.sql
+create or replace function tidegate.dead_letter_requeue(
+    p_dead_letter_ids bigint[],
+    p_reset_attempts boolean default true,
+    p_note text default null,
+    out dead_letter_id bigint,
+    out message_id bigint,
+    out outcome text
+) returns setof record
+language plpgsql volatile rows 100
+security definer
+set search_path = tidegate, pg_temp
+as $$
+#variable_conflict use_column
+/*
+ * The entry stays and its child carries its id: the state is requeued exactly while the child is alive, so a second
+ * requeue, and one of two at once, finds it and is refused. Entries are locked in order of their ids.
+ */
+begin
+    return query
+    with wanted as (
+        select w.id, min(w.ordinality) as ordinal from unnest(p_dead_letter_ids) with ordinality w (id, ordinality)
+        group by w.id
+    ), entry as (
+        select d.*, c.channel_id as target
+        from dead_letter d
+        left join channel c on c.channel_id = d.channel_id
+        where d.dead_letter_id = any(p_dead_letter_ids)
+        order by d.dead_letter_id
+        for update of d
+    ), judged as (
+        select
+            w.ordinal, w.id,
+            case
+                when e.dead_letter_id is null then 'unknown'
+                when e.state <> 'dead' then 'already_' || e.state
+                when e.target is null then 'no_channel'
+                else 'requeued'
+            end as outcome
+        from wanted w
+        left join entry e on e.dead_letter_id = w.id
+    ), chosen as (
+        select
+            e.*, j.ordinal, nextval('position_seq') as drawn,
+            case when e.body_id is not null then nextval('body_body_id_seq') end as own_body_id
+        from judged j
+        inner join entry e on e.dead_letter_id = j.id
+        where j.outcome = 'requeued'
+        order by j.ordinal
+    ), copied as (
+        insert into body (body_id, payload) overriding system value
+        select h.own_body_id, b.payload
+        from chosen h
+        inner join body b on b.body_id = h.body_id
+        returning 1
+    ), entered as (
+        insert into ready (position, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, topic_id, requeued_from, group_key, job_key, run_id, tenant, errors)
+        select
+            h.drawn, h.channel_id,
+            h.drawn, h.enqueued_at, case when p_reset_attempts then 0 else h.attempts end, h.priority, h.payload, h.headers, coalesce(h.event_id, _event_id(i.event_prefix, h.message_id)), h.own_body_id, h.body_bytes, h.max_attempts, null, h.topic_id, h.dead_letter_id, h.group_key, h.job_key, h.run_id, h.tenant, h.errors
+        from chosen h
+        cross join installation i
+        returning ready.requeued_from, ready.message_id, ready.channel_id
+    ), marked as (
+        update dead_letter d
+        set state = 'requeued', requeued_count = d.requeued_count + 1, last_requeued_at = clock_now(),
+            notes = d.notes || jsonb_build_object(
+                'at', clock_now(), 'by', session_user, 'did', 'requeue', 'note', p_note
+            )
+        from chosen h
+        where d.dead_letter_id = h.dead_letter_id
+        returning 1
+    ), counted as (
+        insert into tally (channel_id, outcome, amount)
+        select e.channel_id, 'requeued', count(*) from entered e group by e.channel_id
+        returning 1
+    )
+    select j.id, e.message_id, j.outcome
+    from judged j
+    left join entered e on e.requeued_from = j.id
+    order by j.ordinal;
+end;
+$$;
+
+comment on function tidegate.dead_letter_requeue(bigint[], boolean, text) is
+'Send dead letters back to where they died, in one transaction, with their priority, headers and identity; attempts start at 0 unless p_reset_attempts is false. One row an id: requeued, already_requeued (its message is still alive), already_resolved, already_discarded, no_channel, or unknown. The success of the message resolves the entry; its death returns it. Not for REPEATABLE READ: two requeues at once then raise 40001.';
+
+-- functions/dead_letter/dead_letter_discard.sql
+create or replace function tidegate.dead_letter_discard(
+    p_dead_letter_ids bigint[], p_reason text, out dead_letter_id bigint, out outcome text
+) returns setof record
+language plpgsql volatile rows 100
+security definer
+set search_path = tidegate, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    if coalesce(btrim(p_reason), '') = '' then
+        perform _bad_argument('p_reason', p_reason, 'Say why nobody needs these messages any more; it is kept with them.');
+    end if;
+    return query
+    with wanted as (
+        select w.id, min(w.ordinality) as ordinal from unnest(p_dead_letter_ids) with ordinality w (id, ordinality)
+        group by w.id
+    ), entry as (
+        select d.dead_letter_id, d.state, d.channel_id from dead_letter d
+        where d.dead_letter_id = any(p_dead_letter_ids)
+        order by d.dead_letter_id
+        for update
+    ), discarded as (
+        update dead_letter d
+        set state = 'discarded', resolved_at = clock_now(),
+            notes = d.notes || jsonb_build_object(
+                'at', clock_now(), 'by', session_user, 'did', 'discard', 'note', p_reason
+            )
+        from entry e
+        where d.dead_letter_id = e.dead_letter_id and e.state = 'dead'
+        returning d.dead_letter_id, d.channel_id
+    ), counted as (
+        insert into tally (channel_id, outcome, amount)
+        select d.channel_id, 'discarded', count(*) from discarded d group by d.channel_id
+        returning 1
+    )
+    select
+        w.id,
+        case
+            when e.dead_letter_id is null then 'unknown'
+            when e.state = 'dead' then 'discarded'
+            else 'already_' || e.state
+        end
+    from wanted w
+    left join entry e on e.dead_letter_id = w.id
+    order by w.ordinal;
+end;
+$$;
+
+comment on function tidegate.dead_letter_discard(bigint[], text) is
+'Give up dead letters, with a reason that is kept; cleanup removes them after their retention. One row an id: discarded, already_requeued, already_resolved, already_discarded, or unknown. Errors: TG010 no reason.';
+
+-- functions/queue/queue_create.sql
+create or replace function tidegate.queue_create(p_queue text, p_policy jsonb default '{}') returns void
+language plpgsql volatile
+security definer
+set search_path = tidegate, pg_temp
+as $$
+declare
+    v_channel_id integer;
+begin
+    if p_queue is null or p_queue !~ '^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}$' then
+        perform _bad_argument(
+            'p_queue', p_queue, 'A name has 1 to 128 letters, digits, or _ . : - and does not begin with . : or -'
+        );
+    end if;
+    insert into channel (kind, name, max_attempts, event_prefix)
+    select 'queue', p_queue, 5, i.event_prefix
+    from installation i
+    on conflict do nothing
+    returning channel_id into v_channel_id;
+    if found then
+        insert into floor (
+            channel_id, ticked_at, took, position, is_quiet, has_more, move_limit, floors, hints, scheduled_from,
+            lease_from
+        ) values (
+            v_channel_id, 'epoch', '0', 0, false, false, 1000,
+            array_fill(0::bigint, array[10]), array_fill(0::bigint, array[10]), '-infinity', '-infinity'
+        );
+    end if;
+    -- Called again with the same or another policy, it configures: deployments may repeat it.
+    perform _channel_configure('queue', p_queue, p_policy);
+end;
+$$;
+
+comment on function tidegate.queue_create(text, jsonb) is
+'Create a queue; on one that exists, apply the policy. Keys as in queue_configure; max_attempts is 5 unless given. Errors: TG010 bad name, unknown key or bad value.';
+
+-- functions/queue/queue_configure.sql
+create or replace function tidegate.queue_configure(p_queue text, p_policy jsonb) returns void
+language plpgsql volatile
+security definer
+set search_path = tidegate, pg_temp
+as $$
+begin
+    perform _channel_configure('queue', p_queue, p_policy);
+end;
+$$;
+
+comment on function tidegate.queue_configure(text, jsonb) is
+'Change the policy of a queue: lease, max_runtime, max_attempts (0 = for ever), backoff_base, backoff_cap, jitter (a share), retention (of archived messages), archive, max_in_flight (null = unlimited), inline_limit (bytes), tenant_required. Keys not given stay as they are. Errors: TG010 unknown key or bad value, TG020 no such queue.';
+
+-- functions/queue/queue_pause.sql
+create or replace function tidegate.queue_pause(p_queue text) returns void
+language plpgsql volatile
+security definer
+set search_path = tidegate, pg_temp
+as $$
+begin
+    update channel set is_paused = true where kind = 'queue' and name = p_queue;
+    if not found then
+        perform _no_such_channel('queue', p_queue);
+    end if;
+end;
+$$;
+
+comment on function tidegate.queue_pause(text) is
+'Stop handing out what stands in a queue; what comes in is kept, and leases run on. A repeat changes nothing. Errors: TG020 no such queue.';
+
+-- functions/queue/queue_resume.sql
+create or replace function tidegate.queue_resume(p_queue text) returns void
+language plpgsql volatile
+security definer
+set search_path = tidegate, pg_temp
+as $$
+begin
+    update channel set is_paused = false where kind = 'queue' and name = p_queue;
+    if not found then
+        perform _no_such_channel('queue', p_queue);
+    end if;
+end;
+$$;
+
+comment on function tidegate.queue_resume(text) is
+'Hand out again what stands in a paused queue. A repeat changes nothing. Errors: TG020 no such queue.';
+
+-- functions/queue/queue_send.sql
+create or replace function tidegate.queue_send(
+    p_queue text,
+    p_payload jsonb,
+    p_headers jsonb default null,
+    p_run_at timestamptz default null,
+    p_priority integer default 0,
+    p_group_key text default null,
+    p_idempotency_key text default null,
+    p_event_id uuid default null,
+    p_run_id text default null,
+    p_tenant text default null,
+    p_max_attempts integer default null
+) returns tidegate.sent
+language plpgsql volatile
+security definer
+set search_path = tidegate, pg_temp
+as $$
+declare
+    v_channel record;
+    v_message_id bigint;
+    v_sent sent;
+    v_body_id bigint;
+    v_size integer := pg_column_size(p_payload);
+begin
+    select c.channel_id, c.inline_limit, c.tenant_required into v_channel
+    from channel c
+    where c.kind = 'queue' and c.name = p_queue;
+    if not found then
+        perform _no_such_channel('queue', p_queue);
+    end if;
+    if p_priority is null or p_priority not between 0 and 9 then
+        perform _bad_argument('p_priority', p_priority::text, 'A priority is a number from 0 (first) to 9 (last).');
+    end if;
+    if v_channel.tenant_required and p_tenant is null then
+        perform _bad_argument('p_tenant', p_tenant, format('%s %s requires a tenant.', initcap('queue'), p_queue));
+    end if;
+    if jsonb_typeof(p_headers) <> 'object' or pg_column_size(p_headers) > 8192 then
+        perform _bad_argument('p_headers', left(p_headers::text, 200), 'Headers are a JSON object of at most 8 kB.');
+    end if;
+    if p_priority > 0 and not exists (
+        select from channel_priority p where p.channel_id = v_channel.channel_id and p.priority = p_priority
+    ) then
+        insert into channel_priority (channel_id, priority) values (v_channel.channel_id, p_priority);
+    end if;
+    if p_payload is null then
+        perform _bad_argument('p_payload', null, 'Give a JSON value; for an empty one, ''null''::jsonb.');
+    end if;
+
+    v_message_id := nextval('position_seq');
+    if p_idempotency_key is not null then
+        -- Of two that use a key at once, the second waits here for the first to end: whatever it finds then is final.
+        loop
+            insert into idempotency_key (channel_id, key, message_id, created_at)
+            values (v_channel.channel_id, p_idempotency_key, v_message_id, clock_now())
+            on conflict do nothing;
+            exit when found;
+            select k.message_id, 'deduplicated' into v_sent
+            from idempotency_key k
+            where k.channel_id = v_channel.channel_id and k.key = p_idempotency_key;
+            if found then
+                return v_sent;
+            end if;
+        end loop;
+    end if;
+    if v_size > v_channel.inline_limit then
+        insert into body (payload) values (p_payload) returning body_id into v_body_id;
+    else
+        v_size := null;
+    end if;
+
+    if p_run_at > clock_now() then
+        insert into scheduled (
+            due_at, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id,
+            body_bytes, max_attempts, group_key, run_id, tenant
+        ) values (
+            greatest(p_run_at, clock_now() + interval '1 microsecond'), v_channel.channel_id, v_message_id, clock_now(),
+            0, p_priority, case when v_body_id is null then p_payload end, p_headers, p_event_id, v_body_id,
+            v_size, p_max_attempts, p_group_key, p_run_id, p_tenant
+        );
+    else
+        insert into ready (
+            position, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id,
+            body_bytes, max_attempts, group_key, run_id, tenant
+        ) values (
+            v_message_id, v_channel.channel_id, v_message_id, clock_now(),
+            0, p_priority, case when v_body_id is null then p_payload end, p_headers, p_event_id, v_body_id,
+            v_size, p_max_attempts, p_group_key, p_run_id, p_tenant
+        );
+    end if;
+    v_sent.message_id := v_message_id;
+    v_sent.outcome := 'inserted';
+    return v_sent;
+end;
+$$;
+
+comment on function tidegate.queue_send(
+    text, jsonb, jsonb, timestamptz, integer, text, text, uuid, text, text, integer
+) is
+'Send a message to a queue, in the caller''s transaction. Answers inserted with its message_id, or, for an idempotency key used before on this queue, deduplicated with the first one. A run_at in the past or null means now. Errors: TG010 bad argument, TG020 no such queue.';
+
+-- functions/queue/queue_send_many.sql
+create or replace function tidegate.queue_send_many(
+    p_queue text,
+    p_payloads jsonb[],
+    p_headers jsonb default null,
+    p_run_at timestamptz default null,
+    p_priority integer default 0,
+    p_group_key text default null,
+    p_idempotency_key text default null,
+    p_run_id text default null,
+    p_tenant text default null,
+    p_max_attempts integer default null
+) returns setof tidegate.sent
+language plpgsql volatile rows 100
+security definer
+set search_path = tidegate, pg_temp
+as $$
+declare
+    v_channel record;
+    v_ordinal integer;
+begin
+    select c.channel_id, c.inline_limit, c.tenant_required into v_channel
+    from channel c
+    where c.kind = 'queue' and c.name = p_queue;
+    if not found then
+        perform _no_such_channel('queue', p_queue);
+    end if;
+    if p_priority is null or p_priority not between 0 and 9 then
+        perform _bad_argument('p_priority', p_priority::text, 'A priority is a number from 0 (first) to 9 (last).');
+    end if;
+    if v_channel.tenant_required and p_tenant is null then
+        perform _bad_argument('p_tenant', p_tenant, format('%s %s requires a tenant.', initcap('queue'), p_queue));
+    end if;
+    if jsonb_typeof(p_headers) <> 'object' or pg_column_size(p_headers) > 8192 then
+        perform _bad_argument('p_headers', left(p_headers::text, 200), 'Headers are a JSON object of at most 8 kB.');
+    end if;
+    if p_priority > 0 and not exists (
+        select from channel_priority p where p.channel_id = v_channel.channel_id and p.priority = p_priority
+    ) then
+        insert into channel_priority (channel_id, priority) values (v_channel.channel_id, p_priority);
+    end if;
+    if p_payloads is null or array_ndims(p_payloads) > 1 or array_position(p_payloads, null) is not null then
+        perform _bad_argument(
+            'p_payloads', case when p_payloads is null then null else 'nested, or null at ' || array_position(p_payloads, null) end,
+            'Give a flat array of JSON values; for an empty one, ''null''::jsonb.'
+        );
+    end if;
+
+    if p_idempotency_key is null and (p_run_at is null or p_run_at <= clock_now()) and not exists (
+        select from unnest(p_payloads) p where pg_column_size(p) > v_channel.inline_limit
+    ) then
+        return query
+        insert into ready (
+            position, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id,
+            max_attempts, group_key, run_id, tenant
+        )
+        select
+            p.id, v_channel.channel_id, p.id, p.enqueued_at, 0, p_priority, p.payload, p_headers, null,
+            p_max_attempts, p_group_key, p_run_id, p_tenant
+        from (
+            select nextval('position_seq') as id, u.payload, clock_now() as enqueued_at from unnest(p_payloads) as u (payload)
+        ) p
+        returning ready.message_id, 'inserted'::text;
+        return;
+    end if;
+
+    -- Keys, delays and large payloads take the path of one.
+    for v_ordinal in 1 .. cardinality(p_payloads) loop
+        return query
+        select s.*
+        from queue_send(
+            p_queue, p_payloads[v_ordinal],
+            p_headers => p_headers, p_run_at => p_run_at, p_priority => p_priority, p_group_key => p_group_key,
+            p_run_id => p_run_id, p_tenant => p_tenant, p_max_attempts => p_max_attempts,
+            p_idempotency_key => p_idempotency_key || ':' || v_ordinal
+        ) s;
+    end loop;
+end;
+$$;
+
+comment on function tidegate.queue_send_many(
+    text, jsonb[], jsonb, timestamptz, integer, text, text, text, text, integer
+) is
+'Send many messages to a queue, in the caller''s transaction: one answer an element, in order; no rows for an empty array. The options hold for all; with an idempotency key, each element''s key is that key, a colon and its place in the array. Errors: TG010 bad argument, TG020 no such queue.';
+
+-- functions/queue/queue_claim.sql
+create or replace function tidegate.queue_claim(
+    p_queue text,
+    p_limit integer default 1,
+    p_lease interval default null,
+    p_worker text default null,
+    p_lease_id uuid default null
+) returns setof tidegate.delivery
+language plpgsql volatile rows 100
+security definer
+set search_path = tidegate, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
+as $$
+declare
+    v_now timestamptz := clock_now();
+    v_channel record;
+    v_since interval;
+    v_hints bigint[];
+    v_priorities smallint[];
+    v_limit integer := p_limit;
+    v_ctids tid[];
+    v_max_batch integer;
+    v_bytes bigint;
+    v_lease_id uuid := p_lease_id;
+    v_in_flight bigint;
+begin
+    if p_limit is null or p_limit not between 1 and 10000 then
+        perform _bad_argument('p_limit', p_limit::text, 'Claim between 1 and 10000 messages at a time.');
+    end if;
+    if p_lease <= '0' then
+        perform _bad_argument('p_lease', p_lease::text, 'A lease lasts a positive time, for example interval ''1 minute''.');
+    end if;
+    if current_setting('transaction_isolation') <> 'read committed' then
+        perform _require_read_committed('queue_claim');
+    end if;
+
+    select
+        c.channel_id, c.is_paused, c.is_routed, c.event_prefix, c.lease, c.max_attempts, c.max_in_flight, c.max_runtime,
+        f.ticked_at, f.took, f.position as tide_position, f.is_quiet, f.has_more, f.hints, f.scheduled_from, f.lease_from,
+        coalesce(pg_sequence_last_value('position_seq'), 0) as position,
+        array(
+            select p.priority from channel_priority p where p.channel_id = c.channel_id order by p.declared_id
+        ) as priorities
+    into v_channel
+    from channel c
+    cross join lateral (
+        select * from floor n where n.channel_id = c.channel_id order by n.floor_id desc limit 1
+    ) f
+    where c.kind = 'queue' and c.name = p_queue;
+    if not found then
+        perform _no_such_channel('queue', p_queue);
+    end if;
+    if p_lease > v_channel.max_runtime then
+        perform _bad_argument(
+            'p_lease', p_lease::text, format('It may not be above the channel''s max_runtime, %s.', v_channel.max_runtime)
+        );
+    end if;
+
+    if v_lease_id is null then
+        v_lease_id := gen_random_uuid();
+    else
+        -- A repeat may overtake its first attempt: it waits for it here and then looks, in a new snapshot.
+        perform pg_advisory_xact_lock(hashtextextended(v_lease_id::text, 'lease'::regclass::oid::bigint));
+        return query select * from _lease_deliveries(v_lease_id);
+        if found then
+            return;
+        end if;
+    end if;
+    if v_channel.is_paused then
+        return;
+    end if;
+
+    v_hints := v_channel.hints;
+    v_priorities := case
+        when v_channel.priorities = '{}' then '{0}'
+        else array(select distinct p from unnest(v_channel.priorities || 0::smallint) p order by p)
+    end;
+    v_since := v_now - v_channel.ticked_at;
+    if (
+            v_channel.has_more or v_since > interval '250 ms' or v_since < '0' or v_channel.position - v_channel.tide_position > 5000
+        )
+        and not v_since between '0' and 10 * v_channel.took
+        and (
+            transaction_timestamp() = statement_timestamp()
+            or current_setting('tidegate.tick', true) = 'on'
+        )
+        and (
+            v_channel.position <> v_channel.tide_position
+            or not v_channel.is_quiet
+            or v_channel.has_more
+            or exists (
+                select from scheduled s
+                where s.channel_id = v_channel.channel_id
+                    and s.due_at >= v_channel.scheduled_from - interval '1 minute' and s.due_at <= v_now
+            )
+            or exists (
+                select from lease l
+                where l.channel_id = v_channel.channel_id
+                    and l.expires_at >= v_channel.lease_from - interval '1 minute' and l.expires_at <= v_now
+            )
+        )
+    then
+        v_hints := coalesce(_tick(v_channel.channel_id), v_hints);
+    end if;
+
+    if v_channel.max_in_flight is not null then
+        -- Capped channels count under a lock of their own, which others never take.
+        perform pg_advisory_xact_lock(_lock_key('channel'::regclass, v_channel.channel_id));
+        select v_channel.max_in_flight - coalesce(sum(l.message_count), 0) into v_in_flight
+        from lease l where l.channel_id = v_channel.channel_id;
+        if v_in_flight <= 0 then
+            return;
+        end if;
+        v_limit := least(v_limit, v_in_flight);
+    end if;
+
+    -- Probes run one priority after the other and lock lazily: the outer limit stops them.
+    select array_agg(c.ctid), min(c.max_batch), sum(c.body_bytes)
+    into v_ctids, v_max_batch, v_bytes
+    from (
+        select r.ctid, r.max_batch, r.body_bytes
+        from unnest(v_priorities) as p (priority)
+        cross join lateral (
+            select n.ctid, n.max_batch, n.body_bytes
+            from ready n
+            where n.channel_id = v_channel.channel_id and n.priority = p.priority
+                and n.position > v_hints[p.priority + 1]
+            order by n.position
+            for update skip locked
+        ) r
+        limit v_limit
+    ) c;
+    if v_max_batch < cardinality(v_ctids) or v_bytes > 16777216 then
+        v_ctids := _candidates_trim(v_ctids);
+    end if;
+    if v_ctids is null then
+        return;
+    end if;
+
+    return query
+    with taken as (
+        delete from ready where ctid = any(v_ctids) returning *
+    ), leased as (
+        insert into lease (lease_id, claimed_at, expires_at, channel_id, message_count, is_plain, worker, messages)
+        select
+            v_lease_id, v_now,
+            greatest(v_now + coalesce(p_lease, v_channel.lease), clock_now() + interval '1 microsecond'),
+            v_channel.channel_id, count(*),
+            count(t.body_id) + count(t.requeued_from) = 0,
+            p_worker,
+            array_agg(
+                row(t.message_id, t.enqueued_at, t.attempts, t.priority, t.payload, t.headers, t.event_id, t.body_id, t.body_bytes, t.max_attempts, t.max_batch, t.topic_id, t.requeued_from, t.group_key, t.job_key, t.run_id, t.tenant, t.errors)::message order by t.priority, t.position
+            )
+        from taken t
+        returning lease.expires_at
+    )
+    select
+        v_lease_id, t.message_id, coalesce(t.event_id, _event_id(v_channel.event_prefix, t.message_id)),
+        (select o.name::text from channel o where o.channel_id = t.topic_id),
+        t.attempts + 1, coalesce(t.max_attempts, v_channel.max_attempts),
+        coalesce(t.payload, (select b.payload from body b where b.body_id = t.body_id)), t.headers, t.priority,
+        t.group_key, t.job_key, t.run_id, t.tenant, t.enqueued_at, l.expires_at
+    from taken t
+    cross join leased l
+    order by t.priority, t.position;
+end;
+$$;
+
+comment on function tidegate.queue_claim(text, integer, interval, text, uuid) is
+'Lease up to p_limit messages of a queue, highest priority (lowest number) first, then in order of becoming ready. Commit before working on them. No rows when nothing is ready, or the queue is paused or full (max_in_flight). With a lease id of the caller''s, a repeat returns the same messages while that lease stands. Errors: TG010 bad argument, TG020 no such queue, TG030 not READ COMMITTED.';
+
+-- functions/queue/queue_ack.sql
+create or replace function tidegate.queue_ack(p_lease_id uuid, p_message_ids bigint[] default null)
+returns tidegate.settled
+language plpgsql volatile
+security definer
+set search_path = tidegate, pg_temp
+as $$
+/*
+ * The lease row is the fencing token: whoever still finds it owns its messages. A plain lease settled whole, the
+ * ordinary case, ends as one statement; the row's lock decides who wins against a tick or another settlement.
+ */
+declare
+    v_answer settled := row(0, 0, 0, false);
+begin
+    if p_message_ids is null then
+        with gone as (
+            delete from lease l
+            where l.lease_id = p_lease_id and l.is_plain
+                and not exists (select from channel c where c.channel_id = l.channel_id and c.archive)
+            returning l.channel_id, l.message_count
+        )
+        insert into tally (channel_id, outcome, amount)
+        select g.channel_id, 'acked', g.message_count from gone g
+        returning amount into v_answer.acked;
+        if found then
+            return v_answer;
+        end if;
+    end if;
+    return _lease_settle(p_lease_id, p_message_ids, '[]');
+end;
+$$;
+
+comment on function tidegate.queue_ack(uuid, bigint[]) is
+'Settle messages of a lease as done; null settles all that is left. Inside a business transaction its effects and the ack commit together. Answers lost = true, and does nothing, when the lease is gone.';
+
+-- functions/outbox/_topic_matches.sql
+create or replace function tidegate._topic_matches(p_pattern text, p_topic text) returns boolean
+language sql immutable parallel safe
+return p_pattern = p_topic
+    or (right(p_pattern, 2) = '.*' and starts_with(p_topic, left(p_pattern, -1)));
+
+comment on function tidegate._topic_matches(text, text) is
+'Whether a route''s topic, a name or a prefix with a trailing .*, matches a topic. orders.* matches orders.paid, not orders.';
+
+-- functions/outbox/_topic_is_routed.sql
+create or replace function tidegate._topic_is_routed(p_topic text) returns boolean
+language sql stable
+begin atomic
+select exists (
+    select from tidegate.route r where tidegate._topic_matches(r.topic, p_topic)
+);
+end;
+
+comment on function tidegate._topic_is_routed(text) is 'Whether any route matches a topic.';
+
+-- functions/outbox/topic_create.sql
+create or replace function tidegate.topic_create(p_topic text, p_policy jsonb default '{}') returns void
+language plpgsql volatile
+security definer
+set search_path = tidegate, pg_temp
+as $$
+declare
+    v_channel_id integer;
+begin
+    if p_topic is null or p_topic !~ '^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}$' then
+        perform _bad_argument(
+            'p_topic', p_topic, 'A name has 1 to 128 letters, digits, or _ . : - and does not begin with . : or -'
+        );
+    end if;
+    -- Topics that are being created and routes that are being made must see each other.
+    lock table route in share row exclusive mode;
+    insert into channel (kind, name, max_attempts, event_prefix, is_routed)
+    select 'topic', p_topic, 10, i.event_prefix, _topic_is_routed(p_topic)
+    from installation i
+    on conflict do nothing
+    returning channel_id into v_channel_id;
+    if found then
+        insert into floor (
+            channel_id, ticked_at, took, position, is_quiet, has_more, move_limit, floors, hints, scheduled_from,
+            lease_from
+        ) values (
+            v_channel_id, 'epoch', '0', 0, false, false, 1000,
+            array_fill(0::bigint, array[10]), array_fill(0::bigint, array[10]), '-infinity', '-infinity'
+        );
+    end if;
+    -- Called again with the same or another policy, it configures: deployments may repeat it.
+    perform _channel_configure('topic', p_topic, p_policy);
+end;
+$$;
+
+comment on function tidegate.topic_create(text, jsonb) is
+'Create a topic; on one that exists, apply the policy. Keys as in topic_configure; max_attempts is 10 unless given. Errors: TG010 bad name, unknown key or bad value.';
+
+-- functions/outbox/topic_configure.sql
+create or replace function tidegate.topic_configure(p_topic text, p_policy jsonb) returns void
+language plpgsql volatile
+security definer
+set search_path = tidegate, pg_temp
+as $$
+begin
+    perform _channel_configure('topic', p_topic, p_policy);
+end;
+$$;
+
+comment on function tidegate.topic_configure(text, jsonb) is
+'Change the policy of a topic: lease, max_runtime, max_attempts (0 = for ever), backoff_base, backoff_cap, jitter (a share), retention (of archived messages), archive, max_in_flight (null = unlimited), inline_limit (bytes), tenant_required. Keys not given stay as they are. Errors: TG010 unknown key or bad value, TG020 no such topic.';
+
+-- functions/outbox/topic_pause.sql
+create or replace function tidegate.topic_pause(p_topic text) returns void
+language plpgsql volatile
+security definer
+set search_path = tidegate, pg_temp
+as $$
+begin
+    update channel set is_paused = true where kind = 'topic' and name = p_topic;
+    if not found then
+        perform _no_such_channel('topic', p_topic);
+    end if;
+end;
+$$;
+
+comment on function tidegate.topic_pause(text) is
+'Stop handing out what stands in a topic; what comes in is kept, and leases run on. A repeat changes nothing. Errors: TG020 no such topic.';
+
+-- functions/outbox/topic_resume.sql
+create or replace function tidegate.topic_resume(p_topic text) returns void
+language plpgsql volatile
+security definer
+set search_path = tidegate, pg_temp
+as $$
+begin
+    update channel set is_paused = false where kind = 'topic' and name = p_topic;
+    if not found then
+        perform _no_such_channel('topic', p_topic);
+    end if;
+end;
+$$;
+
+comment on function tidegate.topic_resume(text) is
+'Hand out again what stands in a paused topic. A repeat changes nothing. Errors: TG020 no such topic.';
+
+-- functions/outbox/topic_drop.sql
+create or replace function tidegate.topic_drop(p_topic text) returns void
+language plpgsql volatile
+security definer
+set search_path = tidegate, pg_temp
+as $$
+/*
+ * Puts only read the channel, so its row lock alone would not stop one in flight: the exclusive lock on ready and
+ * scheduled waits for those that have written, and those still to come find no topic.
+ */
+declare
+    v_channel_id integer;
+    v_count bigint;
+begin
+    lock table ready, scheduled, lease in share row exclusive mode;
+    select c.channel_id into v_channel_id from channel c where c.kind = 'topic' and c.name = p_topic for update;
+    if not found then
+        perform _no_such_channel('topic', p_topic);
+    end if;
+    select (select count(*) from ready r where r.channel_id = v_channel_id)
+        + (select count(*) from scheduled s where s.channel_id = v_channel_id)
+        + (select coalesce(sum(l.message_count), 0) from lease l where l.channel_id = v_channel_id)
+    into v_count;
+    if v_count > 0 then
+        raise exception using
+            errcode = 'TG022',
+            message = format('topic %L still holds %s event(s)', p_topic, v_count),
+            hint = 'Sweep or relay them first.';
+    end if;
+    delete from channel where channel_id = v_channel_id;
+    delete from channel_priority where channel_id = v_channel_id;
+    delete from floor where channel_id = v_channel_id;
+    delete from idempotency_key where channel_id = v_channel_id;
+    delete from route r where r.topic = p_topic;
+end;
+$$;
+
+comment on function tidegate.topic_drop(text) is
+'Drop an empty topic with the routes that name it exactly; dead letters and archived events stay. Errors: TG020 no such topic, TG022 it still holds events.';
+
+-- functions/outbox/outbox_put.sql
+create or replace function tidegate.outbox_put(
+    p_topic text,
+    p_payload jsonb,
+    p_group_key text default null,
+    p_headers jsonb default null,
+    p_run_at timestamptz default null,
+    p_priority integer default 0,
+    p_run_id text default null,
+    p_tenant text default null,
+    p_event_id uuid default null,
+    p_idempotency_key text default null
+) returns tidegate.sent
+language plpgsql volatile
+security definer
+set search_path = tidegate, pg_temp
+as $$
+declare
+    v_channel record;
+    v_message_id bigint;
+    v_sent sent;
+    v_body_id bigint;
+    v_size integer := pg_column_size(p_payload);
+begin
+    select c.channel_id, c.inline_limit, c.tenant_required into v_channel
+    from channel c
+    where c.kind = 'topic' and c.name = p_topic;
+    if not found then
+        perform _no_such_channel('topic', p_topic);
+    end if;
+    if p_priority is null or p_priority not between 0 and 9 then
+        perform _bad_argument('p_priority', p_priority::text, 'A priority is a number from 0 (first) to 9 (last).');
+    end if;
+    if v_channel.tenant_required and p_tenant is null then
+        perform _bad_argument('p_tenant', p_tenant, format('%s %s requires a tenant.', initcap('topic'), p_topic));
+    end if;
+    if jsonb_typeof(p_headers) <> 'object' or pg_column_size(p_headers) > 8192 then
+        perform _bad_argument('p_headers', left(p_headers::text, 200), 'Headers are a JSON object of at most 8 kB.');
+    end if;
+    if p_priority > 0 and not exists (
+        select from channel_priority p where p.channel_id = v_channel.channel_id and p.priority = p_priority
+    ) then
+        insert into channel_priority (channel_id, priority) values (v_channel.channel_id, p_priority);
+    end if;
+    if p_payload is null then
+        perform _bad_argument('p_payload', null, 'Give a JSON value; for an empty one, ''null''::jsonb.');
+    end if;
+
+    v_message_id := nextval('position_seq');
+    if p_idempotency_key is not null then
+        -- Of two that use a key at once, the second waits here for the first to end: whatever it finds then is final.
+        loop
+            insert into idempotency_key (channel_id, key, message_id, created_at)
+            values (v_channel.channel_id, p_idempotency_key, v_message_id, clock_now())
+            on conflict do nothing;
+            exit when found;
+            select k.message_id, 'deduplicated' into v_sent
+            from idempotency_key k
+            where k.channel_id = v_channel.channel_id and k.key = p_idempotency_key;
+            if found then
+                return v_sent;
+            end if;
+        end loop;
+    end if;
+    if v_size > v_channel.inline_limit then
+        insert into body (payload) values (p_payload) returning body_id into v_body_id;
+    else
+        v_size := null;
+    end if;
+
+    if p_run_at > clock_now() then
+        insert into scheduled (
+            due_at, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id,
+            body_bytes, max_attempts, group_key, run_id, tenant
+        ) values (
+            greatest(p_run_at, clock_now() + interval '1 microsecond'), v_channel.channel_id, v_message_id, clock_now(),
+            0, p_priority, case when v_body_id is null then p_payload end, p_headers, p_event_id, v_body_id,
+            v_size, null, p_group_key, p_run_id, p_tenant
+        );
+    else
+        insert into ready (
+            position, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id,
+            body_bytes, max_attempts, group_key, run_id, tenant
+        ) values (
+            v_message_id, v_channel.channel_id, v_message_id, clock_now(),
+            0, p_priority, case when v_body_id is null then p_payload end, p_headers, p_event_id, v_body_id,
+            v_size, null, p_group_key, p_run_id, p_tenant
+        );
+    end if;
+    v_sent.message_id := v_message_id;
+    v_sent.outcome := 'inserted';
+    return v_sent;
+end;
+$$;
+
+comment on function tidegate.outbox_put(
+    text, jsonb, text, jsonb, timestamptz, integer, text, text, uuid, text
+) is
+'Put an event into a topic, in the caller''s transaction: it exists if that commits. Answers inserted with its message_id, or, for an idempotency key used before on this topic, deduplicated with the first one. A run_at in the past or null means now. Errors: TG010 bad argument, TG020 no such topic.';
+
+-- functions/outbox/outbox_put_many.sql
+create or replace function tidegate.outbox_put_many(
+    p_topic text,
+    p_payloads jsonb[],
+    p_group_key text default null,
+    p_headers jsonb default null,
+    p_run_at timestamptz default null,
+    p_priority integer default 0,
+    p_run_id text default null,
+    p_tenant text default null,
+    p_idempotency_key text default null
+) returns setof tidegate.sent
+language plpgsql volatile rows 100
+security definer
+set search_path = tidegate, pg_temp
+as $$
+declare
+    v_channel record;
+    v_ordinal integer;
+begin
+    select c.channel_id, c.inline_limit, c.tenant_required into v_channel
+    from channel c
+    where c.kind = 'topic' and c.name = p_topic;
+    if not found then
+        perform _no_such_channel('topic', p_topic);
+    end if;
+    if p_priority is null or p_priority not between 0 and 9 then
+        perform _bad_argument('p_priority', p_priority::text, 'A priority is a number from 0 (first) to 9 (last).');
+    end if;
+    if v_channel.tenant_required and p_tenant is null then
+        perform _bad_argument('p_tenant', p_tenant, format('%s %s requires a tenant.', initcap('topic'), p_topic));
+    end if;
+    if jsonb_typeof(p_headers) <> 'object' or pg_column_size(p_headers) > 8192 then
+        perform _bad_argument('p_headers', left(p_headers::text, 200), 'Headers are a JSON object of at most 8 kB.');
+    end if;
+    if p_priority > 0 and not exists (
+        select from channel_priority p where p.channel_id = v_channel.channel_id and p.priority = p_priority
+    ) then
+        insert into channel_priority (channel_id, priority) values (v_channel.channel_id, p_priority);
+    end if;
+    if p_payloads is null or array_ndims(p_payloads) > 1 or array_position(p_payloads, null) is not null then
+        perform _bad_argument(
+            'p_payloads', case when p_payloads is null then null else 'nested, or null at ' || array_position(p_payloads, null) end,
+            'Give a flat array of JSON values; for an empty one, ''null''::jsonb.'
+        );
+    end if;
+
+    if p_idempotency_key is null and (p_run_at is null or p_run_at <= clock_now()) and not exists (
+        select from unnest(p_payloads) p where pg_column_size(p) > v_channel.inline_limit
+    ) then
+        return query
+        insert into ready (
+            position, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id,
+            max_attempts, group_key, run_id, tenant
+        )
+        select
+            p.id, v_channel.channel_id, p.id, p.enqueued_at, 0, p_priority, p.payload, p_headers, null,
+            null::integer, p_group_key, p_run_id, p_tenant
+        from (
+            select nextval('position_seq') as id, u.payload, clock_now() as enqueued_at from unnest(p_payloads) as u (payload)
+        ) p
+        returning ready.message_id, 'inserted'::text;
+        return;
+    end if;
+
+    -- Keys, delays and large payloads take the path of one.
+    for v_ordinal in 1 .. cardinality(p_payloads) loop
+        return query
+        select s.*
+        from outbox_put(
+            p_topic, p_payloads[v_ordinal],
+            p_headers => p_headers, p_run_at => p_run_at, p_priority => p_priority, p_group_key => p_group_key,
+            p_run_id => p_run_id, p_tenant => p_tenant,
+            p_idempotency_key => p_idempotency_key || ':' || v_ordinal
+        ) s;
+    end loop;
+end;
+$$;
+
+comment on function tidegate.outbox_put_many(
+    text, jsonb[], text, jsonb, timestamptz, integer, text, text, text
+) is
+'Put many events into a topic, in the caller''s transaction: one answer an element, in order; no rows for an empty array. The options hold for all; with an idempotency key, each element''s key is that key, a colon and its place in the array. Errors: TG010 bad argument, TG020 no such topic.';
+
+-- functions/outbox/outbox_put_specs.sql
+create or replace function tidegate.outbox_put_specs(p_topic text, p_specs jsonb)
+returns setof tidegate.sent
+language plpgsql volatile rows 100
+security definer
+set search_path = tidegate, pg_temp
+as $$
+declare
+    v_known constant text[] := array[
+        'payload', 'group_key', 'headers', 'run_at', 'priority', 'run_id', 'tenant', 'event_id', 'idempotency_key'
+    ];
+    v_spec jsonb;
+    v_unknown text;
+begin
+    if jsonb_typeof(p_specs) is distinct from 'array' then
+        perform _bad_argument('p_specs', left(p_specs::text, 200), 'Give a JSON array of objects: [{"payload": {"id": 1}}]');
+    end if;
+    for v_spec in select s.value from jsonb_array_elements(p_specs) s loop
+        if jsonb_typeof(v_spec) <> 'object' or not v_spec ? 'payload' then
+            perform _bad_argument('an element of p_specs', left(v_spec::text, 200), 'Each is an object with a payload.');
+        end if;
+        select k into v_unknown from jsonb_object_keys(v_spec) k where k <> all(v_known) limit 1;
+        if found then
+            perform _bad_argument('a key of p_specs', v_unknown, 'The keys are ' || array_to_string(v_known, ', ') || '.');
+        end if;
+        return query
+        select p.*
+        from outbox_put(
+            p_topic, v_spec -> 'payload',
+            p_group_key => v_spec ->> 'group_key',
+            p_headers => nullif(v_spec -> 'headers', 'null'),
+            p_run_at => (v_spec ->> 'run_at')::timestamptz,
+            p_priority => coalesce((v_spec ->> 'priority')::integer, 0),
+            p_run_id => v_spec ->> 'run_id',
+            p_tenant => v_spec ->> 'tenant',
+            p_event_id => (v_spec ->> 'event_id')::uuid,
+            p_idempotency_key => v_spec ->> 'idempotency_key'
+        ) p;
+    end loop;
+end;
+$$;
+
+comment on function tidegate.outbox_put_specs(text, jsonb) is
+'Put many events with options of their own: a JSON array of objects with payload and, as in outbox_put, group_key, headers, run_at, priority, run_id, tenant, event_id, idempotency_key. One answer an element, in order. Errors: TG010 bad argument, TG020 no such topic; a value of the wrong type raises what its cast raises (22P02, 22007).';
+
+-- functions/outbox/_handler_oid.sql
+create or replace function tidegate._handler_oid(p_handler text) returns oid
+language sql stable
+set search_path = tidegate, pg_temp
+begin atomic
+select case
+    when strpos(p_handler, '(') > 0 then to_regprocedure(p_handler)
+    else coalesce(
+        to_regprocedure(p_handler || '(jsonb)'),
+        to_regprocedure(p_handler || '(' || quote_ident('tidegate') || '.message)')
+    )
+end::oid;
+end;
+
+comment on function tidegate._handler_oid(text) is
+'The function that a handler''s name, with or without its argument, means; null when there is none.';
+
+-- functions/outbox/_handler_name.sql
+create or replace function tidegate._handler_name(p_handler text) returns text
+language sql stable
+begin atomic
+select format(
+    '%I.%I(%s)', n.nspname, f.proname,
+    case
+        when f.proargtypes[0] = 'jsonb'::regtype then 'jsonb'
+        else quote_ident('tidegate') || '.message'
+    end
+)
+from pg_proc f
+inner join pg_namespace n on n.oid = f.pronamespace
+where f.oid = tidegate._handler_oid(p_handler);
+end;
+
+comment on function tidegate._handler_name(text) is
+'Signature of a handler as a route stores it, with its schema; null when there is none.';
+
+-- functions/outbox/_handler_call.sql
+create or replace function tidegate._handler_call(p_handler text) returns text
+language plpgsql stable
+set search_path = tidegate, pg_temp
+as $$
+/*
+ * A handler runs with the rights of the installation's owner. Whoever could change it, or what its names mean, would
+ * gain them: so it belongs to that owner or brings its own definer's rights, and pins its search_path.
+ */
+declare
+    v_oid oid := _handler_oid(p_handler);
+    v_function pg_proc;
+    v_argument oid;
+begin
+    if v_oid is null then
+        raise exception using
+            errcode = 'TG041',
+            message = format('no handler %s', coalesce(quote_literal(p_handler), 'null')),
+            hint = 'Name a function with its schema, taking one jsonb (the payload) or one '
+                || current_schema || '.message, for example billing.on_order(jsonb).';
+    end if;
+    select * into v_function from pg_proc where oid = v_oid;
+    v_argument := v_function.proargtypes[0];
+    if v_function.prokind <> 'f' or v_function.pronargs <> 1
+        or v_argument not in ('jsonb'::regtype, 'message'::regtype)
+        or v_function.prorettype <> 'void'::regtype or v_function.proretset
+    then
+        raise exception using
+            errcode = 'TG041',
+            message = format('%s is no handler', v_oid::regprocedure),
+            hint = format('A handler takes one jsonb or one %I.message and returns void.', current_schema);
+    end if;
+    if not exists (select from unnest(v_function.proconfig) s where s like 'search\_path=%') then
+        raise exception using
+            errcode = 'TG040',
+            message = format('handler %s has no search_path of its own', v_oid::regprocedure),
+            hint = format('alter function %s set search_path = %s, pg_temp;',
+                v_oid::regprocedure, (select quote_ident(n.nspname) from pg_namespace n where n.oid = v_function.pronamespace));
+    end if;
+    if not v_function.prosecdef
+        and v_function.proowner <> (select n.nspowner from pg_namespace n where n.nspname = current_schema)
+    then
+        raise exception using
+            errcode = 'TG040',
+            message = format('handler %s would lend the rights of this installation''s owner to %s',
+                v_oid::regprocedure, v_function.proowner::regrole),
+            hint = format('alter function %s security definer;', v_oid::regprocedure);
+    end if;
+    if not has_function_privilege(v_oid, 'execute') or not has_schema_privilege(v_function.pronamespace, 'usage') then
+        raise exception using
+            errcode = 'TG040',
+            message = format('%s may not execute handler %s', current_user, v_oid::regprocedure),
+            hint = format('grant usage on schema %s to %I; grant execute on function %s to %I;',
+                v_function.pronamespace::regnamespace, current_user, v_oid::regprocedure, current_user);
+    end if;
+    return format('select %s(%s)', v_oid::regproc, case when v_argument = 'jsonb'::regtype then '($1).payload' else '$1' end);
+end;
+$$;
+
+comment on function tidegate._handler_call(text) is
+'The statement that calls a handler with a message as $1, after checking that it is one and is safe to call. Errors: TG040 unsafe handler, TG041 no such handler.';
+
+-- functions/outbox/outbox_route.sql
+create or replace function tidegate.outbox_route(
+    p_topic text, p_queue text default null, p_handler text default null
+) returns bigint
+language plpgsql volatile
+security definer
+set search_path = tidegate, pg_temp
+as $$
+declare
+    v_route_id bigint;
+    v_queue_id integer;
+    v_handler text;
+begin
+    if (p_queue is null) = (p_handler is null) then
+        perform _bad_argument(
+            'p_queue', p_queue, format('Give exactly one of p_queue and p_handler; p_handler is %s.', coalesce(p_handler, 'null'))
+        );
+    end if;
+    if p_topic is null or p_topic !~ '^[A-Za-z0-9_][A-Za-z0-9_.:-]*(\.\*)?$' then
+        perform _bad_argument('p_topic', p_topic, 'Give the name of a topic, or a prefix with a trailing .*');
+    end if;
+    -- Topics that are being created and routes that are being made must see each other.
+    lock table route in share row exclusive mode;
+    if p_topic !~ '\*$' and not exists (select from channel c where c.kind = 'topic' and c.name = p_topic) then
+        perform _no_such_channel('topic', p_topic);
+    end if;
+    if p_queue is not null then
+        select c.channel_id into v_queue_id from channel c where c.kind = 'queue' and c.name = p_queue;
+        if not found then
+            perform _no_such_channel('queue', p_queue);
+        end if;
+    else
+        perform _handler_call(p_handler);
+        v_handler := _handler_name(p_handler);
+    end if;
+
+    insert into route (topic, queue_id, handler) values (p_topic, v_queue_id, v_handler)
+    on conflict do nothing
+    returning route_id into v_route_id;
+    if not found then
+        select r.route_id into v_route_id
+        from route r
+        where r.topic = p_topic and (r.queue_id = v_queue_id or r.handler = v_handler);
+    end if;
+    update channel c set is_routed = true
+    where c.kind = 'topic' and not c.is_routed and _topic_matches(p_topic, c.name);
+    return v_route_id;
+end;
+$$;
+
+comment on function tidegate.outbox_route(text, text, text) is
+'Send the events of a topic, or of every topic under a prefix (orders.*), to a queue or to a SQL handler as well. Returns the route; the same one for a repeat. Events that stand in the topic go there too. A routed topic is swept by outbox_sweep, not relayed. Errors: TG010 bad argument, TG020 no such topic or queue, TG040 unsafe handler, TG041 no such handler.';
+
+-- functions/outbox/outbox_unroute.sql
+create or replace function tidegate.outbox_unroute(
+    p_topic text, p_queue text default null, p_handler text default null
+) returns boolean
+language plpgsql volatile
+security definer
+set search_path = tidegate, pg_temp
+as $$
+declare
+    v_is_found boolean;
+begin
+    if (p_queue is null) = (p_handler is null) then
+        perform _bad_argument(
+            'p_queue', p_queue, format('Give exactly one of p_queue and p_handler; p_handler is %s.', coalesce(p_handler, 'null'))
+        );
+    end if;
+    lock table route in share row exclusive mode;
+    delete from route r
+    where r.topic = p_topic
+        and (
+            r.queue_id = (select c.channel_id from channel c where c.kind = 'queue' and c.name = p_queue)
+            or r.handler in (p_handler, _handler_name(p_handler))
+        );
+    v_is_found := found;
+    update channel c set is_routed = false
+    where c.kind = 'topic' and c.is_routed and not _topic_is_routed(c.name);
+    return v_is_found;
+end;
+$$;
+
+comment on function tidegate.outbox_unroute(text, text, text) is
+'Take a route away; false when there was none. Events that still stand in the topic no longer go there. A topic without routes is drained by a relay. Errors: TG010 bad argument.';
+
+-- functions/outbox/_topic_move.sql
+create or replace function tidegate._topic_move(
+    p_topic_id integer, p_archive boolean, p_queues integer[], p_ctids tid[]
+) returns integer
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+as $$
+/*
+ * One statement, so an event is in its topic or in all its queues. Targets are the queues, and null for the archive:
+ * the first receives the event itself, each further one a copy with a message_id and a body of its own, under the
+ * same event_id. Without a target the handlers were all there was to do, and the event ends.
+ */
+declare
+    v_targets integer[] := coalesce(p_queues, '{}') || case when p_archive then '{null}'::integer[] else '{}' end;
+    v_moved integer;
+begin
+    with taken as (
+        delete from ready where ctid = any(p_ctids) returning *
+    ), delivery as (
+        select
+            t.*, q.target, q.ordinality > 1 as is_copy, nextval('position_seq') as drawn,
+            case
+                when q.ordinality > 1 and t.body_id is not null then nextval('body_body_id_seq') else t.body_id
+            end as own_body_id
+        from (select * from taken order by priority, position) t
+        cross join unnest(v_targets) with ordinality q (target, ordinality)
+    ), entered as (
+        insert into ready (position, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, topic_id, requeued_from, group_key, job_key, run_id, tenant, errors)
+        select
+            d.drawn, d.target,
+            case when d.is_copy then d.drawn else d.message_id end, d.enqueued_at, 0, d.priority, d.payload, d.headers, case when d.is_copy then coalesce(d.event_id, _event_id(i.event_prefix, d.message_id)) else d.event_id end, d.own_body_id, d.body_bytes, null, null, p_topic_id, null, d.group_key, d.job_key, d.run_id, d.tenant, null
+        from delivery d
+        cross join installation i
+        where d.target is not null
+    ), archived as (
+        insert into archive (settled_at, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, topic_id, requeued_from, group_key, job_key, run_id, tenant, errors)
+        select
+            clock_now(), p_topic_id,
+            d.message_id, d.enqueued_at, d.attempts, d.priority, d.payload, d.headers, d.event_id, d.own_body_id, d.body_bytes, d.max_attempts, d.max_batch, d.topic_id, d.requeued_from, d.group_key, d.job_key, d.run_id, d.tenant, d.errors
+        from delivery d
+        where d.target is null
+    ), copied as (
+        insert into body (body_id, payload) overriding system value
+        select d.own_body_id, b.payload
+        from delivery d
+        inner join body b on b.body_id = d.body_id
+        where d.own_body_id <> d.body_id
+    ), freed as (
+        delete from body b using taken t where b.body_id = t.body_id and v_targets = '{}'
+    ), resolved as (
+        update dead_letter d set state = 'resolved', resolved_at = clock_now()
+        from taken t
+        where d.dead_letter_id = t.requeued_from
+    )
+    insert into tally (channel_id, outcome, amount)
+    select p_topic_id, 'dispatched', count(*) from taken
+    returning amount into v_moved;
+    return v_moved;
+end;
+$$;
+
+comment on function tidegate._topic_move(integer, boolean, integer[], tid[]) is
+'Move locked events from their topic to queues and, where it is on, the archive; count them as dispatched. Returns how many.';
+
+-- functions/outbox/_topic_deliver.sql
+create or replace function tidegate._topic_deliver(
+    p_topic_id integer,
+    p_topic text,
+    p_archive boolean,
+    p_ctids tid[],
+    out claimed integer,
+    out dispatched integer,
+    out retried integer,
+    out dead_lettered integer,
+    out first_error text
+)
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+as $$
+/*
+ * The events are locked by the caller. Without handlers they move in one statement. With handlers:
+ * first all of them in one subtransaction; if any raises, each in one of its own, and only those that raise are
+ * charged. Queues receive only what every handler took.
+ *
+ * Time: each pass stops calling handlers after half of what is left of statement_timeout, and leaves the rest where
+ * it stands, so slow handlers still make progress. A handler that is cancelled by the timeout has therefore had at
+ * least that long for itself: it is charged. Any other cancel is the user's, and is passed on.
+ */
+declare
+    v_queues integer[];
+    v_handlers text[];
+    v_calls text[] := '{}';
+    v_call text;
+    v_ctids tid[];
+    v_messages message[];
+    v_message message;
+    v_ordinal integer := 0;
+    v_reached integer;
+    v_failed integer[] := '{}';
+    v_errors text[] := '{}';
+    v_is_isolated boolean := false;
+    v_end timestamptz := 'infinity';
+    v_stop timestamptz := 'infinity';
+begin
+    claimed := 0;
+    dispatched := 0;
+    retried := 0;
+    dead_lettered := 0;
+    select
+        array_agg(distinct r.queue_id) filter (where r.queue_id is not null),
+        array_agg(distinct r.handler) filter (where r.handler is not null)
+    into v_queues, v_handlers
+    from route r
+    where _topic_matches(r.topic, p_topic);
+
+    if v_handlers is null then
+        -- No route at all: the last one went away a moment ago, and the events are a relay's now.
+        claimed := case when v_queues is null then 0 else _topic_move(p_topic_id, p_archive, v_queues, p_ctids) end;
+        dispatched := claimed;
+        return;
+    end if;
+
+    begin
+        foreach v_call in array v_handlers loop
+            v_calls := v_calls || _handler_call(v_call);
+        end loop;
+    exception
+        when others then
+            -- Not the events' fault: nobody is charged, and they wait until the handler or its route is mended.
+            first_error := sqlerrm;
+            perform _incident_note('outbox_sweep', p_topic_id, sqlstate, sqlerrm);
+            return;
+    end;
+
+    select
+        array_agg(r.ctid order by r.priority, r.position),
+        array_agg(row(r.message_id, r.enqueued_at, r.attempts, r.priority, coalesce(r.payload, (select b.payload from body b where b.body_id = r.body_id)), r.headers, r.event_id, r.body_id, r.body_bytes, r.max_attempts, r.max_batch, p_topic_id, r.requeued_from, r.group_key, r.job_key, r.run_id, r.tenant, r.errors)::message order by r.priority, r.position)
+    into v_ctids, v_messages
+    from ready r
+    where r.ctid = any(p_ctids);
+    v_reached := cardinality(v_messages);
+
+    if current_setting('statement_timeout') <> '0' then
+        v_end := statement_timestamp() + current_setting('statement_timeout')::interval;
+        v_stop := clock_timestamp() + (v_end - clock_timestamp()) / 2;
+    end if;
+    begin
+        foreach v_message in array v_messages loop
+            if clock_timestamp() > v_stop then
+                v_reached := v_ordinal;
+                exit;
+            end if;
+            v_ordinal := v_ordinal + 1;
+            foreach v_call in array v_calls loop
+                execute v_call using v_message;
+            end loop;
+        end loop;
+        set constraints all immediate; -- what handlers deferred is checked while it can still be undone
+    exception
+        when query_canceled then
+            if clock_timestamp() <= v_stop then
+                raise;
+            end if;
+            v_failed := array[v_ordinal];
+            v_errors := array[sqlerrm];
+            v_reached := 0; -- what the others did is undone, uncharged, and done again by a later sweep
+        when others then
+            v_is_isolated := true;
+    end;
+
+    if v_is_isolated then
+        if v_end <> 'infinity' then
+            v_stop := clock_timestamp() + (v_end - clock_timestamp()) / 2;
+        end if;
+        v_ordinal := 0;
+        v_reached := cardinality(v_messages);
+        foreach v_message in array v_messages loop
+            if clock_timestamp() > v_stop and v_ordinal > 0 then
+                v_reached := v_ordinal;
+                exit;
+            end if;
+            v_ordinal := v_ordinal + 1;
+            begin
+                foreach v_call in array v_calls loop
+                    execute v_call using v_message;
+                end loop;
+                set constraints all immediate;
+            exception
+                when query_canceled then
+                    if clock_timestamp() <= v_stop then
+                        raise;
+                    end if;
+                    v_failed := v_failed || v_ordinal;
+                    v_errors := v_errors || sqlerrm;
+                    v_reached := v_ordinal;
+                    exit;
+                when others then
+                    v_failed := v_failed || v_ordinal;
+                    v_errors := v_errors || sqlerrm;
+            end;
+        end loop;
+    end if;
+
+    if v_failed <> '{}' then
+        first_error := v_errors[1];
+        with failed as (
+            delete from ready where ctid = any(array(select v_ctids[f] from unnest(v_failed) f)) returning *
+        )
+        select
+            array_agg(row(f.message_id, f.enqueued_at, f.attempts, f.priority, f.payload, f.headers, f.event_id, f.body_id, f.body_bytes, f.max_attempts, f.max_batch, f.topic_id, f.requeued_from, f.group_key, f.job_key, f.run_id, f.tenant, f.errors)::message order by f.priority, f.position)
+        into v_messages
+        from failed f;
+        select f.retried, f.dead_lettered into retried, dead_lettered
+        from _message_fail(p_topic_id, v_messages, v_errors, null, null) f;
+        insert into tally (channel_id, outcome, amount)
+        select p_topic_id, o.outcome, o.amount
+        from (values ('retried', retried), ('dead_lettered', dead_lettered)) as o (outcome, amount)
+        where o.amount > 0;
+    end if;
+
+    v_ctids := array(
+        select v_ctids[o] from generate_series(1, v_reached) o where o <> all(v_failed) order by o
+    );
+    if v_ctids <> '{}' then
+        dispatched := _topic_move(p_topic_id, p_archive, v_queues, v_ctids);
+    end if;
+    claimed := dispatched + retried + dead_lettered;
+end;
+$$;
+
+comment on function tidegate._topic_deliver(integer, text, boolean, tid[]) is
+'Deliver locked events of one topic to all its routes and settle each by its own outcome. All 0, with first_error, when a handler of the topic is missing or unsafe: the events then stay.';
+
+-- functions/outbox/outbox_sweep.sql
+create or replace function tidegate.outbox_sweep(
+    p_limit integer default 500,
+    p_topic text default null,
+    out claimed integer,
+    out dispatched integer,
+    out retried integer,
+    out dead_lettered integer,
+    out first_error text
+)
+language plpgsql volatile
+security definer
+set search_path = tidegate, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
+as $$
+/*
+ * Topic by topic, in random order so that none starves: lock what is due, and hand it to every route in this one
+ * transaction. Of two sweeps at once, each takes what the other has not locked.
+ */
+declare
+    v_now timestamptz := clock_now();
+    v_channel record;
+    v_since interval;
+    v_hints bigint[];
+    v_priorities smallint[];
+    v_limit integer := p_limit;
+    v_ctids tid[];
+    v_max_batch integer;
+    v_bytes bigint;
+    v_outcome record;
+begin
+    claimed := 0;
+    dispatched := 0;
+    retried := 0;
+    dead_lettered := 0;
+    if p_limit is null or p_limit not between 1 and 10000 then
+        perform _bad_argument('p_limit', p_limit::text, 'Sweep between 1 and 10000 events at a time.');
+    end if;
+    if current_setting('transaction_isolation') <> 'read committed' then
+        perform _require_read_committed('outbox_sweep');
+    end if;
+    if p_topic is not null and not exists (
+        select from channel c where c.kind = 'topic' and c.name = p_topic and c.is_routed
+    ) then
+        perform _no_such_channel('topic', p_topic)
+        where not exists (select from channel c where c.kind = 'topic' and c.name = p_topic);
+        raise exception using
+            errcode = 'TG022',
+            message = format('topic %L has no route', p_topic),
+            hint = 'Make one with outbox_route, or drain it with a relay (outbox_claim, outbox_settle).';
+    end if;
+
+    for v_channel in
+        select
+            c.channel_id, c.name, c.archive,
+            f.ticked_at, f.took, f.position as tide_position, f.is_quiet, f.has_more, f.hints, f.scheduled_from,
+            f.lease_from,
+            coalesce(pg_sequence_last_value('position_seq'), 0) as position,
+            array(
+                select p.priority from channel_priority p
+                where p.channel_id = c.channel_id order by p.declared_id
+            ) as priorities
+        from channel c
+        cross join lateral (
+            select * from floor n where n.channel_id = c.channel_id order by n.floor_id desc limit 1
+        ) f
+        where c.kind = 'topic' and c.is_routed and not c.is_paused and (p_topic is null or c.name = p_topic)
+        order by random()
+    loop
+        v_hints := v_channel.hints;
+        v_priorities := case
+            when v_channel.priorities = '{}' then '{0}'
+            else array(select distinct p from unnest(v_channel.priorities || 0::smallint) p order by p)
+        end;
+        v_since := v_now - v_channel.ticked_at;
+        if (
+                v_channel.has_more or v_since > interval '250 ms' or v_since < '0' or v_channel.position - v_channel.tide_position > 5000
+            )
+            and not v_since between '0' and 10 * v_channel.took
+            and (
+                transaction_timestamp() = statement_timestamp()
+                or current_setting('tidegate.tick', true) = 'on'
+            )
+            and (
+                v_channel.position <> v_channel.tide_position
+                or not v_channel.is_quiet
+                or v_channel.has_more
+                or exists (
+                    select from scheduled s
+                    where s.channel_id = v_channel.channel_id
+                        and s.due_at >= v_channel.scheduled_from - interval '1 minute' and s.due_at <= v_now
+                )
+                or exists (
+                    select from lease l
+                    where l.channel_id = v_channel.channel_id
+                        and l.expires_at >= v_channel.lease_from - interval '1 minute' and l.expires_at <= v_now
+                )
+            )
+        then
+            v_hints := coalesce(_tick(v_channel.channel_id), v_hints);
+        end if;
+
+        v_limit := p_limit - claimed;
+        -- Probes run one priority after the other and lock lazily: the outer limit stops them.
+        select array_agg(c.ctid), min(c.max_batch), sum(c.body_bytes)
+        into v_ctids, v_max_batch, v_bytes
+        from (
+            select r.ctid, r.max_batch, r.body_bytes
+            from unnest(v_priorities) as p (priority)
+            cross join lateral (
+                select n.ctid, n.max_batch, n.body_bytes
+                from ready n
+                where n.channel_id = v_channel.channel_id and n.priority = p.priority
+                    and n.position > v_hints[p.priority + 1]
+                order by n.position
+                for update skip locked
+            ) r
+            limit v_limit
+        ) c;
+        if v_max_batch < cardinality(v_ctids) or v_bytes > 16777216 then
+            v_ctids := _candidates_trim(v_ctids);
+        end if;
+        continue when v_ctids is null;
+
+        select * into v_outcome from _topic_deliver(v_channel.channel_id, v_channel.name, v_channel.archive, v_ctids);
+        claimed := claimed + v_outcome.claimed;
+        dispatched := dispatched + v_outcome.dispatched;
+        retried := retried + v_outcome.retried;
+        dead_lettered := dead_lettered + v_outcome.dead_lettered;
+        first_error := coalesce(first_error, v_outcome.first_error);
+        exit when claimed = p_limit;
+    end loop;
+end;
+$$;
+
+comment on function tidegate.outbox_sweep(integer, text) is
+'Deliver up to p_limit due events of routed topics, or of one of them, each to all its routes in this transaction: to queues as a set, to SQL handlers with a retry one by one, so that one that raises fails alone. claimed = dispatched + retried + dead_lettered; all 0 when nothing is due. first_error is the first failed event''s own, or that of a topic held back by a handler that is missing or unsafe. Errors: TG010 bad argument, TG020 no such topic, TG022 a topic without a route, TG030 not READ COMMITTED.';
+
+-- functions/outbox/outbox_claim.sql
+create or replace function tidegate.outbox_claim(
+    p_topic text,
+    p_limit integer default 100,
+    p_lease interval default null,
+    p_worker text default null,
+    p_lease_id uuid default null
+) returns setof tidegate.delivery
+language plpgsql volatile rows 100
+security definer
+set search_path = tidegate, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
+as $$
+declare
+    v_now timestamptz := clock_now();
+    v_channel record;
+    v_since interval;
+    v_hints bigint[];
+    v_priorities smallint[];
+    v_limit integer := p_limit;
+    v_ctids tid[];
+    v_max_batch integer;
+    v_bytes bigint;
+    v_lease_id uuid := p_lease_id;
+    v_in_flight bigint;
+begin
+    if p_limit is null or p_limit not between 1 and 10000 then
+        perform _bad_argument('p_limit', p_limit::text, 'Claim between 1 and 10000 messages at a time.');
+    end if;
+    if p_lease <= '0' then
+        perform _bad_argument('p_lease', p_lease::text, 'A lease lasts a positive time, for example interval ''1 minute''.');
+    end if;
+    if current_setting('transaction_isolation') <> 'read committed' then
+        perform _require_read_committed('outbox_claim');
+    end if;
+
+    select
+        c.channel_id, c.is_paused, c.is_routed, c.event_prefix, c.lease, c.max_attempts, c.max_in_flight, c.max_runtime,
+        f.ticked_at, f.took, f.position as tide_position, f.is_quiet, f.has_more, f.hints, f.scheduled_from, f.lease_from,
+        coalesce(pg_sequence_last_value('position_seq'), 0) as position,
+        array(
+            select p.priority from channel_priority p where p.channel_id = c.channel_id order by p.declared_id
+        ) as priorities
+    into v_channel
+    from channel c
+    cross join lateral (
+        select * from floor n where n.channel_id = c.channel_id order by n.floor_id desc limit 1
+    ) f
+    where c.kind = 'topic' and c.name = p_topic;
+    if not found then
+        perform _no_such_channel('topic', p_topic);
+    end if;
+    if v_channel.is_routed then
+        raise exception using
+            errcode = 'TG022',
+            message = format('topic %L is routed: its events go to its routes', p_topic),
+            hint = 'Sweep it with outbox_sweep, or take its routes away with outbox_unroute before relaying it.';
+    end if;
+    if p_lease > v_channel.max_runtime then
+        perform _bad_argument(
+            'p_lease', p_lease::text, format('It may not be above the channel''s max_runtime, %s.', v_channel.max_runtime)
+        );
+    end if;
+
+    if v_lease_id is null then
+        v_lease_id := gen_random_uuid();
+    else
+        -- A repeat may overtake its first attempt: it waits for it here and then looks, in a new snapshot.
+        perform pg_advisory_xact_lock(hashtextextended(v_lease_id::text, 'lease'::regclass::oid::bigint));
+        return query select * from _lease_deliveries(v_lease_id);
+        if found then
+            return;
+        end if;
+    end if;
+    if v_channel.is_paused then
+        return;
+    end if;
+
+    v_hints := v_channel.hints;
+    v_priorities := case
+        when v_channel.priorities = '{}' then '{0}'
+        else array(select distinct p from unnest(v_channel.priorities || 0::smallint) p order by p)
+    end;
+    v_since := v_now - v_channel.ticked_at;
+    if (
+            v_channel.has_more or v_since > interval '250 ms' or v_since < '0' or v_channel.position - v_channel.tide_position > 5000
+        )
+        and not v_since between '0' and 10 * v_channel.took
+        and (
+            transaction_timestamp() = statement_timestamp()
+            or current_setting('tidegate.tick', true) = 'on'
+        )
+        and (
+            v_channel.position <> v_channel.tide_position
+            or not v_channel.is_quiet
+            or v_channel.has_more
+            or exists (
+                select from scheduled s
+                where s.channel_id = v_channel.channel_id
+                    and s.due_at >= v_channel.scheduled_from - interval '1 minute' and s.due_at <= v_now
+            )
+            or exists (
+                select from lease l
+                where l.channel_id = v_channel.channel_id
+                    and l.expires_at >= v_channel.lease_from - interval '1 minute' and l.expires_at <= v_now
+            )
+        )
+    then
+        v_hints := coalesce(_tick(v_channel.channel_id), v_hints);
+    end if;
+
+    if v_channel.max_in_flight is not null then
+        -- Capped channels count under a lock of their own, which others never take.
+        perform pg_advisory_xact_lock(_lock_key('channel'::regclass, v_channel.channel_id));
+        select v_channel.max_in_flight - coalesce(sum(l.message_count), 0) into v_in_flight
+        from lease l where l.channel_id = v_channel.channel_id;
+        if v_in_flight <= 0 then
+            return;
+        end if;
+        v_limit := least(v_limit, v_in_flight);
+    end if;
+
+    -- Probes run one priority after the other and lock lazily: the outer limit stops them.
+    select array_agg(c.ctid), min(c.max_batch), sum(c.body_bytes)
+    into v_ctids, v_max_batch, v_bytes
+    from (
+        select r.ctid, r.max_batch, r.body_bytes
+        from unnest(v_priorities) as p (priority)
+        cross join lateral (
+            select n.ctid, n.max_batch, n.body_bytes
+            from ready n
+            where n.channel_id = v_channel.channel_id and n.priority = p.priority
+                and n.position > v_hints[p.priority + 1]
+            order by n.position
+            for update skip locked
+        ) r
+        limit v_limit
+    ) c;
+    if v_max_batch < cardinality(v_ctids) or v_bytes > 16777216 then
+        v_ctids := _candidates_trim(v_ctids);
+    end if;
+    if v_ctids is null then
+        return;
+    end if;
+
+    return query
+    with taken as (
+        delete from ready where ctid = any(v_ctids) returning *
+    ), leased as (
+        insert into lease (lease_id, claimed_at, expires_at, channel_id, message_count, is_plain, worker, messages)
+        select
+            v_lease_id, v_now,
+            greatest(v_now + coalesce(p_lease, v_channel.lease), clock_now() + interval '1 microsecond'),
+            v_channel.channel_id, count(*),
+            count(t.body_id) + count(t.requeued_from) = 0,
+            p_worker,
+            array_agg(
+                row(t.message_id, t.enqueued_at, t.attempts, t.priority, t.payload, t.headers, t.event_id, t.body_id, t.body_bytes, t.max_attempts, t.max_batch, t.topic_id, t.requeued_from, t.group_key, t.job_key, t.run_id, t.tenant, t.errors)::message order by t.priority, t.position
+            )
+        from taken t
+        returning lease.expires_at
+    )
+    select
+        v_lease_id, t.message_id, coalesce(t.event_id, _event_id(v_channel.event_prefix, t.message_id)),
+        (select o.name::text from channel o where o.channel_id = t.topic_id),
+        t.attempts + 1, coalesce(t.max_attempts, v_channel.max_attempts),
+        coalesce(t.payload, (select b.payload from body b where b.body_id = t.body_id)), t.headers, t.priority,
+        t.group_key, t.job_key, t.run_id, t.tenant, t.enqueued_at, l.expires_at
+    from taken t
+    cross join leased l
+    order by t.priority, t.position;
+end;
+$$;
+
+comment on function tidegate.outbox_claim(text, integer, interval, text, uuid) is
+'Lease up to p_limit due events of a topic without routes, for a relay: publish them, then outbox_settle. No rows when nothing is due or the topic is paused. With a lease id of the caller''s, a repeat returns the same events while that lease stands. Errors: TG010 bad argument, TG020 no such topic, TG022 the topic is routed, TG030 not READ COMMITTED.';
+
+-- functions/outbox/outbox_settle.sql
+create or replace function tidegate.outbox_settle(
+    p_lease_id uuid, p_done bigint[], p_failed jsonb default '[]'
+) returns tidegate.settled
+language plpgsql volatile
+security definer
+set search_path = tidegate, pg_temp
+as $$
+begin
+    if p_failed is distinct from '[]' then
+        perform _failed_check(p_done, p_failed);
+    end if;
+    return _lease_settle(p_lease_id, coalesce(p_done, '{}'), p_failed);
+end;
+$$;
+
+comment on function tidegate.outbox_settle(uuid, bigint[], jsonb) is
+'Settle events of a lease: p_done were published; p_failed is a JSON array of {"message_id", "error", "retryable", "retry_in"} and only these are charged. What is in neither stays leased. Answers lost = true, and does nothing, when the lease is gone. Errors: TG010 bad p_failed.';
+
+-- functions/outbox/outbox_release.sql
+create or replace function tidegate.outbox_release(
+    p_lease_id uuid, p_message_ids bigint[] default null, p_retry_in interval default '0'
+) returns tidegate.settled
+language plpgsql volatile
+security definer
+set search_path = tidegate, pg_temp
+as $$
+begin
+    if p_retry_in is null or p_retry_in < '0' then
+        perform _bad_argument('p_retry_in', p_retry_in::text, 'Give zero or a positive interval.');
+    end if;
+    return _lease_settle(p_lease_id, '{}', '[]', p_message_ids, p_retry_in);
+end;
+$$;
+
+comment on function tidegate.outbox_release(uuid, bigint[], interval) is
+'Give events of a lease back uncharged, for a shutdown or a broker that is down; null gives back all that is left. They count as retried in the answer. Answers lost = true, and does nothing, when the lease is gone.';
+
+-- functions/cleanup/cleanup_sweep.sql
+create or replace function tidegate.cleanup_sweep(
+    p_limit integer default 1000,
+    p_key_retention interval default '24 hours',
+    p_guard_retention interval default '7 days',
+    p_dead_letter_retention interval default '30 days',
+    out archived_removed integer,
+    out keys_removed integer,
+    out guards_removed integer,
+    out dead_letters_removed integer,
+    out tallies_folded integer
+)
+language plpgsql volatile
+security definer
+set search_path = tidegate, pg_temp
+as $$
+/*
+ * Bounded, and only of what nobody needs: dead letters go when they were resolved or discarded, never while dead or
+ * requeued. Rows that others hold are skipped.
+ */
+declare
+    v_now timestamptz := clock_now();
+    v_argument record;
+begin
+    if p_limit is null or p_limit < 1 then
+        perform _bad_argument('p_limit', p_limit::text, 'Give a positive number of rows.');
+    end if;
+    for v_argument in
+        select a.name, a.value from (values
+            ('p_key_retention', p_key_retention), ('p_guard_retention', p_guard_retention),
+            ('p_dead_letter_retention', p_dead_letter_retention)
+        ) as a (name, value)
+        where (a.value > '0') is not true
+    loop
+        perform _bad_argument(v_argument.name, v_argument.value::text, 'A retention is a positive interval.');
+    end loop;
+
+    with old as (
+        select a.channel_id, a.settled_at, a.message_id
+        from channel c
+        cross join lateral (
+            select * from archive n
+            where n.channel_id = c.channel_id and n.settled_at < v_now - c.retention
+            order by n.settled_at
+            limit p_limit
+            for update skip locked
+        ) a
+        limit p_limit
+    ), removed as (
+        delete from archive a using old o
+        where a.channel_id = o.channel_id and a.settled_at = o.settled_at and a.message_id = o.message_id
+        returning a.body_id
+    ), freed as (
+        delete from body b using removed r where b.body_id = r.body_id
+    )
+    select count(*) into archived_removed from removed;
+
+    delete from idempotency_key where ctid = any(array(
+        select k.ctid from idempotency_key k where k.created_at < v_now - p_key_retention
+        order by k.created_at limit p_limit for update skip locked
+    ));
+    get diagnostics keys_removed = row_count;
+
+    delete from guard where ctid = any(array(
+        select g.ctid from guard g where g.state = 'done' and g.finished_at < v_now - p_guard_retention
+        order by g.finished_at limit p_limit for update skip locked
+    ));
+    get diagnostics guards_removed = row_count;
+
+    with removed as (
+        delete from dead_letter where ctid = any(array(
+            select d.ctid from dead_letter d
+            where d.state in ('resolved', 'discarded') and d.resolved_at < v_now - p_dead_letter_retention
+            order by d.resolved_at limit p_limit for update skip locked
+        )) returning body_id
+    ), freed as (
+        delete from body b using removed r where b.body_id = r.body_id
+    )
+    select count(*) into dead_letters_removed from removed;
+
+    -- Folding: whoever reads the sums meanwhile sees the rows before or after it, never both or neither.
+    with folded as (
+        delete from tally where ctid = any(array(select t.ctid from tally t limit p_limit * 10 for update skip locked))
+        returning *
+    ), kept as (
+        insert into tally (channel_id, outcome, amount)
+        select f.channel_id, f.outcome, sum(f.amount) from folded f group by f.channel_id, f.outcome
+    )
+    select count(*) into tallies_folded from folded;
+
+    delete from incident where at < v_now - interval '7 days';
+    -- Rows that overlapping ticks left behind; the ordinary ones are removed by the tick itself.
+    delete from tide where tide_id < (select max(t.tide_id) from tide t) - 128;
+    delete from floor f where f.floor_id < (
+        select n.floor_id from floor n where n.channel_id = f.channel_id order by n.floor_id desc limit 1
+    );
+end;
+$$;
+
+comment on function tidegate.cleanup_sweep(integer, interval, interval, interval) is
+'Remove what has outlived its retention, up to p_limit rows a kind, and fold counters. Archived messages go by their channel''s retention; idempotency keys, tombstones of guards, and dead letters that were resolved or discarded by the arguments. Returns what was removed; call again while a count equals p_limit. Errors: TG010 a limit or retention that is not positive.';
+
+-- views/backlog.sql
+create or replace view tidegate.backlog as
+select
+    c.kind,
+    c.name,
+    c.is_paused,
+    r.ready,
+    r.oldest_ready_at,
+    s.scheduled,
+    s.next_due_at,
+    l.leased
+from tidegate.channel c
+cross join lateral (
+    select count(*) as ready, min(n.enqueued_at) as oldest_ready_at
+    from tidegate.ready n
+    where n.channel_id = c.channel_id
+) r
+cross join lateral (
+    select count(*) as scheduled, min(n.due_at) as next_due_at
+    from tidegate.scheduled n
+    where n.channel_id = c.channel_id
+) s
+cross join lateral (
+    select coalesce(sum(n.message_count), 0) as leased
+    from tidegate.lease n
+    where n.channel_id = c.channel_id
+) l;
+
+comment on view tidegate.backlog is
+'What stands in each topic and queue now, counted exactly: for people, not for a scrape every few seconds.';
+
+-- views/in_flight.sql
+create or replace view tidegate.in_flight as
+select
+    c.kind,
+    c.name,
+    l.lease_id,
+    l.worker,
+    l.claimed_at,
+    l.expires_at,
+    l.message_count
+from tidegate.lease l
+inner join tidegate.channel c on c.channel_id = l.channel_id;
+
+comment on view tidegate.in_flight is 'Leases that are out, with how many messages each still holds.';
+
+-- views/dead_letter_summary.sql
+create or replace view tidegate.dead_letter_summary as
+select
+    d.kind,
+    d.channel,
+    d.reason,
+    d.state,
+    count(*) as entries,
+    min(d.dead_at) as oldest_at,
+    max(d.dead_at) as newest_at
+from tidegate.dead_letter d
+group by d.kind, d.channel, d.reason, d.state;
+
+comment on view tidegate.dead_letter_summary is 'Dead letters by channel, reason and state.';
+
+-- views/outcomes.sql
+create or replace view tidegate.outcomes as
+select
+    c.kind,
+    c.name,
+    t.outcome,
+    sum(t.amount)::bigint as total
+from tidegate.tally t
+inner join tidegate.channel c on c.channel_id = t.channel_id
+group by c.kind, c.name, t.outcome;
+
+comment on view tidegate.outcomes is
+'Counters since the installation, by channel and outcome: acked, dispatched, retried, released, expired, dead_lettered, requeued, discarded. Exact: each was counted in the transaction of its effect.';
+
+-- grants.sql
+revoke all on all functions in schema tidegate from public;
+revoke all on all procedures in schema tidegate from public;
+
+-- ledger/record_routines.sql
+-- Remember what was just applied, so that a change by hand is seen later.
+do $$
+declare
+    v_path text := pg_catalog.current_setting('search_path');
+begin
+    perform pg_catalog.set_config('search_path', 'tidegate' || ', pg_temp', true);
+    create temporary table tidegate_installed on commit drop as
+    select d.routine, d.kind, s.checksum as source, d.definition
+    from (
+        select
+            p.proname || '(' || pg_catalog.oidvectortypes(p.proargtypes) || ')' as routine,
+            p.proname::text as name,
+            'routine' as kind,
+            p.oid,
+            pg_catalog.encode(
+                pg_catalog.sha256(pg_catalog.convert_to(pg_catalog.pg_get_functiondef(p.oid), 'UTF8')), 'hex'
+            ) as definition
+        from pg_catalog.pg_proc as p
+        inner join pg_catalog.pg_namespace as n on p.pronamespace = n.oid
+        where n.nspname = 'tidegate' and p.prokind in ('f', 'p')
+        union all
+        select
+            c.relname::text as routine,
+            c.relname::text as name,
+            'view' as kind,
+            c.oid,
+            pg_catalog.encode(
+                pg_catalog.sha256(
+                    pg_catalog.convert_to(
+                        pg_catalog.pg_get_viewdef(c.oid) || coalesce(c.reloptions::text, ''), 'UTF8'
+                    )
+                ),
+                'hex'
+            ) as definition
+        from pg_catalog.pg_class as c
+        inner join pg_catalog.pg_namespace as n on c.relnamespace = n.oid
+        where n.nspname = 'tidegate' and c.relkind = 'v'
+    ) as d
+    inner join (
+        values
+        ('_backoff', '0d65a56eeec9e36016bdca6b95dad9726054bf890fd1d1354cb85146664a0065'),
+        ('_bad_argument', 'af3c40a042ee2c84175cad08526b162e65e07c257ae12c0e2eec57816703e6ce'),
+        ('_candidates_trim', '6677a314b2e5191c83fb6e6a61ba6f3ad070910a8a2d3218126dbadcaf09988f'),
+        ('_channel_configure', '299f808dc91d029cc9cb93422d3eabd16da9b62edc49605f1743ee2c0d0f0e02'),
+        ('_error_text', '7f12f69ffaf3d6dff455683baed5f1abd597a68e4df21400d06f4cd26391f9b8'),
+        ('_event_id', 'dbd5513a675ecce78e3b1b17eec10d37723ff6f17c93ebc0aa70a869a1135d51'),
+        ('_failed_check', 'a670527916e40f15742717bcd0378978720ed568ed40c60b04575595806bbdde'),
+        ('_handler_call', 'ac4e2ce6cb465bfa35654d717f38ad4fc7e04c1a1ab8826fa8d6213afc2d0600'),
+        ('_handler_name', '8640a6431a1d602d9882a13187a3d9a43f69704d5e3327fb5f3e6990208cba90'),
+        ('_handler_oid', 'a0645f49e9faddbe6c0c06f13877bb1edc26fb4c2132b04bb0cbfa832f0a2aed'),
+        ('_incident_note', 'fcf58f249876c261084721a5fce178843f2a9fb6be48fc16482214eef7080758'),
+        ('_lease_deliveries', '92ba33a46b617bf9f83fbf1ebfbf6baee6e754f4e0242f82a6516b79cdcb1c46'),
+        ('_lease_expire', 'b484eaccea3a3a7780d764b2e0970ce39f763cf474d4e5e15a5da9aeb97a6742'),
+        ('_lease_left', '2747216fae8dcf00a82100169ed881f3a168eee0bbd7badbd64fc4daad2fe95b'),
+        ('_lease_settle', '3d06ecfab5c0228facc51571917dd82b41a25204c4aae4392fa3021bffa04cb2'),
+        ('_lock_key', '25200ead6fd8ec53d7de24584aa0d649f5c99ca6e9f9b714efa3e2b99837f6ae'),
+        ('_message_fail', 'badebebda5ba1c3a27d6fecc495a1f7716002b2eddb6771f2c74f9672dad0f68'),
+        ('_message_finish', '52284cd8e244927fa4c2fda71450667c6b9a92fb5c880cfaa3526e202a7773e0'),
+        ('_message_return', 'e6cc6d00ba711566d9cb4a1597329f86e5ecd23b780c580cfe30a6f3abe3e55e'),
+        ('_no_such_channel', '1865488548bf231a0d65c853f4d8c1105906a49b33783798461ec36e3fe2b4f1'),
+        ('_require_read_committed', 'd33119c3cb4627319b3075c109b67cfb57143e50db379889f1955224da36ba0b'),
+        ('_scheduled_promote', '7544a4113528b3aff962896407a6d6e8c20815f4a7d3f3c35ac9931fc871b77b'),
+        ('_tick', 'f516169e48fc414bb48338faf2c00896930b27d0ce8a90e953f3fba9fbf6fa1d'),
+        ('_tide_advance', '8543b2986cae73e508a05d7a444b710b89c953f9ea811e094c5017f773267221'),
+        ('_tide_forget', '667d77ae7c1d1f4b2d7804a8801bdcfdd4f11f2bca7beb3419ec7cc91e581cb1'),
+        ('_tide_forget_deadlines', '4deb7d868f21a3e1a6483bbd4770243ac29aff22976a27249278613fce7badb9'),
+        ('_topic_deliver', 'bc5be8dff9a0265a75f27b16824f9a747261a7ab4ed06e92925b553bb7e5974c'),
+        ('_topic_is_routed', '3c38a04becda1b8930f89d649c735a18a502992d383afd178576c22fac7e1f71'),
+        ('_topic_matches', 'f195c07c02a6941e8b845e5698a609fa5fdc16cd3ea396772c8a235730d46be6'),
+        ('_topic_move', '1a90a7569f6ce7b483cc5242d4d3bae3703978afa294647157f2329ea3b20cfb'),
+        ('backlog', '7dc0d1699bdf1dc7298604eade33dfcaf1eea3c7d236fd7e6843db46fb2ef34b'),
+        ('cleanup_sweep', 'a26540184ccc865c66cdb5538385b133d8257f2d3a5fb8f5118b8c2935964cef'),
+        ('clock_now', 'ddeefe2d6f3e3b6e3bcc63e7b223e578613d7393cb5f3253d06e700692700b10'),
+        ('dead_letter_count', '9fbebd5b2f990af5e5c699b5745af8c7df58c9054de67017f153d20170a26cd0'),
+        ('dead_letter_discard', '6c7e72f94b835076a6099396b3d302de8175cbca05f179ec0d74573232138131'),
+        ('dead_letter_list', '7e392cd00ec336cf0e182b1b3d05a4290512477964c4f4a636ab156ab4069853'),
+        ('dead_letter_payload', '869db0a56cdd605b3b7ebcaaff89960d2a7a8999c72dc7eadc6d1e97499093aa'),
+        ('dead_letter_requeue', '353389cb18f19798c0d82656042185dac2be4eb10b26ccfbd2d405953f1a1dae'),
+        ('dead_letter_summary', 'afe15047875a213d9806fac6d3ec31f914a83cee9009403cd4ab4a10a3913e76'),
+        ('guard_claim', 'e053a59ca687f4de01424d97616f8355920bfb1f1e36f0ee6b4ec8cf2292a3f6'),
+        ('guard_finish', '04e3e70b72c6caef12a245e6e599056c2b52a471b61db5c1271026cda8e0d982'),
+        ('in_flight', '30cfd00e2b30a822973c457bebf264b918916962592d6baa0c236504c6036184'),
+        ('inbox_accept', '1f742ded1e45dad7f96665fd5b8fc0c252b2b95d7d9e117f5ab64e55365003f5'),
+        ('outbox_claim', '58d5f7fd57ce7bb511172c6be3dc2ed07d9e50e30ba6dbb52d778de957e46994'),
+        ('outbox_put', '9661a0dd3710d2f02158cd55a3f3d3475360e58d78016202c9a31f2e1f0febb2'),
+        ('outbox_put_many', 'a09ed8a51d2945c03f4f25461142aa7f1549114a1a6acb28f1a019da3266825a'),
+        ('outbox_put_specs', 'd85940c3907c873149fbbbebc3ccfa2e317b9c0138fe4301daff31855f10bbbe'),
+        ('outbox_release', 'c13ace348c47cf0a9bda569dc1b182f9a4829f7080d5aa1b43a619ca23ea4c2d'),
+        ('outbox_route', '582f7f323cc6a8ed09f2dc703037db151a66305635fe4c9fcf21b0a4de73fc1a'),
+        ('outbox_settle', '9d6f386faf4cd75d1d494a64b2a051f4379a32614e1a58a4145a4949b8bad709'),
+        ('outbox_sweep', '90be254bc313c932e603fdf6b382700e2d5d860f50c7546ab6f803f11b8a40e5'),
+        ('outbox_unroute', '857a7b441e505a1cd766c07f5ec5832c136b87ca9a429f5676ace6e2450d84e5'),
+        ('outcomes', '56979fce280726ebfa2be884067520965bd5a650dbf9051879d7678da118bba8'),
+        ('queue_ack', 'c519f06b426798e01483e8c1568155acf3658bc6c713aa2147a62aa321dc906d'),
+        ('queue_claim', '7b464c6cf56cd0f0c91a2fe658e29ea84dcf69c3f2ccf171b2cfa577213dfb58'),
+        ('queue_configure', '428bdfc48e7128f13a88c307fa8f15b15675a08c0cba8462172f3d575b3460f4'),
+        ('queue_create', '05b14716c4d0eea0754ef9820857be7c497e1a6f734c50aeadca80e6a82572d4'),
+        ('queue_pause', '3cf8ff0e3e945af2e9e7ea50524e1be6daf2a8c348ccfe54d65ef1643cb6e383'),
+        ('queue_resume', 'bbc09c92d3762702d5418e3233c93776829823adf61cb4a09e3a5e7c00f8a30d'),
+        ('queue_send', '283fd011323ae53643ac5d5ea0f2085ffe4d2bf5a0ab249cdf50bcac51620a43'),
+        ('queue_send_many', 'b6d27a6ec2527ed96c7aa7b870f72d081917af54d87a78ee3a4f73b1688b2f0c'),
+        ('schema_version', '96c4a83da33dfa6ce71ca3f880c9c4b1a9b3f1344bb24ee54f23a250db3f81b4'),
+        ('topic_configure', '49ac51426786b925adef8d30160253f7fa026838b0a99f9e92afd044b37bb128'),
+        ('topic_create', 'aad9ebd6ca406a4ee46cd328c12fb8d300ae7799b179c5a7efa786df4c238a8f'),
+        ('topic_drop', 'f846678cd7b2d6bea36d37f91be750f95f32b497e8570f42955009b0c806add1'),
+        ('topic_pause', '49381ea27a6913c5034b98175e53ee4fa35cc3da97415c097457f6aff3d4c808'),
+        ('topic_resume', 'd065fb0593f9c452ba7a5bce6bd5a77956f6a3c36e02394b8cc45b5c48316085')
+    ) as s (name, checksum) on d.name = s.name;
+
+    delete from tidegate.routine as r
+    where not exists (select from tidegate_installed as i where i.routine = r.routine);
+
+    insert into tidegate.routine as r (routine, kind, source, definition, version)
+    select i.routine, i.kind, i.source, i.definition, 'VERSION'
+    from tidegate_installed as i
+    on conflict (routine) do update
+    set
+        kind = excluded.kind,
+        source = excluded.source,
+        definition = excluded.definition,
+        version = excluded.version,
+        applied_at = case
+            when r.definition = excluded.definition then r.applied_at else excluded.applied_at
+        end;
+
+    drop table tidegate_installed;
+    perform pg_catalog.set_config('search_path', v_path, true);
+end;
+$$;
