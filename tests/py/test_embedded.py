@@ -20,8 +20,9 @@ from pyshim import embedded
 from pyshim.errors import EmbeddedUnavailable
 
 CALLER = """
-import sys, time
+import signal, time
 from pyshim import embedded
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where it began as ignored
 server = embedded.start()
 print(server.url, server.folder, flush=True)
 time.sleep(120)

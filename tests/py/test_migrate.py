@@ -156,19 +156,22 @@ async def test_a_failing_migration_leaves_nothing_half_done(
 ) -> None:
     await migrate.apply(connection, "app")
     before = dump(empty_database, "app")
-    stem = sql_copy / "migrations" / f"{NEWEST + 1:04d}_add_faults"
+    fine = sql_copy / "migrations" / f"{NEWEST + 1:04d}_add_fine"
+    fine.with_suffix(".up.sql").write_text("create table {{ schema }}.fine ();\n")
+    fine.with_suffix(".down.sql").write_text("drop table {{ schema }}.fine;\n")
+    stem = sql_copy / "migrations" / f"{NEWEST + 2:04d}_add_fault"
     stem.with_suffix(".up.sql").write_text(
-        "create table {{ schema }}.fine ();\n\ncreate table {{ schema }}.fault (x nosuchtype);\n"
+        "create schema elsewhere;\n\ncreate table {{ schema }}.fault (x nosuchtype);\n"
     )
-    stem.with_suffix(".down.sql").write_text("drop table {{ schema }}.fine;\n")
+    stem.with_suffix(".down.sql").write_text("drop table {{ schema }}.fault;\n")
     render.checksums.cache_clear()
-    with pytest.raises(MigrationError, match=r"add_faults.up.sql line 3: .*nosuchtype"):
+    with pytest.raises(MigrationError, match=r"add_fault.up.sql line 3: .*nosuchtype"):
         await migrate.apply(connection, "app")
     assert dump(empty_database, "app") == before
 
-    stem.with_suffix(".up.sql").write_text("create table {{ schema }}.fine ();\n")
+    stem.with_suffix(".up.sql").write_text("create table {{ schema }}.fault ();\n")
     render.checksums.cache_clear()
-    assert (await migrate.apply(connection, "app")).migrations == [stem.name]
+    assert (await migrate.apply(connection, "app")).migrations == [fine.name, stem.name]
     await migrate.rollback(connection, "app")
     assert (await migrate.status(connection, "app")).pending == [stem.name]
 

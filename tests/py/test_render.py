@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -128,9 +129,12 @@ def test_an_upgrade_from_nowhere_is_refused(after: int) -> None:
 
 def test_make_render_prints_the_file_and_nothing_else() -> None:
     venv = Path(sys.prefix)
+    # Not what a make above this test was told.
+    told = ("MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "ARGS", "VENV")
     done = subprocess.run(
         ["make", f"VENV={venv}", "-o", venv / ".run", "render", "SCHEMA=Odd-Name"],
         cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if name not in told},
         capture_output=True,
         text=True,
         check=True,
