@@ -20,7 +20,9 @@ cross join lateral (
 
 {#- A tick is due 250 ms or 5000 positions after the last one, but never sooner than ten times what that one took.
     It is worth it when positions were drawn since, somebody held one or messages stood in ready then, or a deadline
-    has passed. It must be the caller's whole transaction, or be asked for: what a tick moves is unseen until commit.
+    has passed. It must look like the caller's whole transaction, or be asked for: what a tick moves is unseen until
+    the commit. It does when nothing was written yet and the transaction has only just begun; the two timestamps are
+    equal in the simple protocol only, where the extended one begins the transaction before it executes the statement.
     The tests without a query come first: the others cost as much as a claim of one. -#}
 {% macro tick_when_due() -%}
     v_since := v_now - v_channel.ticked_at;
@@ -28,7 +30,10 @@ cross join lateral (
     if (v_since > '250 ms' or v_since < '0' or v_drawn > 5000 or v_channel.has_more)
         and not v_since between '0' and 10 * v_channel.took
         and (
-            transaction_timestamp() = statement_timestamp()
+            (
+                pg_current_xact_id_if_assigned() is null
+                and statement_timestamp() < transaction_timestamp() + interval '100 ms'
+            )
             or current_setting('tidegate.tick', true) = 'on'
         )
     then

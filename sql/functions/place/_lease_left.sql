@@ -1,9 +1,10 @@
+{% from "macros/message.sql" import message_names %}
 create or replace function {{ schema }}._lease_left(p_lease {{ schema }}.lease) returns {{ schema }}.message[]
 language sql stable
 begin atomic
-select coalesce(array_agg(p_lease.messages[o.ordinal] order by o.ordinal), '{}')
-from generate_subscripts(p_lease.messages, 1) as o (ordinal)
-where o.ordinal <> all(coalesce(p_lease.settled, '{}'));
+select coalesce(array_agg(row({{ message_names("m") }})::{{ schema }}.message order by m.ordinality), '{}')
+from unnest(p_lease.messages) with ordinality m
+where m.ordinality <> all(coalesce(p_lease.settled, '{}'));
 end;
 
 comment on function {{ schema }}._lease_left({{ schema }}.lease) is

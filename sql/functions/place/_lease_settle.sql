@@ -1,3 +1,4 @@
+{% from "macros/message.sql" import message_names %}
 create or replace function {{ schema }}._lease_settle(
     p_lease_id uuid, p_done bigint[], p_failed jsonb, p_released bigint[] default '{}', p_retry_in interval default '0'
 ) returns {{ schema }}.settled
@@ -26,13 +27,23 @@ begin
         v_answer.lost := true;
         return v_answer;
     end if;
-    select * into v_channel from channel where channel_id = v_lease.channel_id;
+    -- All of a plain lease, named in the order of the claim: what a relay says when everything went well.
+    if v_lease.is_plain and v_lease.settled is null and p_failed = '[]'
+        and (p_done is null or p_done = array(select m.message_id from unnest(v_lease.messages) m))
+    then
+        delete from lease where lease_id = p_lease_id;
+        insert into tally (amount, channel_id, outcome)
+        values (v_lease.message_count, v_lease.channel_id, 'acked');
+        v_answer.acked := v_lease.message_count;
+        return v_answer;
+    end if;
 
+    select * into v_channel from channel where channel_id = v_lease.channel_id;
     -- A settlement that names a message both done and failed is refused before it comes here.
     with left_over as (
-        select o.ordinal, v_lease.messages[o.ordinal] as message, (v_lease.messages[o.ordinal]).message_id
-        from generate_subscripts(v_lease.messages, 1) as o (ordinal)
-        where o.ordinal <> all(coalesce(v_lease.settled, '{}'))
+        select m.ordinality::integer as ordinal, m.message_id, row({{ message_names("m") }})::message as message
+        from unnest(v_lease.messages) with ordinality m
+        where m.ordinality <> all(coalesce(v_lease.settled, '{}'))
     ), failure as (
         select distinct on (f.message_id) f.*
         from jsonb_to_recordset(p_failed)
