@@ -77,15 +77,15 @@ def cli() -> None:
 @cli.command("migrate")
 @click.option("--to", type=click.IntRange(min=1), metavar="N", help="Stop at migration N.")
 @click.option(
-    "--roles/--no-roles",
-    default=None,
-    help="Create and grant <schema>_producer, _worker, _operator, _monitor [default: as it is].",
+    "--roles",
+    is_flag=True,
+    help="Also create and grant <schema>_producer, _worker, _operator, _monitor. Said once, kept.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing.")
 @shared_options
-def migrate_command(options: Options, to: int | None, roles: bool | None, dry_run: bool) -> None:
+def migrate_command(options: Options, to: int | None, roles: bool, dry_run: bool) -> None:
     """Install or upgrade the schema, in one transaction. May be repeated at any time."""
-    schema = options.schema(roles=bool(roles))
+    schema = options.schema(roles=roles)
     report = options.with_connection(
         lambda connection: migrate.apply(connection, schema, to=to, roles=roles, dry_run=dry_run)
     )

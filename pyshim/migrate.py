@@ -62,14 +62,14 @@ async def apply(
     schema: str,
     *,
     to: int | None = None,
-    roles: bool | None = None,
+    roles: bool = False,
     dry_run: bool = False,
 ) -> Report:
     """Bring `schema` to the newest migration (or to `to`), then all routines and grants.
 
-    `roles` None keeps what the installation has. One transaction: all or nothing. Repeatable.
+    An installation that has roles keeps them. One transaction: all or nothing. Repeatable.
     """
-    check_schema_name(schema, roles=bool(roles))
+    check_schema_name(schema, roles=roles)
     known = assets.migrations()
     _check_target(to, known)
     async with _installer(connection, schema) as files:
@@ -81,9 +81,7 @@ async def apply(
                 f"schema {schema!r} is at migration {len(ledger)}, above {target}",
                 hint=f"to go back: tidegate rollback --to {target}",
             )
-        steps = render.bundle(
-            schema, after=len(ledger), to=to, roles=has_roles if roles is None else roles
-        )
+        steps = render.bundle(schema, after=len(ledger), to=to, roles=roles or has_roles)
         at_head = target == len(known)
         drift = await _read_drift(connection, files) if ledger and at_head else []
         if not dry_run:

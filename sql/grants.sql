@@ -1,2 +1,49 @@
+-- The only file that grants or revokes. It runs last, every time.
+
 revoke all on all functions in schema {{ schema }} from public;
 revoke all on all procedures in schema {{ schema }} from public;
+{%- if roles %}
+{#- Who may call what. An operator may do what producers, workers and monitors may. #}
+{%- set producer = ["outbox_put", "outbox_put_many", "outbox_put_specs", "queue_send", "queue_send_many"] %}
+{%- set worker = [
+    "outbox_sweep", "outbox_claim", "outbox_settle", "outbox_release", "queue_claim", "queue_ack",
+    "guard_claim", "guard_finish", "inbox_accept", "cleanup_sweep",
+] %}
+{%- set operator = [
+    "topic_create", "topic_configure", "topic_pause", "topic_resume", "topic_drop",
+    "outbox_route", "outbox_unroute", "queue_create", "queue_configure", "queue_pause", "queue_resume",
+    "dead_letter_list", "dead_letter_payload", "dead_letter_requeue", "dead_letter_discard",
+] %}
+{%- set monitor = ["dead_letter_count"] %}
+{%- set views = ["backlog", "in_flight", "dead_letter_summary", "outcomes"] %}
+{%- set everybody = [role_producer, role_worker, role_operator, role_monitor] %}
+
+-- Roles belong to the whole server: another database may have made them already, and a rollback leaves them.
+do $$
+begin
+{%- for name in ["producer", "worker", "operator", "monitor"] %}
+    if not exists (select from pg_catalog.pg_roles where rolname = {{ schema_literal }} || '_{{ name }}') then
+        create role {{ everybody[loop.index0] }} nologin;
+    end if;
+{%- endfor %}
+end;
+$$;
+
+grant usage on schema {{ schema }} to {{ everybody | join(", ") }};
+grant execute on function {{ schema }}.schema_version to {{ everybody | join(", ") }};
+{%- for name in producer %}
+grant execute on function {{ schema }}.{{ name }} to {{ role_producer }}, {{ role_operator }};
+{%- endfor %}
+{%- for name in worker %}
+grant execute on function {{ schema }}.{{ name }} to {{ role_worker }}, {{ role_operator }};
+{%- endfor %}
+{%- for name in operator %}
+grant execute on function {{ schema }}.{{ name }} to {{ role_operator }};
+{%- endfor %}
+{%- for name in monitor %}
+grant execute on function {{ schema }}.{{ name }} to {{ role_monitor }}, {{ role_operator }};
+{%- endfor %}
+{%- for name in views %}
+grant select on table {{ schema }}.{{ name }} to {{ role_monitor }}, {{ role_operator }};
+{%- endfor %}
+{%- endif %}
