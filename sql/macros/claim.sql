@@ -139,6 +139,7 @@ begin
     end if;
 
     foreach v_priority in array v_channel.priorities loop
+        -- The message is built where its row is deleted: as columns, it would be stored and read once more.
         with taken as (
             delete from ready where ctid = any(array(
                 select r.ctid from ready r
@@ -147,16 +148,17 @@ begin
                 order by r.position
                 limit v_limit
                 for update skip locked
-            )) returning *
+            )) returning
+                position, max_batch, body_bytes, requeued_from, row({{ message_names() }})::message as message
         )
         select
-            v_messages || array_agg(row({{ message_names("t") }})::message order by t.position),
-            v_positions || array_agg(t.position order by t.position),
+            v_messages || array_agg(t.message),
+            v_positions || array_agg(t.position),
             least(v_batch, min(t.max_batch)),
             v_bytes + coalesce(sum(t.body_bytes), 0),
-            v_is_plain and count(t.body_id) + count(t.requeued_from) = 0
+            v_is_plain and count(t.body_bytes) + count(t.requeued_from) = 0
         into v_messages, v_positions, v_batch, v_bytes, v_is_plain
-        from taken t;
+        from (select * from taken order by position) t;
         v_limit := p_limit - coalesce(cardinality(v_messages), 0);
         exit when v_limit <= 0;
     end loop;

@@ -100,6 +100,7 @@ end;
 {% macro send_many_body(kind, name, one) -%}
 declare
     v_channel record;
+    v_now timestamptz := clock_now();
     v_ordinal integer;
 begin
     {{ channel_check(kind, name) }}
@@ -112,20 +113,27 @@ begin
         );
     end if;
 
-    if p_idempotency_key is null and (p_run_at is null or p_run_at <= clock_now()) and not exists (
-        select from unnest(p_payloads) p where pg_column_size(p) > v_channel.inline_limit
-    ) then
+    if p_idempotency_key is null and (p_run_at is null or p_run_at <= clock_now()) then
         return query
+        with input as materialized (
+            select
+                nextval('position_seq') as id, u.payload,
+                case when pg_column_size(u.payload) > v_channel.inline_limit then nextval('body_body_id_seq') end as body_id
+            from unnest(p_payloads) as u (payload)
+        ), large as (
+            insert into body (body_id, payload) overriding system value
+            select i.body_id, i.payload from input i where i.body_id is not null
+        )
         insert into ready (
-            position, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id,
-            max_attempts, group_key, run_id, tenant
+            position, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, body_id, body_bytes,
+            {{ "max_attempts, " if kind == "queue" }}group_key, run_id, tenant
         )
         select
-            p.id, c.channel_id, p.id, p.enqueued_at, 0, p_priority, p.payload, p_headers, null,
-            {{ "p_max_attempts" if kind == "queue" else "null::integer" }}, p_group_key, p_run_id, p_tenant
-        from (
-            select nextval('position_seq') as id, u.payload, clock_now() as enqueued_at from unnest(p_payloads) as u (payload)
-        ) p
+            i.id, c.channel_id, i.id, v_now, 0, p_priority,
+            case when i.body_id is null then i.payload end, p_headers,
+            i.body_id, case when i.body_id is not null then pg_column_size(i.payload) end,
+            {{ "p_max_attempts, " if kind == "queue" }}p_group_key, p_run_id, p_tenant
+        from input i
         cross join channel c
         where c.channel_id = v_channel.channel_id
         returning ready.message_id, 'inserted'::text;
@@ -135,7 +143,7 @@ begin
         return;
     end if;
 
-    -- Keys, delays and large payloads take the path of one.
+    -- Keys and delays take the path of one.
     for v_ordinal in 1 .. cardinality(p_payloads) loop
         return query
         select s.*

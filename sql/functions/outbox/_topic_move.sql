@@ -20,6 +20,31 @@ begin
         )
         from unnest(p_queues) q (queue_id);
     end if;
+
+    -- One queue and no archive, the ordinary case: nothing is copied.
+    if cardinality(v_targets) = 1 and not p_archive then
+        with taken as (
+            delete from ready where ctid = any(p_ctids) returning *
+        ), resolved as (
+            update dead_letter d set state = 'resolved', resolved_at = clock_now()
+            from taken t
+            where d.dead_letter_id = t.requeued_from
+        )
+        insert into ready (position, channel_id, {{ message_names() }})
+        select nextval('position_seq'), v_targets[1], {{ message_names("t", {
+            "attempts": "0",
+            "max_attempts": "null",
+            "max_batch": "null",
+            "topic": "p_topic",
+            "requeued_from": "null",
+            "errors": "null",
+        }) }}
+        from (select * from taken order by priority, position) t;
+        get diagnostics v_moved = row_count;
+        insert into tally (amount, channel_id, outcome) values (v_moved, p_topic_id, 'dispatched');
+        return v_moved;
+    end if;
+
     with taken as (
         delete from ready where ctid = any(p_ctids) returning *
     ), delivery as (
