@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pyshim import logs
+from pyshim.errors import DatabaseUnavailable
 from pyshim.retry import Verdict, classify
 
 log = logging.getLogger("tidegate")
@@ -117,10 +118,10 @@ Step = Callable[[], Awaitable[Progress]]
 async def run(name: str, step: Step, pace: Pace, stop: Stop) -> None:
     """Repeat `step` until `stop`.
 
-    Errors are logged in one line and backed off from; success resets the backoff. A mistake (a
-    topic that does not exist, a function that is missing, a password that is wrong) on the very
-    first step is raised: nobody is helped by a process that looks alive and can never work. Later
-    it is backed off from like the rest.
+    Errors are logged in one line and backed off from; success resets the backoff. On the very first
+    step a mistake (a topic that does not exist, a schema that is not installed) or a database that
+    cannot be reached is raised: nobody is helped by a process that looks alive and never worked.
+    Later they are backed off from like the rest.
     """
     errors = idle = 0
     proven = False
@@ -132,7 +133,8 @@ async def run(name: str, step: Step, pace: Pace, stop: Stop) -> None:
             return
         except Exception as error:
             verdict = classify(error)
-            if verdict is Verdict.NEVER and not proven:
+            hopeless = verdict is Verdict.NEVER or isinstance(error, DatabaseUnavailable)
+            if hopeless and not proven:
                 raise
             errors += 1
             pause = pace.after_error(errors)

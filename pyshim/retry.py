@@ -11,6 +11,8 @@ import enum
 
 import psycopg
 
+from pyshim.errors import DatabaseUnavailable
+
 
 class Verdict(enum.Enum):
     """What to do after an error."""
@@ -41,6 +43,8 @@ def classify(error: BaseException) -> Verdict:
     back."""
     if isinstance(error, DeadlineExceeded):
         return Verdict.TIMED_OUT
+    if isinstance(error, DatabaseUnavailable):
+        return Verdict.RECONNECT
     sqlstate: str | None = getattr(error, "sqlstate", None)
     if sqlstate is None:
         lost = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError | OSError)

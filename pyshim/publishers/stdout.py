@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -26,6 +27,8 @@ class StdoutPublisher:
 
     def __init__(self, stream: Stream | None = None) -> None:
         self._stream = stream
+        # A batch whose lease ended while the reader dawdled may still be writing.
+        self._one_at_a_time = threading.Lock()
 
     async def probe(self) -> None:
         """Standard output is always there, until it is not."""
@@ -42,8 +45,9 @@ class StdoutPublisher:
     def _write(self, text: str) -> None:
         stream: Stream = sys.stdout if self._stream is None else self._stream
         try:
-            stream.write(text)
-            stream.flush()
+            with self._one_at_a_time:
+                stream.write(text)
+                stream.flush()
         except BrokenPipeError as error:
             if self._stream is None:
                 # Python flushes it once more at exit; let that go nowhere.

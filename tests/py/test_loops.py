@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from pyshim import loops
-from pyshim.errors import NoSuchChannel
+from pyshim.errors import DatabaseUnavailable, NoSuchChannel
 from pyshim.loops import Pace, Progress, Stop
 
 STEADY = Pace(interval=0.02, idle=0.1, idle_max=2.0, error=0.5, jitter=0.0)
@@ -163,3 +163,10 @@ def test_a_second_signal_ends_the_process_in_the_middle_of_a_step(number: signal
     process.send_signal(number)
     out, _ = process.communicate(timeout=5)
     assert (out, process.returncode) == ("", -number)
+
+
+async def test_a_database_that_is_down_ends_the_first_step_and_is_waited_for_later() -> None:
+    down = DatabaseUnavailable("after three attempts")
+    with pytest.raises(DatabaseUnavailable):
+        await _pauses(down)
+    assert await _pauses(Progress.SOME, down, Progress.SOME) == pytest.approx([0.02, 1.0, 0.02])

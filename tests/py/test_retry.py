@@ -44,12 +44,13 @@ def test_a_timeout_is_told_from_a_shutdown_of_the_same_class() -> None:
         psycopg.InterfaceError("the connection is closed"),
         ConnectionResetError(),
         TransportDown("no broker"),
+        DatabaseUnavailable("not after three attempts"),
     ],
 )
 def test_an_error_that_never_met_the_server_is_a_lost_connection(error: Exception) -> None:
     assert classify(error) is Verdict.RECONNECT
 
 
-@pytest.mark.parametrize("error", [ValueError("x"), NoSuchChannel("x"), DatabaseUnavailable("x")])
+@pytest.mark.parametrize("error", [ValueError("x"), NoSuchChannel("x")])
 def test_our_own_errors_are_final(error: Exception) -> None:
     assert classify(error) is Verdict.NEVER
