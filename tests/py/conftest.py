@@ -46,7 +46,7 @@ def programs(server: TestServer) -> Path:
     if server.embedded:
         return server.embedded.bin
     if found := shutil.which("pg_dump"):
-        return Path(found).resolve().parent
+        return Path(found).parent
     return embedded.installation(config.embedded_version()) / "bin"
 
 

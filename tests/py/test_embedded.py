@@ -107,7 +107,7 @@ def test_a_setting_that_the_server_refuses_is_shown(tmp_path: Path) -> None:
 def test_no_wheel_for_the_platform_asks_for_database_url(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(EmbeddedUnavailable, match="no wheel of it for this platform") as error:
-        embedded.start()
+        embedded.start(18)
     assert "DATABASE_URL=" in (error.value.hint or "")
 
 
