@@ -101,7 +101,6 @@ end;
 declare
     v_channel record;
     v_now timestamptz := clock_now();
-    v_ordinal integer;
 begin
     {{ channel_check(kind, name) }}
     if p_payloads is null or array_ndims(p_payloads) > 1 then
