@@ -45,6 +45,7 @@ create function pg_temp.drain() returns void language plpgsql as $$
 declare
     v_claim record;
 begin
+    set local tidegate.tick = 'on';
     for round in 1 .. 200 loop
         perform t.clock_moves('1 second');
         select lease_id, array_agg(message_id) as ids into v_claim from outbox_claim('orders', 100) group by 1;
