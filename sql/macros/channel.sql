@@ -23,7 +23,7 @@ begin
         scheduled_from,
             lease_from
         ) values (
-            v_channel_id, 'epoch', '0', 0, false, false, 1000, '{0}',
+            v_channel_id, clock_now(), '0', 0, false, false, 1000, '{0}',
             array_fill(0::bigint, array[10]), array_fill(0::bigint, array[10]), '-infinity', '-infinity'
         );
     end if;

@@ -18,6 +18,9 @@
     if jsonb_typeof(p_headers) <> 'object' or pg_column_size(p_headers) > 8192 then
         perform _bad_argument('p_headers', left(p_headers::text, 200), 'Headers are a JSON object of at most 8 kB.');
     end if;
+    if octet_length(p_idempotency_key) > 512 then
+        perform _bad_argument('p_idempotency_key', left(p_idempotency_key, 100), 'A key has at most 512 bytes; hash a longer one.');
+    end if;
     if p_priority > 0 then
         perform _priority_declare(v_channel.channel_id, array[p_priority]::smallint[]);
     end if;

@@ -28,11 +28,14 @@ create table {{ schema }}.channel (
     constraint channel_name_is_plain check (name ~ '^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}$'),
     constraint channel_lease_is_positive check (lease > '0'),
     constraint channel_lease_fits_max_runtime check (lease <= max_runtime),
+    constraint channel_max_runtime_within_a_century check (max_runtime <= '100 years'),
     constraint channel_max_attempts_not_negative check (max_attempts >= 0),
     constraint channel_backoff_base_not_negative check (backoff_base >= '0'),
     constraint channel_backoff_cap_not_below_base check (backoff_cap >= backoff_base),
+    constraint channel_backoff_cap_within_a_century check (backoff_cap <= '100 years'),
     constraint channel_jitter_is_a_share check (jitter between 0 and 1),
     constraint channel_retention_is_positive check (retention > '0'),
+    constraint channel_retention_within_a_century check (retention <= '100 years'),
     constraint channel_max_in_flight_is_positive check (max_in_flight > 0),
     constraint channel_inline_limit_in_range check (inline_limit between 0 and 8192)
 );

@@ -96,8 +96,12 @@ begin
     ) returning tide_id into v_tide.tide_id;
 
     -- A few seconds of tides are kept for the hint. The range is bounded below, so that this never walks what an
-    -- old snapshot keeps vacuum from removing.
-    delete from tide where tide_id between v_tide.tide_id - 128 and v_tide.tide_id - 64;
+    -- old snapshot keeps vacuum from removing; rows that another tick is at are skipped.
+    delete from tide where ctid = any(array(
+        select t.ctid from tide t
+        where t.tide_id between v_tide.tide_id - 128 and v_tide.tide_id - 64
+        for update skip locked
+    ));
 
     return v_tide;
 end;

@@ -16,7 +16,7 @@ begin
         (select max(s.message_id) from scheduled s),
         (select max(d.message_id) from dead_letter d)
     ) into v_highest;
-    delete from tide;
+    delete from tide where ctid = any(array(select t.ctid from tide t for update skip locked));
     if v_highest >= nextval('position_seq') then
         -- With room to spare, so that positions drawn by others meanwhile stay below.
         perform setval('position_seq', v_highest + 100000);

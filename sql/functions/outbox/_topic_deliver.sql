@@ -20,7 +20,8 @@ as $$
  *
  * Time: each pass stops calling handlers after half of what is left of statement_timeout, and leaves the rest where
  * it stands, so slow handlers still make progress. A handler that is cancelled by the timeout has therefore had at
- * least that long for itself: it is charged. Any other cancel is the user's, and is passed on.
+ * least that long for itself: it is charged, and ends the pass. So does any other cancel, which cannot be told from
+ * one that a handler passes on from elsewhere, and would otherwise stop the topic for ever.
  */
 declare
     v_queues integer[];
@@ -97,13 +98,10 @@ begin
         set constraints all immediate; -- what handlers deferred is checked while it can still be undone
     exception
         when query_canceled then
-            if clock_timestamp() <= v_stop then
-                raise;
-            end if;
             v_failed := array[v_ordinal];
             v_errors := array[sqlerrm];
             v_reached := 0; -- what the others did is undone, uncharged, and done again by a later sweep
-        when others then
+        when others or assert_failure then
             v_is_isolated := true;
     end;
 
@@ -126,14 +124,11 @@ begin
                 set constraints all immediate;
             exception
                 when query_canceled then
-                    if clock_timestamp() <= v_stop then
-                        raise;
-                    end if;
                     v_failed := v_failed || v_ordinal;
                     v_errors := v_errors || sqlerrm;
                     v_reached := v_ordinal;
                     exit;
-                when others then
+                when others or assert_failure then
                     v_failed := v_failed || v_ordinal;
                     v_errors := v_errors || sqlerrm;
             end;

@@ -6,8 +6,8 @@ security definer
 set search_path = {{ schema }}, pg_temp
 as $$
 begin
-    if p_retry_in is null or p_retry_in < '0' then
-        perform _bad_argument('p_retry_in', p_retry_in::text, 'Give zero or a positive interval.');
+    if p_retry_in is null or p_retry_in not between '0' and '100 years' then
+        perform _bad_argument('p_retry_in', p_retry_in::text, 'Give zero or a positive interval, at most 100 years.');
     end if;
     return _lease_settle(p_lease_id, '{}', '[]', p_message_ids, p_retry_in);
 end;

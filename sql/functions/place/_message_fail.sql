@@ -32,8 +32,10 @@ begin
             _error_text(p_errors[m.ordinality]) as error,
             coalesce(p_is_final[m.ordinality], false) as is_final,
             m.attempts + 1 >= nullif(coalesce(m.max_attempts, c.max_attempts), 0) as is_exhausted,
-            coalesce(
-                p_delays[m.ordinality], _backoff(c.backoff_base, c.backoff_cap, c.jitter, m.attempts)
+            -- One absurd delay must not undo the settlement of the others.
+            least(
+                coalesce(p_delays[m.ordinality], _backoff(c.backoff_base, c.backoff_cap, c.jitter, m.attempts)),
+                '100 years'
             ) as delay,
             m.ordinality as ordinal,
             c.kind,

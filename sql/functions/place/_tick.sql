@@ -107,7 +107,12 @@ begin
         p_channel_id, clock_now(), clock_timestamp() - v_started, v_floor.position, v_floor.is_quiet, v_floor.has_more,
         v_floor.move_limit, v_floor.priorities, v_floor.floors, v_floor.hints, v_floor.scheduled_from, v_floor.lease_from
     );
-    delete from floor where channel_id = p_channel_id and floor_id = v_floor.floor_id;
+    -- The row this one follows. Skipped where another tick is at it: two ticks never wait for each other.
+    delete from floor where ctid = any(array(
+        select f.ctid from floor f
+        where f.channel_id = p_channel_id and f.floor_id = v_floor.floor_id
+        for update skip locked
+    ));
 
     return v_floor.hints;
 end;
