@@ -14,6 +14,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -90,10 +91,12 @@ def run_file(path: Path, psql: str, conninfo: str) -> int:
 class SqlItem(pytest.Function):
     """One .sql file, run as one test."""
 
-    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style=None):  # type: ignore[no-untyped-def]
-        if isinstance(excinfo.value, TapFailure):
-            return str(excinfo.value)
-        return super().repr_failure(excinfo, style)
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException]) -> Any:  # type: ignore[override]
+        return (
+            str(excinfo.value)
+            if isinstance(excinfo.value, TapFailure)
+            else super().repr_failure(excinfo)
+        )
 
     def reportinfo(self) -> tuple[Path, int, str]:
         return self.path, 0, str(self.path.relative_to(ROOT.parent.parent))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Any
 
@@ -9,7 +10,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from tests.pgtap import run_file, sql_files
+from tests.pgtap import TapFailure, run_file, sql_files
 from tests.server import TestServer
 
 # Simple SQL functions are inlined into their callers and never counted.
@@ -43,7 +44,8 @@ def test_every_routine_is_called_by_a_sql_test(
                         sql.Identifier(name)
                     )
                 )
-                run_file(path, psql, server.conninfo(name))
+                with contextlib.suppress(TapFailure):  # which is its own item's to report
+                    run_file(path, psql, server.conninfo(name))
                 if admin.info.server_version < 150000:
                     time.sleep(1)  # its collector learns of a call half a second later
                 with psycopg.connect(server.conninfo(name)) as conn:
