@@ -6,12 +6,15 @@ insert into {{ schema }}.floor (
         scheduled_from, lease_from
 )
 select
-    f.channel_id, 'epoch', '0', f.position, false, true, f.move_limit, f.priorities, f.floors, f.hints, '-infinity', '-infinity'
+    f.channel_id, 'epoch', '0', f.position, false, true, f.move_limit, f.priorities, f.floors, f.hints,
+        '-infinity', '-infinity'
 from {{ schema }}.channel c
 cross join lateral (
     select * from {{ schema }}.floor n where n.channel_id = c.channel_id order by n.floor_id desc limit 1
 ) f;
-select {{ schema }}._incident_note('_tide_forget_deadlines', null, 'TG032', 'the clock was set back: all deadlines are looked at again');
+select {{ schema }}._incident_note(
+    '_tide_forget_deadlines', null, 'TG032', 'the clock was set back: all deadlines are looked at again'
+);
 end;
 
 comment on function {{ schema }}._tide_forget_deadlines() is
