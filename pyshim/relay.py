@@ -107,13 +107,13 @@ class Relay:
             outcomes = await asyncio.wait_for(self._publisher.publish(messages), max(budget, 0.0))
         except asyncio.TimeoutError:
             self._batch.too_much()
-            await self._release(lease_id, None, timedelta(0), len(rows))
+            await self._release(lease_id, None, timedelta(0))
             raise TransportDown(
                 f"publishing {len(rows)} events took longer than {budget:.1f} s of their lease"
             ) from None
         except Exception as error:
             self._reachable = False
-            await self._release(lease_id, None, timedelta(0), len(rows))
+            await self._release(lease_id, None, timedelta(0))
             if isinstance(error, TransportGone):
                 raise EndOfLoop(str(error)) from error
             raise
@@ -138,32 +138,32 @@ class Relay:
                     "failed": Jsonb([_failure(row, outcome) for row, outcome in failed]),
                 },
             )
-            self._count(settled, len(done), failed, started)
+            self._count(settled, len(done) + len(failed), failed, started)
         if unreached:
             await self._release(
-                lease_id, [row.message_id for row, _ in unreached], _UNREACHED_RETRY, len(unreached)
+                lease_id, [row.message_id for row, _ in unreached], _UNREACHED_RETRY
             )
             self._reachable = False
             raise TransportDown(f"{unreached[0][1].error} ({len(unreached)} events released)")
         return len(done)
 
     async def _release(
-        self, lease_id: UUID, message_ids: list[int] | None, retry_in: timedelta, count: int
+        self, lease_id: UUID, message_ids: list[int] | None, retry_in: timedelta
     ) -> None:
-        await self._session.one(
+        answer = await self._session.one(
             calls.OUTBOX_RELEASE,
             {"lease_id": lease_id, "message_ids": message_ids, "retry_in": retry_in},
         )
-        self.totals.released += count
+        self.totals.released += answer.retried
 
     def _count(
-        self, settled: Any, done: int, failed: Sequence[tuple[Any, Outcome]], started: float
+        self, settled: Any, named: int, failed: Sequence[tuple[Any, Outcome]], started: float
     ) -> None:
         totals = self.totals
         if settled.lost:
-            totals.lost += done + len(failed)
+            totals.lost += named
         else:
-            totals.published += done
+            totals.published += settled.acked
             totals.retried += settled.retried
             totals.dead_lettered += settled.dead_lettered
         logs.event(
@@ -171,7 +171,7 @@ class Relay:
             logging.WARNING if failed or settled.lost else logging.DEBUG,
             "lease lost" if settled.lost else "relayed",
             topic=self._topic,
-            published=done,
+            published=settled.acked,
             retried=settled.retried,
             dead_lettered=settled.dead_lettered,
             ms=round((time.monotonic() - started) * 1000),
