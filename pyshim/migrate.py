@@ -165,7 +165,7 @@ async def check_schema(connection: psycopg.AsyncConnection[Any], schema: str) ->
             migration, version = await cursor.fetchone() or (0, None)
     except (psycopg.errors.UndefinedFunction, psycopg.errors.InvalidSchemaName):
         raise SchemaMismatch(
-            f"schema {schema!r} holds no Tidegate installation", hint=upgrade
+            f"schema {schema!r} holds no Tidegate installation, or an unfinished one", hint=upgrade
         ) from None
     except psycopg.errors.InsufficientPrivilege:
         raise SchemaMismatch(
