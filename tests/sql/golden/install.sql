@@ -159,6 +159,7 @@ create table tidegate.floor (
     is_quiet boolean not null,
     has_more boolean not null,
     move_limit integer not null,
+    priorities smallint[] not null,
     floors bigint[] not null,
     hints bigint[] not null,
     scheduled_from timestamptz not null,
@@ -173,15 +174,16 @@ comment on column tidegate.floor.position is 'L of the tide of this tick: positi
 comment on column tidegate.floor.is_quiet is 'Nobody held a position then, and nothing stood in ready.';
 comment on column tidegate.floor.has_more is 'The tick stopped at its bound of rows or time: the next claim ticks again.';
 comment on column tidegate.floor.move_limit is 'Rows that the next tick may move: falls when a tick was cancelled by a timeout, and recovers.';
+comment on column tidegate.floor.priorities is 'Priorities in use, in order: 0 and those of channel_priority. Claims probe no others.';
 comment on column tidegate.floor.floors is 'By priority + 1: at or below it nothing is left and nothing can appear.';
 comment on column tidegate.floor.hints is 'By priority + 1: where claims start; a late committer below it lowers it at the next tick.';
 comment on column tidegate.floor.scheduled_from is 'Scans of scheduled start here.';
 comment on column tidegate.floor.lease_from is 'Scans of lease by its deadline start here.';
 
 create table tidegate.tally (
+    amount bigint not null,
     channel_id integer not null,
-    outcome text not null,
-    amount bigint not null
+    outcome text not null
 );
 
 -- No key: it is only ever appended to and read whole. Full identity lets it be deleted from under logical replication.
@@ -223,7 +225,7 @@ alter table tidegate.tally set (
 
 -- ledger/record_migration.sql
 insert into tidegate.migration (migration, checksum, version)
-values ('0002_create_kernel', 'ebd9c9c2a87e7d6f175dbbadec0c3b839f84fcf0af30a248f949d47425626e3a', 'VERSION');
+values ('0002_create_kernel', '2fa191daea2b49248682920f81bab9e8ab1d4088e914f5d21ab0e2f08aefc920', 'VERSION');
 
 -- migrations/0003_create_places.up.sql
 /*
@@ -255,11 +257,14 @@ create table tidegate.channel (
     constraint channel_name_is_plain check (name ~ '^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,127}$'),
     constraint channel_lease_is_positive check (lease > '0'),
     constraint channel_lease_fits_max_runtime check (lease <= max_runtime),
+    constraint channel_max_runtime_within_a_century check (max_runtime <= '100 years'),
     constraint channel_max_attempts_not_negative check (max_attempts >= 0),
     constraint channel_backoff_base_not_negative check (backoff_base >= '0'),
     constraint channel_backoff_cap_not_below_base check (backoff_cap >= backoff_base),
+    constraint channel_backoff_cap_within_a_century check (backoff_cap <= '100 years'),
     constraint channel_jitter_is_a_share check (jitter between 0 and 1),
     constraint channel_retention_is_positive check (retention > '0'),
+    constraint channel_retention_within_a_century check (retention <= '100 years'),
     constraint channel_max_in_flight_is_positive check (max_in_flight > 0),
     constraint channel_inline_limit_in_range check (inline_limit between 0 and 8192)
 );
@@ -315,8 +320,8 @@ message_id bigint,
     body_bytes integer,
     max_attempts integer,
     max_batch integer,
-    topic_id integer,
     requeued_from bigint,
+    topic text,
     group_key text,
     job_key text,
     run_id text,
@@ -372,8 +377,8 @@ message_id bigint not null,
     body_bytes integer,
     max_attempts integer,
     max_batch integer,
-    topic_id integer,
     requeued_from bigint,
+    topic text,
     group_key text,
     job_key text,
     run_id text,
@@ -400,8 +405,8 @@ message_id bigint not null,
     body_bytes integer,
     max_attempts integer,
     max_batch integer,
-    topic_id integer,
     requeued_from bigint,
+    topic text,
     group_key text,
     job_key text,
     run_id text,
@@ -466,8 +471,8 @@ message_id bigint not null,
     body_bytes integer,
     max_attempts integer,
     max_batch integer,
-    topic_id integer,
     requeued_from bigint,
+    topic text,
     group_key text,
     job_key text,
     run_id text,
@@ -517,8 +522,8 @@ message_id bigint not null,
     body_bytes integer,
     max_attempts integer,
     max_batch integer,
-    topic_id integer,
     requeued_from bigint,
+    topic text,
     group_key text,
     job_key text,
     run_id text,
@@ -576,7 +581,7 @@ alter table tidegate.idempotency_key set (
 
 -- ledger/record_migration.sql
 insert into tidegate.migration (migration, checksum, version)
-values ('0003_create_places', '4b1fe5cefdac1c04496ed9ce82272cbaffbdab45dc1eaddcb256ace056aa1e80', 'VERSION');
+values ('0003_create_places', '294ec3f2a804d3c03101cbc887b83c205c1618aff0a3e3523ee6cbbd2087256b', 'VERSION');
 
 -- migrations/0004_create_guard.up.sql
 /* One idempotency store: orchestration claims, callback guards and the consumer's inbox. */
@@ -729,6 +734,56 @@ end;
 comment on function tidegate._incident_note(text, integer, text, text) is
 'Note an error that was met and gone on from; the same one at most once a minute. People and doctor() read them.';
 
+-- functions/kernel/_priorities.sql
+create or replace function tidegate._priorities(p_channel_id integer) returns smallint[]
+language sql stable
+begin atomic
+select array(
+    select 0::smallint
+    union
+    select p.priority from tidegate.channel_priority p where p.channel_id = p_channel_id
+    order by 1
+);
+end;
+
+comment on function tidegate._priorities(integer) is 'Priorities in use in a channel, in order; 0 always is.';
+
+-- functions/kernel/_priority_declare.sql
+create or replace function tidegate._priority_declare(p_channel_id integer, p_priorities smallint[]) returns void
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+as $$
+/*
+ * The first message of a priority announces it, once in the life of a channel. Nothing here is unique, so two first
+ * messages do not wait for each other. Claims read priorities off the newest floor: it is repeated with the new one,
+ * and a tick that overtakes this transaction takes it up from channel_priority after the commit.
+ */
+begin
+    insert into channel_priority (channel_id, priority)
+    select p_channel_id, n.priority
+    from (select distinct u.priority from unnest(p_priorities) as u (priority)) n
+    where n.priority > 0 and not exists (
+        select from channel_priority p where p.channel_id = p_channel_id and p.priority = n.priority
+    );
+    if found then
+        insert into floor (
+            channel_id, ticked_at, took, position, is_quiet, has_more, move_limit, priorities, floors, hints,
+            scheduled_from, lease_from
+        )
+        select
+            f.channel_id, f.ticked_at, f.took, f.position, false, f.has_more, f.move_limit, _priorities(p_channel_id),
+            f.floors, f.hints, f.scheduled_from, f.lease_from
+        from floor f
+        where f.channel_id = p_channel_id
+        order by f.floor_id desc
+        limit 1;
+    end if;
+end;
+$$;
+
+comment on function tidegate._priority_declare(integer, smallint[]) is
+'Make priorities known to the claims of a channel before its first messages of them enter.';
+
 -- functions/kernel/schema_version.sql
 create or replace function tidegate.schema_version() returns tidegate.installed
 language plpgsql stable parallel safe
@@ -766,16 +821,17 @@ begin
         (select max(s.message_id) from scheduled s),
         (select max(d.message_id) from dead_letter d)
     ) into v_highest;
-    delete from tide;
+    delete from tide where ctid = any(array(select t.ctid from tide t for update skip locked));
     if v_highest >= nextval('position_seq') then
         -- With room to spare, so that positions drawn by others meanwhile stay below.
         perform setval('position_seq', v_highest + 100000);
     end if;
     insert into floor (
-        channel_id, ticked_at, took, position, is_quiet, has_more, move_limit, floors, hints, scheduled_from, lease_from
+        channel_id, ticked_at, took, position, is_quiet, has_more, move_limit, priorities, floors, hints,
+        scheduled_from, lease_from
     )
     select
-        c.channel_id, 'epoch', '0', 0, false, true, 1000,
+        c.channel_id, 'epoch', '0', 0, false, true, 1000, _priorities(c.channel_id),
         array_fill(0::bigint, array[10]), array_fill(0::bigint, array[10]), '-infinity', '-infinity'
     from channel c;
     perform _incident_note(
@@ -793,15 +849,19 @@ create or replace function tidegate._tide_forget_deadlines() returns void
 language sql volatile
 begin atomic
 insert into tidegate.floor (
-    channel_id, ticked_at, took, position, is_quiet, has_more, move_limit, floors, hints, scheduled_from, lease_from
+    channel_id, ticked_at, took, position, is_quiet, has_more, move_limit, priorities, floors, hints,
+        scheduled_from, lease_from
 )
 select
-    f.channel_id, 'epoch', '0', f.position, false, true, f.move_limit, f.floors, f.hints, '-infinity', '-infinity'
+    f.channel_id, 'epoch', '0', f.position, false, true, f.move_limit, f.priorities, f.floors, f.hints,
+        '-infinity', '-infinity'
 from tidegate.channel c
 cross join lateral (
     select * from tidegate.floor n where n.channel_id = c.channel_id order by n.floor_id desc limit 1
 ) f;
-select tidegate._incident_note('_tide_forget_deadlines', null, 'TG032', 'the clock was set back: all deadlines are looked at again');
+select tidegate._incident_note(
+    '_tide_forget_deadlines', null, 'TG032', 'the clock was set back: all deadlines are looked at again'
+);
 end;
 
 comment on function tidegate._tide_forget_deadlines() is
@@ -906,8 +966,12 @@ begin
     ) returning tide_id into v_tide.tide_id;
 
     -- A few seconds of tides are kept for the hint. The range is bounded below, so that this never walks what an
-    -- old snapshot keeps vacuum from removing.
-    delete from tide where tide_id between v_tide.tide_id - 128 and v_tide.tide_id - 64;
+    -- old snapshot keeps vacuum from removing; rows that another tick is at are skipped.
+    delete from tide where ctid = any(array(
+        select t.ctid from tide t
+        where t.tide_id between v_tide.tide_id - 128 and v_tide.tide_id - 64
+        for update skip locked
+    ));
 
     return v_tide;
 end;
@@ -973,16 +1037,16 @@ set search_path = tidegate, pg_temp
 as $$
 begin
     if p_delay > '0' then
-        insert into scheduled (due_at, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, topic_id, requeued_from, group_key, job_key, run_id, tenant, errors)
+        insert into scheduled (due_at, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, topic, group_key, job_key, run_id, tenant, errors)
         select
             clock_now() + greatest(p_delay, '1 microsecond'), p_channel_id,
-            m.message_id, m.enqueued_at, m.attempts, m.priority, m.payload, m.headers, m.event_id, m.body_id, m.body_bytes, m.max_attempts, least(m.max_batch, p_max_batch), m.topic_id, m.requeued_from, m.group_key, m.job_key, m.run_id, m.tenant, m.errors
+            m.message_id, m.enqueued_at, m.attempts, m.priority, m.payload, m.headers, m.event_id, m.body_id, m.body_bytes, m.max_attempts, least(m.max_batch, p_max_batch), m.requeued_from, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors
         from unnest(p_messages) m;
     else
-        insert into ready (position, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, topic_id, requeued_from, group_key, job_key, run_id, tenant, errors)
+        insert into ready (position, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, topic, group_key, job_key, run_id, tenant, errors)
         select
             nextval('position_seq'), p_channel_id,
-            m.message_id, m.enqueued_at, m.attempts, m.priority, m.payload, m.headers, m.event_id, m.body_id, m.body_bytes, m.max_attempts, least(m.max_batch, p_max_batch), m.topic_id, m.requeued_from, m.group_key, m.job_key, m.run_id, m.tenant, m.errors
+            m.message_id, m.enqueued_at, m.attempts, m.priority, m.payload, m.headers, m.event_id, m.body_id, m.body_bytes, m.max_attempts, least(m.max_batch, p_max_batch), m.requeued_from, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors
         from unnest(p_messages) m;
     end if;
 end;
@@ -1015,15 +1079,17 @@ declare
 begin
     with failed as (
         select
-            m.message_id, m.enqueued_at, m.attempts + 1 as attempts, m.priority, m.payload, m.headers, m.event_id, m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.topic_id, m.requeued_from, m.group_key, m.job_key, m.run_id, m.tenant, case when jsonb_array_length(m.errors) >= 10 then m.errors - 0 else coalesce(m.errors, '[]') end
+            m.message_id, m.enqueued_at, m.attempts + 1 as attempts, m.priority, m.payload, m.headers, m.event_id, m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, case when jsonb_array_length(m.errors) >= 10 then m.errors - 0 else coalesce(m.errors, '[]') end
                 || jsonb_build_object(
                     'at', v_now, 'attempt', m.attempts + 1, 'error', _error_text(p_errors[m.ordinality])
                 ) as errors,
             _error_text(p_errors[m.ordinality]) as error,
             coalesce(p_is_final[m.ordinality], false) as is_final,
             m.attempts + 1 >= nullif(coalesce(m.max_attempts, c.max_attempts), 0) as is_exhausted,
-            coalesce(
-                p_delays[m.ordinality], _backoff(c.backoff_base, c.backoff_cap, c.jitter, m.attempts)
+            -- One absurd delay must not undo the settlement of the others.
+            least(
+                coalesce(p_delays[m.ordinality], _backoff(c.backoff_base, c.backoff_cap, c.jitter, m.attempts)),
+                '100 years'
             ) as delay,
             m.ordinality as ordinal,
             c.kind,
@@ -1034,24 +1100,24 @@ begin
     ), judged as (
         select f.*, f.is_final or f.is_exhausted is true as is_dead from failed f
     ), delayed as (
-        insert into scheduled (due_at, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, topic_id, requeued_from, group_key, job_key, run_id, tenant, errors)
-        select greatest(v_now + j.delay, clock_now() + interval '1 microsecond'), p_channel_id, j.message_id, j.enqueued_at, j.attempts, j.priority, j.payload, j.headers, j.event_id, j.body_id, j.body_bytes, j.max_attempts, j.max_batch, j.topic_id, j.requeued_from, j.group_key, j.job_key, j.run_id, j.tenant, j.errors
+        insert into scheduled (due_at, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, topic, group_key, job_key, run_id, tenant, errors)
+        select greatest(v_now + j.delay, clock_now() + interval '1 microsecond'), p_channel_id, j.message_id, j.enqueued_at, j.attempts, j.priority, j.payload, j.headers, j.event_id, j.body_id, j.body_bytes, j.max_attempts, j.max_batch, j.requeued_from, j.topic, j.group_key, j.job_key, j.run_id, j.tenant, j.errors
         from judged j
         where not j.is_dead and j.delay > '0'
         returning 1
     ), entered as (
-        insert into ready (position, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, topic_id, requeued_from, group_key, job_key, run_id, tenant, errors)
-        select nextval('position_seq'), p_channel_id, j.message_id, j.enqueued_at, j.attempts, j.priority, j.payload, j.headers, j.event_id, j.body_id, j.body_bytes, j.max_attempts, j.max_batch, j.topic_id, j.requeued_from, j.group_key, j.job_key, j.run_id, j.tenant, j.errors
+        insert into ready (position, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, topic, group_key, job_key, run_id, tenant, errors)
+        select nextval('position_seq'), p_channel_id, j.message_id, j.enqueued_at, j.attempts, j.priority, j.payload, j.headers, j.event_id, j.body_id, j.body_bytes, j.max_attempts, j.max_batch, j.requeued_from, j.topic, j.group_key, j.job_key, j.run_id, j.tenant, j.errors
         from (select * from judged order by ordinal) j
         where not j.is_dead and j.delay <= '0'
         returning 1
     ), buried as (
         insert into dead_letter (
-            dead_at, channel_id, kind, channel, reason, last_error, message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, topic_id, requeued_from, group_key, job_key, run_id, tenant, errors
+            dead_at, channel_id, kind, channel, reason, last_error, message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, topic, group_key, job_key, run_id, tenant, errors
         )
         select
             v_now, p_channel_id, j.kind, j.channel,
-            case when j.is_final then 'not_retryable' else p_reason end, j.error, j.message_id, j.enqueued_at, j.attempts, j.priority, j.payload, j.headers, j.event_id, j.body_id, j.body_bytes, j.max_attempts, j.max_batch, j.topic_id, j.requeued_from, j.group_key, j.job_key, j.run_id, j.tenant, j.errors
+            case when j.is_final then 'not_retryable' else p_reason end, j.error, j.message_id, j.enqueued_at, j.attempts, j.priority, j.payload, j.headers, j.event_id, j.body_id, j.body_bytes, j.max_attempts, j.max_batch, j.requeued_from, j.topic, j.group_key, j.job_key, j.run_id, j.tenant, j.errors
         from judged j
         where j.is_dead
             and not exists (select from dead_letter d where d.dead_letter_id = j.requeued_from)
@@ -1090,8 +1156,8 @@ as $$
 /* What a success leaves behind: an archived copy where the channel wants one, and a resolved dead letter. */
 begin
     if p_archive then
-        insert into archive (settled_at, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, topic_id, requeued_from, group_key, job_key, run_id, tenant, errors)
-        select clock_now(), p_channel_id, m.message_id, m.enqueued_at, m.attempts, m.priority, m.payload, m.headers, m.event_id, m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.topic_id, m.requeued_from, m.group_key, m.job_key, m.run_id, m.tenant, m.errors from unnest(p_messages) m;
+        insert into archive (settled_at, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, topic, group_key, job_key, run_id, tenant, errors)
+        select clock_now(), p_channel_id, m.message_id, m.enqueued_at, m.attempts, m.priority, m.payload, m.headers, m.event_id, m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors from unnest(p_messages) m;
     else
         delete from body b using unnest(p_messages) m where b.body_id = m.body_id;
     end if;
@@ -1104,46 +1170,56 @@ $$;
 comment on function tidegate._message_finish(integer, boolean, tidegate.message[]) is
 'End messages that succeeded: archive them or drop their bodies, and resolve the dead letters they were requeued from.';
 
--- functions/place/_candidates_trim.sql
-create or replace function tidegate._candidates_trim(p_ctids tid[]) returns tid[]
-language sql stable
+-- functions/place/_batch_trim.sql
+create or replace function tidegate._batch_trim(
+    p_channel_id integer, p_messages tidegate.message[], p_positions bigint[]
+) returns tidegate.message[]
+language plpgsql volatile
 set search_path = tidegate, pg_temp
-begin atomic
+as $$
 /*
- * The longest prefix in which no message is with more others than its max_batch allows (it was in a lease that
- * crashed), and whose bodies are together at most 16 MB; always at least one. The rest stays where it stands.
+ * A message that was in a lease that crashed is with no more others than its max_batch allows, and the bodies of a
+ * claim are together at most 16 MB; but it always gets its first message. The rest goes back to the very positions
+ * it was taken from, in the same transaction: to others it has never been away.
  */
-select array_agg(m.ctid order by m.priority, m.position)
-from (
-    select
-        r.ctid, r.priority, r.position,
-        bool_and(r.is_within) over (order by r.priority, r.position) as is_kept
+declare
+    v_kept integer;
+begin
+    select count(*) into v_kept
     from (
-        select
-            c.ctid, c.priority, c.position,
-            row_number() over w = 1
-            or (
-                row_number() over w <= coalesce(min(c.max_batch) over w, 10000)
-                and coalesce(sum(c.body_bytes) over w, 0) <= 16777216
-            ) as is_within
-        from tidegate.ready c
-        where c.ctid = any(p_ctids)
-        window w as (order by c.priority, c.position)
-    ) r
-) m
-where m.is_kept;
-end;
+        select bool_and(f.fits) over (order by f.ordinality) as is_kept
+        from (
+            select
+                m.ordinality,
+                m.ordinality = 1
+                or (
+                    m.ordinality <= coalesce(min(m.max_batch) over w, m.ordinality)
+                    and coalesce(sum(m.body_bytes) over w, 0) <= 16777216
+                ) as fits
+            from unnest(p_messages) with ordinality m
+            window w as (order by m.ordinality)
+        ) f
+    ) k
+    where k.is_kept;
 
-comment on function tidegate._candidates_trim(tid[]) is
-'Cut locked candidates of a claim to the longest prefix that their max_batch and the size of their bodies allow; at least one.';
+    insert into ready (position, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, topic, group_key, job_key, run_id, tenant, errors)
+    select p_positions[m.ordinality], p_channel_id, m.message_id, m.enqueued_at, m.attempts, m.priority, m.payload, m.headers, m.event_id, m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors
+    from unnest(p_messages) with ordinality m
+    where m.ordinality > v_kept;
+    return p_messages[:v_kept];
+end;
+$$;
+
+comment on function tidegate._batch_trim(integer, tidegate.message[], bigint[]) is
+'Cut what a claim has taken to the longest prefix that max_batch and the size of the bodies allow, and put the rest back in place. Returns the prefix; at least one message.';
 
 -- functions/place/_lease_left.sql
 create or replace function tidegate._lease_left(p_lease tidegate.lease) returns tidegate.message[]
 language sql stable
 begin atomic
-select coalesce(array_agg(p_lease.messages[o.ordinal] order by o.ordinal), '{}')
-from generate_subscripts(p_lease.messages, 1) as o (ordinal)
-where o.ordinal <> all(coalesce(p_lease.settled, '{}'));
+select coalesce(array_agg(row(m.message_id, m.enqueued_at, m.attempts, m.priority, m.payload, m.headers, m.event_id, m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors)::tidegate.message order by m.ordinality), '{}')
+from unnest(p_lease.messages) with ordinality m
+where m.ordinality <> all(coalesce(p_lease.settled, '{}'));
 end;
 
 comment on function tidegate._lease_left(tidegate.lease) is
@@ -1155,13 +1231,12 @@ language sql stable
 begin atomic
 select
     l.lease_id, m.message_id, coalesce(m.event_id, tidegate._event_id(c.event_prefix, m.message_id)),
-    t.name::text, m.attempts + 1, coalesce(m.max_attempts, c.max_attempts),
+    m.topic, m.attempts + 1, coalesce(m.max_attempts, c.max_attempts),
     coalesce(m.payload, b.payload), m.headers, m.priority,
     m.group_key, m.job_key, m.run_id, m.tenant, m.enqueued_at, l.expires_at
 from tidegate.lease l
 cross join lateral unnest(l.messages) with ordinality m
 inner join tidegate.channel c on c.channel_id = l.channel_id
-left join tidegate.channel t on t.channel_id = m.topic_id
 left join tidegate.body b on b.body_id = m.body_id
 where l.lease_id = p_lease_id and m.ordinality <> all(coalesce(l.settled, '{}'))
 order by m.ordinality;
@@ -1199,13 +1274,23 @@ begin
         v_answer.lost := true;
         return v_answer;
     end if;
-    select * into v_channel from channel where channel_id = v_lease.channel_id;
+    -- All of a plain lease, named in the order of the claim: what a relay says when everything went well.
+    if v_lease.is_plain and v_lease.settled is null and p_failed = '[]'
+        and (p_done is null or p_done = array(select m.message_id from unnest(v_lease.messages) m))
+    then
+        delete from lease where lease_id = p_lease_id;
+        insert into tally (amount, channel_id, outcome)
+        values (v_lease.message_count, v_lease.channel_id, 'acked');
+        v_answer.acked := v_lease.message_count;
+        return v_answer;
+    end if;
 
+    select * into v_channel from channel where channel_id = v_lease.channel_id;
     -- A settlement that names a message both done and failed is refused before it comes here.
     with left_over as (
-        select o.ordinal, v_lease.messages[o.ordinal] as message, (v_lease.messages[o.ordinal]).message_id
-        from generate_subscripts(v_lease.messages, 1) as o (ordinal)
-        where o.ordinal <> all(coalesce(v_lease.settled, '{}'))
+        select m.ordinality::integer as ordinal, m.message_id, row(m.message_id, m.enqueued_at, m.attempts, m.priority, m.payload, m.headers, m.event_id, m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors)::message as message
+        from unnest(v_lease.messages) with ordinality m
+        where m.ordinality <> all(coalesce(v_lease.settled, '{}'))
     ), failure as (
         select distinct on (f.message_id) f.*
         from jsonb_to_recordset(p_failed)
@@ -1239,7 +1324,7 @@ begin
         return v_answer;
     end if;
     if v_done is not null then
-        if not v_lease.is_plain or v_channel.archive then
+        if not v_lease.is_plain then
             perform _message_finish(v_channel.channel_id, v_channel.archive, v_done);
         end if;
         v_answer.acked := cardinality(v_done);
@@ -1340,8 +1425,8 @@ begin
                 for update skip locked
             )) returning *
         ), entered as (
-            insert into ready (position, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, topic_id, requeued_from, group_key, job_key, run_id, tenant, errors)
-            select nextval('position_seq'), d.channel_id, d.message_id, d.enqueued_at, d.attempts, d.priority, d.payload, d.headers, d.event_id, d.body_id, d.body_bytes, d.max_attempts, d.max_batch, d.topic_id, d.requeued_from, d.group_key, d.job_key, d.run_id, d.tenant, d.errors
+            insert into ready (position, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, topic, group_key, job_key, run_id, tenant, errors)
+            select nextval('position_seq'), d.channel_id, d.message_id, d.enqueued_at, d.attempts, d.priority, d.payload, d.headers, d.event_id, d.body_id, d.body_bytes, d.max_attempts, d.max_batch, d.requeued_from, d.topic, d.group_key, d.job_key, d.run_id, d.tenant, d.errors
             from (select * from due order by due_at, message_id) d
             returning 1
         )
@@ -1366,8 +1451,8 @@ begin
                 where channel_id = p_channel_id and due_at between p_from and v_now and message_id = v_message_id
                 returning *
             )
-            insert into ready (position, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, topic_id, requeued_from, group_key, job_key, run_id, tenant, errors)
-            select nextval('position_seq'), d.channel_id, d.message_id, d.enqueued_at, d.attempts, d.priority, d.payload, d.headers, d.event_id, d.body_id, d.body_bytes, d.max_attempts, d.max_batch, d.topic_id, d.requeued_from, d.group_key, d.job_key, d.run_id, d.tenant, d.errors from due d;
+            insert into ready (position, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, topic, group_key, job_key, run_id, tenant, errors)
+            select nextval('position_seq'), d.channel_id, d.message_id, d.enqueued_at, d.attempts, d.priority, d.payload, d.headers, d.event_id, d.body_id, d.body_bytes, d.max_attempts, d.max_batch, d.requeued_from, d.topic, d.group_key, d.job_key, d.run_id, d.tenant, d.errors from due d;
         exception
             when others then
                 update scheduled set due_at = greatest(v_now, clock_now()) + interval '1 minute'
@@ -1475,7 +1560,7 @@ declare
     v_live bigint;
     v_any_live boolean := false;
     v_moved integer;
-    v_priority integer;
+    v_priority smallint;
     v_deadline timestamptz;
 begin
     select * into v_floor from floor where channel_id = p_channel_id order by floor_id desc limit 1;
@@ -1508,9 +1593,8 @@ begin
         limit 1;
         v_reach := greatest(v_reach, v_tide.safe_position);
 
-        for v_priority in
-            select 0 union select p.priority from channel_priority p where p.channel_id = p_channel_id
-        loop
+        v_floor.priorities := _priorities(p_channel_id);
+        foreach v_priority in array v_floor.priorities loop
             v_live := (
                 select r.position from ready r
                 where r.channel_id = p_channel_id and r.priority = v_priority
@@ -1553,12 +1637,18 @@ begin
     end;
 
     insert into floor (
-        channel_id, ticked_at, took, position, is_quiet, has_more, move_limit, floors, hints, scheduled_from, lease_from
+        channel_id, ticked_at, took, position, is_quiet, has_more, move_limit, priorities, floors, hints,
+        scheduled_from, lease_from
     ) values (
         p_channel_id, clock_now(), clock_timestamp() - v_started, v_floor.position, v_floor.is_quiet, v_floor.has_more,
-        v_floor.move_limit, v_floor.floors, v_floor.hints, v_floor.scheduled_from, v_floor.lease_from
+        v_floor.move_limit, v_floor.priorities, v_floor.floors, v_floor.hints, v_floor.scheduled_from, v_floor.lease_from
     );
-    delete from floor where channel_id = p_channel_id and floor_id = v_floor.floor_id;
+    -- The row this one follows. Skipped where another tick is at it: two ticks never wait for each other.
+    delete from floor where ctid = any(array(
+        select f.ctid from floor f
+        where f.channel_id = p_channel_id and f.floor_id = v_floor.floor_id
+        for update skip locked
+    ));
 
     return v_floor.hints;
 end;
@@ -1818,10 +1908,10 @@ begin
         inner join body b on b.body_id = h.body_id
         returning 1
     ), entered as (
-        insert into ready (position, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, topic_id, requeued_from, group_key, job_key, run_id, tenant, errors)
+        insert into ready (position, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, topic, group_key, job_key, run_id, tenant, errors)
         select
             h.drawn, h.channel_id,
-            h.drawn, h.enqueued_at, case when p_reset_attempts then 0 else h.attempts end, h.priority, h.payload, h.headers, coalesce(h.event_id, _event_id(i.event_prefix, h.message_id)), h.own_body_id, h.body_bytes, h.max_attempts, null, h.topic_id, h.dead_letter_id, h.group_key, h.job_key, h.run_id, h.tenant, h.errors
+            h.drawn, h.enqueued_at, case when p_reset_attempts then 0 else h.attempts end, h.priority, h.payload, h.headers, coalesce(h.event_id, _event_id(i.event_prefix, h.message_id)), h.own_body_id, h.body_bytes, h.max_attempts, null, h.dead_letter_id, h.topic, h.group_key, h.job_key, h.run_id, h.tenant, h.errors
         from chosen h
         cross join installation i
         returning ready.requeued_from, ready.message_id, ready.channel_id
@@ -1922,10 +2012,11 @@ begin
     returning channel_id into v_channel_id;
     if found then
         insert into floor (
-            channel_id, ticked_at, took, position, is_quiet, has_more, move_limit, floors, hints, scheduled_from,
+            channel_id, ticked_at, took, position, is_quiet, has_more, move_limit, priorities, floors, hints,
+        scheduled_from,
             lease_from
         ) values (
-            v_channel_id, 'epoch', '0', 0, false, false, 1000,
+            v_channel_id, clock_now(), '0', 0, false, false, 1000, '{0}',
             array_fill(0::bigint, array[10]), array_fill(0::bigint, array[10]), '-infinity', '-infinity'
         );
     end if;
@@ -2005,11 +2096,32 @@ set search_path = tidegate, pg_temp
 as $$
 declare
     v_channel record;
-    v_message_id bigint;
     v_sent sent;
     v_body_id bigint;
     v_size integer := pg_column_size(p_payload);
 begin
+    v_sent.message_id := nextval('position_seq');
+    v_sent.outcome := 'inserted';
+
+    -- The plain message, which most are, in one statement.
+    if p_idempotency_key is null and p_run_at is null and p_priority = 0 and p_headers is null then
+        insert into ready (
+            position, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id,
+            body_bytes, max_attempts, group_key, run_id, tenant
+        )
+        select
+            v_sent.message_id, c.channel_id, v_sent.message_id, clock_now(), 0, p_priority,
+            case when v_body_id is null then p_payload end, p_headers, p_event_id, v_body_id,
+            case when v_body_id is not null then v_size end,
+            p_max_attempts, p_group_key, p_run_id, p_tenant
+        from channel c
+        where c.kind = 'queue' and c.name = p_queue and v_size <= c.inline_limit
+            and (p_tenant is not null or not c.tenant_required);
+        if found then
+            return v_sent;
+        end if;
+    end if;
+
     select c.channel_id, c.inline_limit, c.tenant_required into v_channel
     from channel c
     where c.kind = 'queue' and c.name = p_queue;
@@ -2025,21 +2137,20 @@ begin
     if jsonb_typeof(p_headers) <> 'object' or pg_column_size(p_headers) > 8192 then
         perform _bad_argument('p_headers', left(p_headers::text, 200), 'Headers are a JSON object of at most 8 kB.');
     end if;
-    if p_priority > 0 and not exists (
-        select from channel_priority p where p.channel_id = v_channel.channel_id and p.priority = p_priority
-    ) then
-        insert into channel_priority (channel_id, priority) values (v_channel.channel_id, p_priority);
+    if octet_length(p_idempotency_key) > 512 then
+        perform _bad_argument('p_idempotency_key', left(p_idempotency_key, 100), 'A key has at most 512 bytes; hash a longer one.');
+    end if;
+    if p_priority > 0 then
+        perform _priority_declare(v_channel.channel_id, array[p_priority]::smallint[]);
     end if;
     if p_payload is null then
         perform _bad_argument('p_payload', null, 'Give a JSON value; for an empty one, ''null''::jsonb.');
     end if;
-
-    v_message_id := nextval('position_seq');
     if p_idempotency_key is not null then
         -- Of two that use a key at once, the second waits here for the first to end: whatever it finds then is final.
         loop
             insert into idempotency_key (channel_id, key, message_id, created_at)
-            values (v_channel.channel_id, p_idempotency_key, v_message_id, clock_now())
+            values (v_channel.channel_id, p_idempotency_key, v_sent.message_id, clock_now())
             on conflict do nothing;
             exit when found;
             select k.message_id, 'deduplicated' into v_sent
@@ -2048,35 +2159,42 @@ begin
             if found then
                 return v_sent;
             end if;
+            v_sent.message_id := nextval('position_seq');
+            v_sent.outcome := 'inserted';
         end loop;
     end if;
     if v_size > v_channel.inline_limit then
         insert into body (payload) values (p_payload) returning body_id into v_body_id;
-    else
-        v_size := null;
     end if;
 
     if p_run_at > clock_now() then
         insert into scheduled (
             due_at, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id,
             body_bytes, max_attempts, group_key, run_id, tenant
-        ) values (
-            greatest(p_run_at, clock_now() + interval '1 microsecond'), v_channel.channel_id, v_message_id, clock_now(),
-            0, p_priority, case when v_body_id is null then p_payload end, p_headers, p_event_id, v_body_id,
-            v_size, p_max_attempts, p_group_key, p_run_id, p_tenant
-        );
+        )
+        select
+            greatest(p_run_at, clock_now() + interval '1 microsecond'), c.channel_id, v_sent.message_id, clock_now(), 0, p_priority,
+            case when v_body_id is null then p_payload end, p_headers, p_event_id, v_body_id,
+            case when v_body_id is not null then v_size end,
+            p_max_attempts, p_group_key, p_run_id, p_tenant
+        from channel c
+        where c.channel_id = v_channel.channel_id;
     else
         insert into ready (
             position, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id,
             body_bytes, max_attempts, group_key, run_id, tenant
-        ) values (
-            v_message_id, v_channel.channel_id, v_message_id, clock_now(),
-            0, p_priority, case when v_body_id is null then p_payload end, p_headers, p_event_id, v_body_id,
-            v_size, p_max_attempts, p_group_key, p_run_id, p_tenant
-        );
+        )
+        select
+            v_sent.message_id, c.channel_id, v_sent.message_id, clock_now(), 0, p_priority,
+            case when v_body_id is null then p_payload end, p_headers, p_event_id, v_body_id,
+            case when v_body_id is not null then v_size end,
+            p_max_attempts, p_group_key, p_run_id, p_tenant
+        from channel c
+        where c.channel_id = v_channel.channel_id;
     end if;
-    v_sent.message_id := v_message_id;
-    v_sent.outcome := 'inserted';
+    if not found then
+        perform _no_such_channel('queue', p_queue);
+    end if;
     return v_sent;
 end;
 $$;
@@ -2105,7 +2223,7 @@ set search_path = tidegate, pg_temp
 as $$
 declare
     v_channel record;
-    v_ordinal integer;
+    v_now timestamptz := clock_now();
 begin
     select c.channel_id, c.inline_limit, c.tenant_required into v_channel
     from channel c
@@ -2122,37 +2240,52 @@ begin
     if jsonb_typeof(p_headers) <> 'object' or pg_column_size(p_headers) > 8192 then
         perform _bad_argument('p_headers', left(p_headers::text, 200), 'Headers are a JSON object of at most 8 kB.');
     end if;
-    if p_priority > 0 and not exists (
-        select from channel_priority p where p.channel_id = v_channel.channel_id and p.priority = p_priority
-    ) then
-        insert into channel_priority (channel_id, priority) values (v_channel.channel_id, p_priority);
+    if octet_length(p_idempotency_key) > 512 then
+        perform _bad_argument('p_idempotency_key', left(p_idempotency_key, 100), 'A key has at most 512 bytes; hash a longer one.');
     end if;
-    if p_payloads is null or array_ndims(p_payloads) > 1 or array_position(p_payloads, null) is not null then
+    if p_priority > 0 then
+        perform _priority_declare(v_channel.channel_id, array[p_priority]::smallint[]);
+    end if;
+    if p_payloads is null or array_ndims(p_payloads) > 1 then
+        perform _bad_argument('p_payloads', left(p_payloads::text, 200), 'Give a flat array of JSON values.');
+    elsif array_position(p_payloads, null) is not null then
         perform _bad_argument(
-            'p_payloads', case when p_payloads is null then null else 'nested, or null at ' || array_position(p_payloads, null) end,
-            'Give a flat array of JSON values; for an empty one, ''null''::jsonb.'
+            format('p_payloads[%s]', array_position(p_payloads, null)), null,
+            'Give a JSON value; for an empty one, ''null''::jsonb.'
         );
     end if;
 
-    if p_idempotency_key is null and (p_run_at is null or p_run_at <= clock_now()) and not exists (
-        select from unnest(p_payloads) p where pg_column_size(p) > v_channel.inline_limit
-    ) then
+    if p_idempotency_key is null and (p_run_at is null or p_run_at <= clock_now()) then
         return query
+        with input as materialized (
+            select
+                nextval('position_seq') as id, u.payload,
+                case when pg_column_size(u.payload) > v_channel.inline_limit then nextval('body_body_id_seq') end as body_id
+            from unnest(p_payloads) as u (payload)
+        ), large as (
+            insert into body (body_id, payload) overriding system value
+            select i.body_id, i.payload from input i where i.body_id is not null
+        )
         insert into ready (
-            position, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id,
+            position, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, body_id, body_bytes,
             max_attempts, group_key, run_id, tenant
         )
         select
-            p.id, v_channel.channel_id, p.id, p.enqueued_at, 0, p_priority, p.payload, p_headers, null,
+            i.id, c.channel_id, i.id, v_now, 0, p_priority,
+            case when i.body_id is null then i.payload end, p_headers,
+            i.body_id, case when i.body_id is not null then pg_column_size(i.payload) end,
             p_max_attempts, p_group_key, p_run_id, p_tenant
-        from (
-            select nextval('position_seq') as id, u.payload, clock_now() as enqueued_at from unnest(p_payloads) as u (payload)
-        ) p
+        from input i
+        cross join channel c
+        where c.channel_id = v_channel.channel_id
         returning ready.message_id, 'inserted'::text;
+        if not found and p_payloads <> '{}' then
+            perform _no_such_channel('queue', p_queue);
+        end if;
         return;
     end if;
 
-    -- Keys, delays and large payloads take the path of one.
+    -- Keys and delays take the path of one.
     for v_ordinal in 1 .. cardinality(p_payloads) loop
         return query
         select s.*
@@ -2187,18 +2320,26 @@ set enable_seqscan = off
 set enable_bitmapscan = off
 set jit = off
 as $$
+/*
+ * Priority by priority from its hint up, under row locks that skip what others hold: two claims share nothing, and
+ * neither waits. Candidates are deleted and gathered in one statement and stand in the lease in the next: others see
+ * them ready until the commit, and leased after it.
+ */
 declare
     v_now timestamptz := clock_now();
     v_channel record;
     v_since interval;
-    v_hints bigint[];
-    v_priorities smallint[];
-    v_limit integer := p_limit;
-    v_ctids tid[];
-    v_max_batch integer;
-    v_bytes bigint;
+    v_drawn bigint;
     v_lease_id uuid := p_lease_id;
+    v_expires_at timestamptz;
+    v_limit integer := p_limit;
     v_in_flight bigint;
+    v_priority smallint;
+    v_messages message[];
+    v_positions bigint[];
+    v_batch integer;
+    v_bytes bigint := 0;
+    v_is_plain boolean;
 begin
     if p_limit is null or p_limit not between 1 and 10000 then
         perform _bad_argument('p_limit', p_limit::text, 'Claim between 1 and 10000 messages at a time.');
@@ -2210,18 +2351,14 @@ begin
         perform _require_read_committed('queue_claim');
     end if;
 
-    select
-        c.channel_id, c.is_paused, c.is_routed, c.event_prefix, c.lease, c.max_attempts, c.max_in_flight, c.max_runtime,
-        f.ticked_at, f.took, f.position as tide_position, f.is_quiet, f.has_more, f.hints, f.scheduled_from, f.lease_from,
-        coalesce(pg_sequence_last_value('position_seq'), 0) as position,
-        array(
-            select p.priority from channel_priority p where p.channel_id = c.channel_id order by p.declared_id
-        ) as priorities
+    select c.channel_id, c.name, c.is_paused, c.is_routed, c.archive, c.event_prefix, c.lease, c.max_runtime, c.max_attempts,
+        c.max_in_flight,
+        f.ticked_at, f.took, f.position, f.is_quiet, f.has_more, f.priorities, f.hints, f.scheduled_from, f.lease_from
     into v_channel
     from channel c
     cross join lateral (
-        select * from floor n where n.channel_id = c.channel_id order by n.floor_id desc limit 1
-    ) f
+            select * from floor n where n.channel_id = c.channel_id order by n.floor_id desc limit 1
+        ) f
     where c.kind = 'queue' and c.name = p_queue;
     if not found then
         perform _no_such_channel('queue', p_queue);
@@ -2246,24 +2383,19 @@ begin
         return;
     end if;
 
-    v_hints := v_channel.hints;
-    v_priorities := case
-        when v_channel.priorities = '{}' then '{0}'
-        else array(select distinct p from unnest(v_channel.priorities || 0::smallint) p order by p)
-    end;
     v_since := v_now - v_channel.ticked_at;
-    if (
-            v_channel.has_more or v_since > interval '250 ms' or v_since < '0' or v_channel.position - v_channel.tide_position > 5000
-        )
+    v_drawn := coalesce(pg_sequence_last_value('position_seq'), 0) - v_channel.position;
+    if (v_since > '250 ms' or v_since < '0' or v_drawn > 5000 or v_channel.has_more)
         and not v_since between '0' and 10 * v_channel.took
         and (
-            transaction_timestamp() = statement_timestamp()
+            (
+                pg_current_xact_id_if_assigned() is null
+                and statement_timestamp() < transaction_timestamp() + interval '100 ms'
+            )
             or current_setting('tidegate.tick', true) = 'on'
         )
-        and (
-            v_channel.position <> v_channel.tide_position
-            or not v_channel.is_quiet
-            or v_channel.has_more
+    then
+        if v_drawn <> 0 or not v_channel.is_quiet or v_channel.has_more
             or exists (
                 select from scheduled s
                 where s.channel_id = v_channel.channel_id
@@ -2274,11 +2406,14 @@ begin
                 where l.channel_id = v_channel.channel_id
                     and l.expires_at >= v_channel.lease_from - interval '1 minute' and l.expires_at <= v_now
             )
-        )
-    then
-        v_hints := coalesce(_tick(v_channel.channel_id), v_hints);
+        then
+            perform _tick(v_channel.channel_id);
+            select f.priorities, f.hints into v_channel.priorities, v_channel.hints
+            from floor f where f.channel_id = v_channel.channel_id order by f.floor_id desc limit 1;
+        end if;
     end if;
 
+    v_is_plain := not v_channel.archive;
     if v_channel.max_in_flight is not null then
         -- Capped channels count under a lock of their own, which others never take.
         perform pg_advisory_xact_lock(_lock_key('channel'::regclass, v_channel.channel_id));
@@ -2290,55 +2425,54 @@ begin
         v_limit := least(v_limit, v_in_flight);
     end if;
 
-    -- Probes run one priority after the other and lock lazily: the outer limit stops them.
-    select array_agg(c.ctid), min(c.max_batch), sum(c.body_bytes)
-    into v_ctids, v_max_batch, v_bytes
-    from (
-        select r.ctid, r.max_batch, r.body_bytes
-        from unnest(v_priorities) as p (priority)
-        cross join lateral (
-            select n.ctid, n.max_batch, n.body_bytes
-            from ready n
-            where n.channel_id = v_channel.channel_id and n.priority = p.priority
-                and n.position > v_hints[p.priority + 1]
-            order by n.position
-            for update skip locked
-        ) r
-        limit v_limit
-    ) c;
-    if v_max_batch < cardinality(v_ctids) or v_bytes > 16777216 then
-        v_ctids := _candidates_trim(v_ctids);
-    end if;
-    if v_ctids is null then
+    foreach v_priority in array v_channel.priorities loop
+        -- The message is built where its row is deleted: as columns, it would be stored and read once more.
+        with taken as (
+            delete from ready where ctid = any(array(
+                select r.ctid from ready r
+                where r.channel_id = v_channel.channel_id and r.priority = v_priority
+                    and r.position > v_channel.hints[v_priority + 1]
+                order by r.position
+                limit v_limit
+                for update skip locked
+            )) returning
+                position, max_batch, body_bytes, requeued_from, row(message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, topic, group_key, job_key, run_id, tenant, errors)::message as message
+        )
+        select
+            v_messages || array_agg(t.message),
+            v_positions || array_agg(t.position),
+            least(v_batch, min(t.max_batch)),
+            v_bytes + coalesce(sum(t.body_bytes), 0),
+            v_is_plain and count(t.body_bytes) + count(t.requeued_from) = 0
+        into v_messages, v_positions, v_batch, v_bytes, v_is_plain
+        from (select * from taken order by position) t;
+        v_limit := p_limit - coalesce(cardinality(v_messages), 0);
+        exit when v_limit <= 0;
+    end loop;
+    if v_messages is null then
         return;
     end if;
+    if v_batch < cardinality(v_messages) or v_bytes > 16777216 then
+        v_messages := _batch_trim(v_channel.channel_id, v_messages, v_positions);
+    end if;
 
-    return query
-    with taken as (
-        delete from ready where ctid = any(v_ctids) returning *
-    ), leased as (
-        insert into lease (lease_id, claimed_at, expires_at, channel_id, message_count, is_plain, worker, messages)
+    insert into lease (lease_id, claimed_at, expires_at, channel_id, message_count, is_plain, worker, messages)
+    values (
+        v_lease_id, v_now,
+        greatest(v_now + coalesce(p_lease, v_channel.lease), clock_now() + interval '1 microsecond'),
+        v_channel.channel_id, cardinality(v_messages), v_is_plain, p_worker, v_messages
+    ) returning expires_at into v_expires_at;
+
+    if v_bytes > 0 then
+        return query select * from _lease_deliveries(v_lease_id);
+    else
+        return query
         select
-            v_lease_id, v_now,
-            greatest(v_now + coalesce(p_lease, v_channel.lease), clock_now() + interval '1 microsecond'),
-            v_channel.channel_id, count(*),
-            count(t.body_id) + count(t.requeued_from) = 0,
-            p_worker,
-            array_agg(
-                row(t.message_id, t.enqueued_at, t.attempts, t.priority, t.payload, t.headers, t.event_id, t.body_id, t.body_bytes, t.max_attempts, t.max_batch, t.topic_id, t.requeued_from, t.group_key, t.job_key, t.run_id, t.tenant, t.errors)::message order by t.priority, t.position
-            )
-        from taken t
-        returning lease.expires_at
-    )
-    select
-        v_lease_id, t.message_id, coalesce(t.event_id, _event_id(v_channel.event_prefix, t.message_id)),
-        (select o.name::text from channel o where o.channel_id = t.topic_id),
-        t.attempts + 1, coalesce(t.max_attempts, v_channel.max_attempts),
-        coalesce(t.payload, (select b.payload from body b where b.body_id = t.body_id)), t.headers, t.priority,
-        t.group_key, t.job_key, t.run_id, t.tenant, t.enqueued_at, l.expires_at
-    from taken t
-    cross join leased l
-    order by t.priority, t.position;
+            v_lease_id, m.message_id, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id)), m.topic,
+            m.attempts + 1, coalesce(m.max_attempts, v_channel.max_attempts), m.payload, m.headers, m.priority,
+            m.group_key, m.job_key, m.run_id, m.tenant, m.enqueued_at, v_expires_at
+        from unnest(v_messages) m;
+    end if;
 end;
 $$;
 
@@ -2358,20 +2492,16 @@ as $$
  */
 declare
     v_answer settled := row(0, 0, 0, false);
+    v_channel_id integer;
 begin
     if p_message_ids is null then
-        with gone as (
-            delete from lease l
-            where l.lease_id = p_lease_id and l.is_plain
-                and not exists (select from channel c where c.channel_id = l.channel_id and c.archive)
-            returning l.channel_id, l.message_count
-        )
-        insert into tally (channel_id, outcome, amount)
-        select g.channel_id, 'acked', g.message_count from gone g
-        returning amount into v_answer.acked;
+        delete from lease where lease_id = p_lease_id and is_plain
+        returning channel_id, message_count into v_channel_id, v_answer.acked;
         if found then
+            insert into tally (amount, channel_id, outcome) values (v_answer.acked, v_channel_id, 'acked');
             return v_answer;
         end if;
+        v_answer.acked := 0;
     end if;
     return _lease_settle(p_lease_id, p_message_ids, '[]');
 end;
@@ -2423,10 +2553,11 @@ begin
     returning channel_id into v_channel_id;
     if found then
         insert into floor (
-            channel_id, ticked_at, took, position, is_quiet, has_more, move_limit, floors, hints, scheduled_from,
+            channel_id, ticked_at, took, position, is_quiet, has_more, move_limit, priorities, floors, hints,
+        scheduled_from,
             lease_from
         ) values (
-            v_channel_id, 'epoch', '0', 0, false, false, 1000,
+            v_channel_id, clock_now(), '0', 0, false, false, 1000, '{0}',
             array_fill(0::bigint, array[10]), array_fill(0::bigint, array[10]), '-infinity', '-infinity'
         );
     end if;
@@ -2491,10 +2622,11 @@ create or replace function tidegate.topic_drop(p_topic text) returns void
 language plpgsql volatile
 security definer
 set search_path = tidegate, pg_temp
+set lock_timeout = '2s'
 as $$
 /*
- * Puts only read the channel, so its row lock alone would not stop one in flight: the exclusive lock on ready and
- * scheduled waits for those that have written, and those still to come find no topic.
+ * The locks wait for the transactions that have put something, for two seconds at most, as others queue up behind
+ * them. Puts read the topic again behind these locks, so those still to come find none.
  */
 declare
     v_channel_id integer;
@@ -2524,7 +2656,7 @@ end;
 $$;
 
 comment on function tidegate.topic_drop(text) is
-'Drop an empty topic with the routes that name it exactly; dead letters and archived events stay. Errors: TG020 no such topic, TG022 it still holds events.';
+'Drop an empty topic with the routes that name it exactly; dead letters and archived events stay. Errors: TG020 no such topic, TG022 it still holds events, 55P03 a transaction that has put something stayed open: try again.';
 
 -- functions/outbox/outbox_put.sql
 create or replace function tidegate.outbox_put(
@@ -2545,11 +2677,32 @@ set search_path = tidegate, pg_temp
 as $$
 declare
     v_channel record;
-    v_message_id bigint;
     v_sent sent;
     v_body_id bigint;
     v_size integer := pg_column_size(p_payload);
 begin
+    v_sent.message_id := nextval('position_seq');
+    v_sent.outcome := 'inserted';
+
+    -- The plain message, which most are, in one statement.
+    if p_idempotency_key is null and p_run_at is null and p_priority = 0 and p_headers is null then
+        insert into ready (
+            position, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id,
+            body_bytes, group_key, run_id, tenant
+        )
+        select
+            v_sent.message_id, c.channel_id, v_sent.message_id, clock_now(), 0, p_priority,
+            case when v_body_id is null then p_payload end, p_headers, p_event_id, v_body_id,
+            case when v_body_id is not null then v_size end,
+            p_group_key, p_run_id, p_tenant
+        from channel c
+        where c.kind = 'topic' and c.name = p_topic and v_size <= c.inline_limit
+            and (p_tenant is not null or not c.tenant_required);
+        if found then
+            return v_sent;
+        end if;
+    end if;
+
     select c.channel_id, c.inline_limit, c.tenant_required into v_channel
     from channel c
     where c.kind = 'topic' and c.name = p_topic;
@@ -2565,21 +2718,20 @@ begin
     if jsonb_typeof(p_headers) <> 'object' or pg_column_size(p_headers) > 8192 then
         perform _bad_argument('p_headers', left(p_headers::text, 200), 'Headers are a JSON object of at most 8 kB.');
     end if;
-    if p_priority > 0 and not exists (
-        select from channel_priority p where p.channel_id = v_channel.channel_id and p.priority = p_priority
-    ) then
-        insert into channel_priority (channel_id, priority) values (v_channel.channel_id, p_priority);
+    if octet_length(p_idempotency_key) > 512 then
+        perform _bad_argument('p_idempotency_key', left(p_idempotency_key, 100), 'A key has at most 512 bytes; hash a longer one.');
+    end if;
+    if p_priority > 0 then
+        perform _priority_declare(v_channel.channel_id, array[p_priority]::smallint[]);
     end if;
     if p_payload is null then
         perform _bad_argument('p_payload', null, 'Give a JSON value; for an empty one, ''null''::jsonb.');
     end if;
-
-    v_message_id := nextval('position_seq');
     if p_idempotency_key is not null then
         -- Of two that use a key at once, the second waits here for the first to end: whatever it finds then is final.
         loop
             insert into idempotency_key (channel_id, key, message_id, created_at)
-            values (v_channel.channel_id, p_idempotency_key, v_message_id, clock_now())
+            values (v_channel.channel_id, p_idempotency_key, v_sent.message_id, clock_now())
             on conflict do nothing;
             exit when found;
             select k.message_id, 'deduplicated' into v_sent
@@ -2588,35 +2740,42 @@ begin
             if found then
                 return v_sent;
             end if;
+            v_sent.message_id := nextval('position_seq');
+            v_sent.outcome := 'inserted';
         end loop;
     end if;
     if v_size > v_channel.inline_limit then
         insert into body (payload) values (p_payload) returning body_id into v_body_id;
-    else
-        v_size := null;
     end if;
 
     if p_run_at > clock_now() then
         insert into scheduled (
             due_at, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id,
-            body_bytes, max_attempts, group_key, run_id, tenant
-        ) values (
-            greatest(p_run_at, clock_now() + interval '1 microsecond'), v_channel.channel_id, v_message_id, clock_now(),
-            0, p_priority, case when v_body_id is null then p_payload end, p_headers, p_event_id, v_body_id,
-            v_size, null, p_group_key, p_run_id, p_tenant
-        );
+            body_bytes, group_key, run_id, tenant
+        )
+        select
+            greatest(p_run_at, clock_now() + interval '1 microsecond'), c.channel_id, v_sent.message_id, clock_now(), 0, p_priority,
+            case when v_body_id is null then p_payload end, p_headers, p_event_id, v_body_id,
+            case when v_body_id is not null then v_size end,
+            p_group_key, p_run_id, p_tenant
+        from channel c
+        where c.channel_id = v_channel.channel_id;
     else
         insert into ready (
             position, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id,
-            body_bytes, max_attempts, group_key, run_id, tenant
-        ) values (
-            v_message_id, v_channel.channel_id, v_message_id, clock_now(),
-            0, p_priority, case when v_body_id is null then p_payload end, p_headers, p_event_id, v_body_id,
-            v_size, null, p_group_key, p_run_id, p_tenant
-        );
+            body_bytes, group_key, run_id, tenant
+        )
+        select
+            v_sent.message_id, c.channel_id, v_sent.message_id, clock_now(), 0, p_priority,
+            case when v_body_id is null then p_payload end, p_headers, p_event_id, v_body_id,
+            case when v_body_id is not null then v_size end,
+            p_group_key, p_run_id, p_tenant
+        from channel c
+        where c.channel_id = v_channel.channel_id;
     end if;
-    v_sent.message_id := v_message_id;
-    v_sent.outcome := 'inserted';
+    if not found then
+        perform _no_such_channel('topic', p_topic);
+    end if;
     return v_sent;
 end;
 $$;
@@ -2644,7 +2803,7 @@ set search_path = tidegate, pg_temp
 as $$
 declare
     v_channel record;
-    v_ordinal integer;
+    v_now timestamptz := clock_now();
 begin
     select c.channel_id, c.inline_limit, c.tenant_required into v_channel
     from channel c
@@ -2661,37 +2820,52 @@ begin
     if jsonb_typeof(p_headers) <> 'object' or pg_column_size(p_headers) > 8192 then
         perform _bad_argument('p_headers', left(p_headers::text, 200), 'Headers are a JSON object of at most 8 kB.');
     end if;
-    if p_priority > 0 and not exists (
-        select from channel_priority p where p.channel_id = v_channel.channel_id and p.priority = p_priority
-    ) then
-        insert into channel_priority (channel_id, priority) values (v_channel.channel_id, p_priority);
+    if octet_length(p_idempotency_key) > 512 then
+        perform _bad_argument('p_idempotency_key', left(p_idempotency_key, 100), 'A key has at most 512 bytes; hash a longer one.');
     end if;
-    if p_payloads is null or array_ndims(p_payloads) > 1 or array_position(p_payloads, null) is not null then
+    if p_priority > 0 then
+        perform _priority_declare(v_channel.channel_id, array[p_priority]::smallint[]);
+    end if;
+    if p_payloads is null or array_ndims(p_payloads) > 1 then
+        perform _bad_argument('p_payloads', left(p_payloads::text, 200), 'Give a flat array of JSON values.');
+    elsif array_position(p_payloads, null) is not null then
         perform _bad_argument(
-            'p_payloads', case when p_payloads is null then null else 'nested, or null at ' || array_position(p_payloads, null) end,
-            'Give a flat array of JSON values; for an empty one, ''null''::jsonb.'
+            format('p_payloads[%s]', array_position(p_payloads, null)), null,
+            'Give a JSON value; for an empty one, ''null''::jsonb.'
         );
     end if;
 
-    if p_idempotency_key is null and (p_run_at is null or p_run_at <= clock_now()) and not exists (
-        select from unnest(p_payloads) p where pg_column_size(p) > v_channel.inline_limit
-    ) then
+    if p_idempotency_key is null and (p_run_at is null or p_run_at <= clock_now()) then
         return query
+        with input as materialized (
+            select
+                nextval('position_seq') as id, u.payload,
+                case when pg_column_size(u.payload) > v_channel.inline_limit then nextval('body_body_id_seq') end as body_id
+            from unnest(p_payloads) as u (payload)
+        ), large as (
+            insert into body (body_id, payload) overriding system value
+            select i.body_id, i.payload from input i where i.body_id is not null
+        )
         insert into ready (
-            position, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id,
-            max_attempts, group_key, run_id, tenant
+            position, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, body_id, body_bytes,
+            group_key, run_id, tenant
         )
         select
-            p.id, v_channel.channel_id, p.id, p.enqueued_at, 0, p_priority, p.payload, p_headers, null,
-            null::integer, p_group_key, p_run_id, p_tenant
-        from (
-            select nextval('position_seq') as id, u.payload, clock_now() as enqueued_at from unnest(p_payloads) as u (payload)
-        ) p
+            i.id, c.channel_id, i.id, v_now, 0, p_priority,
+            case when i.body_id is null then i.payload end, p_headers,
+            i.body_id, case when i.body_id is not null then pg_column_size(i.payload) end,
+            p_group_key, p_run_id, p_tenant
+        from input i
+        cross join channel c
+        where c.channel_id = v_channel.channel_id
         returning ready.message_id, 'inserted'::text;
+        if not found and p_payloads <> '{}' then
+            perform _no_such_channel('topic', p_topic);
+        end if;
         return;
     end if;
 
-    -- Keys, delays and large payloads take the path of one.
+    -- Keys and delays take the path of one.
     for v_ordinal in 1 .. cardinality(p_payloads) loop
         return query
         select s.*
@@ -2941,7 +3115,7 @@ comment on function tidegate.outbox_unroute(text, text, text) is
 
 -- functions/outbox/_topic_move.sql
 create or replace function tidegate._topic_move(
-    p_topic_id integer, p_archive boolean, p_queues integer[], p_ctids tid[]
+    p_topic_id integer, p_topic text, p_archive boolean, p_queues integer[], p_ctids tid[]
 ) returns integer
 language plpgsql volatile
 set search_path = tidegate, pg_temp
@@ -2955,6 +3129,30 @@ declare
     v_targets integer[] := coalesce(p_queues, '{}') || case when p_archive then '{null}'::integer[] else '{}' end;
     v_moved integer;
 begin
+    if exists (select from ready r where r.ctid = any(p_ctids) and r.priority > 0) then
+        perform _priority_declare(
+            q.queue_id, array(select r.priority from ready r where r.ctid = any(p_ctids))
+        )
+        from unnest(p_queues) q (queue_id);
+    end if;
+
+    -- One queue and no archive, the ordinary case: nothing is copied.
+    if cardinality(v_targets) = 1 and not p_archive then
+        with taken as (
+            delete from ready where ctid = any(p_ctids) returning *
+        ), resolved as (
+            update dead_letter d set state = 'resolved', resolved_at = clock_now()
+            from taken t
+            where d.dead_letter_id = t.requeued_from
+        )
+        insert into ready (position, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, topic, group_key, job_key, run_id, tenant, errors)
+        select nextval('position_seq'), v_targets[1], t.message_id, t.enqueued_at, 0, t.priority, t.payload, t.headers, t.event_id, t.body_id, t.body_bytes, null, null, null, p_topic, t.group_key, t.job_key, t.run_id, t.tenant, null
+        from (select * from taken order by priority, position) t;
+        get diagnostics v_moved = row_count;
+        insert into tally (amount, channel_id, outcome) values (v_moved, p_topic_id, 'dispatched');
+        return v_moved;
+    end if;
+
     with taken as (
         delete from ready where ctid = any(p_ctids) returning *
     ), delivery as (
@@ -2966,18 +3164,18 @@ begin
         from (select * from taken order by priority, position) t
         cross join unnest(v_targets) with ordinality q (target, ordinality)
     ), entered as (
-        insert into ready (position, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, topic_id, requeued_from, group_key, job_key, run_id, tenant, errors)
+        insert into ready (position, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, topic, group_key, job_key, run_id, tenant, errors)
         select
             d.drawn, d.target,
-            case when d.is_copy then d.drawn else d.message_id end, d.enqueued_at, 0, d.priority, d.payload, d.headers, case when d.is_copy then coalesce(d.event_id, _event_id(i.event_prefix, d.message_id)) else d.event_id end, d.own_body_id, d.body_bytes, null, null, p_topic_id, null, d.group_key, d.job_key, d.run_id, d.tenant, null
+            case when d.is_copy then d.drawn else d.message_id end, d.enqueued_at, 0, d.priority, d.payload, d.headers, case when d.is_copy then coalesce(d.event_id, _event_id(i.event_prefix, d.message_id)) else d.event_id end, d.own_body_id, d.body_bytes, null, null, null, p_topic, d.group_key, d.job_key, d.run_id, d.tenant, null
         from delivery d
         cross join installation i
         where d.target is not null
     ), archived as (
-        insert into archive (settled_at, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, topic_id, requeued_from, group_key, job_key, run_id, tenant, errors)
+        insert into archive (settled_at, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, topic, group_key, job_key, run_id, tenant, errors)
         select
             clock_now(), p_topic_id,
-            d.message_id, d.enqueued_at, d.attempts, d.priority, d.payload, d.headers, d.event_id, d.own_body_id, d.body_bytes, d.max_attempts, d.max_batch, d.topic_id, d.requeued_from, d.group_key, d.job_key, d.run_id, d.tenant, d.errors
+            d.message_id, d.enqueued_at, d.attempts, d.priority, d.payload, d.headers, d.event_id, d.own_body_id, d.body_bytes, d.max_attempts, d.max_batch, d.requeued_from, d.topic, d.group_key, d.job_key, d.run_id, d.tenant, d.errors
         from delivery d
         where d.target is null
     ), copied as (
@@ -3000,7 +3198,7 @@ begin
 end;
 $$;
 
-comment on function tidegate._topic_move(integer, boolean, integer[], tid[]) is
+comment on function tidegate._topic_move(integer, text, boolean, integer[], tid[]) is
 'Move locked events from their topic to queues and, where it is on, the archive; count them as dispatched. Returns how many.';
 
 -- functions/outbox/_topic_deliver.sql
@@ -3025,7 +3223,8 @@ as $$
  *
  * Time: each pass stops calling handlers after half of what is left of statement_timeout, and leaves the rest where
  * it stands, so slow handlers still make progress. A handler that is cancelled by the timeout has therefore had at
- * least that long for itself: it is charged. Any other cancel is the user's, and is passed on.
+ * least that long for itself: it is charged, and ends the pass. So does any other cancel, which cannot be told from
+ * one that a handler passes on from elsewhere, and would otherwise stop the topic for ever.
  */
 declare
     v_queues integer[];
@@ -3056,7 +3255,7 @@ begin
 
     if v_handlers is null then
         -- No route at all: the last one went away a moment ago, and the events are a relay's now.
-        claimed := case when v_queues is null then 0 else _topic_move(p_topic_id, p_archive, v_queues, p_ctids) end;
+        claimed := case when v_queues is null then 0 else _topic_move(p_topic_id, p_topic, p_archive, v_queues, p_ctids) end;
         dispatched := claimed;
         return;
     end if;
@@ -3075,7 +3274,7 @@ begin
 
     select
         array_agg(r.ctid order by r.priority, r.position),
-        array_agg(row(r.message_id, r.enqueued_at, r.attempts, r.priority, coalesce(r.payload, (select b.payload from body b where b.body_id = r.body_id)), r.headers, r.event_id, r.body_id, r.body_bytes, r.max_attempts, r.max_batch, p_topic_id, r.requeued_from, r.group_key, r.job_key, r.run_id, r.tenant, r.errors)::message order by r.priority, r.position)
+        array_agg(row(r.message_id, r.enqueued_at, r.attempts, r.priority, coalesce(r.payload, (select b.payload from body b where b.body_id = r.body_id)), r.headers, r.event_id, r.body_id, r.body_bytes, r.max_attempts, r.max_batch, r.requeued_from, p_topic, r.group_key, r.job_key, r.run_id, r.tenant, r.errors)::message order by r.priority, r.position)
     into v_ctids, v_messages
     from ready r
     where r.ctid = any(p_ctids);
@@ -3099,13 +3298,10 @@ begin
         set constraints all immediate; -- what handlers deferred is checked while it can still be undone
     exception
         when query_canceled then
-            if clock_timestamp() <= v_stop then
-                raise;
-            end if;
             v_failed := array[v_ordinal];
             v_errors := array[sqlerrm];
             v_reached := 0; -- what the others did is undone, uncharged, and done again by a later sweep
-        when others then
+        when others or assert_failure then
             v_is_isolated := true;
     end;
 
@@ -3128,14 +3324,11 @@ begin
                 set constraints all immediate;
             exception
                 when query_canceled then
-                    if clock_timestamp() <= v_stop then
-                        raise;
-                    end if;
                     v_failed := v_failed || v_ordinal;
                     v_errors := v_errors || sqlerrm;
                     v_reached := v_ordinal;
                     exit;
-                when others then
+                when others or assert_failure then
                     v_failed := v_failed || v_ordinal;
                     v_errors := v_errors || sqlerrm;
             end;
@@ -3148,7 +3341,7 @@ begin
             delete from ready where ctid = any(array(select v_ctids[f] from unnest(v_failed) f)) returning *
         )
         select
-            array_agg(row(f.message_id, f.enqueued_at, f.attempts, f.priority, f.payload, f.headers, f.event_id, f.body_id, f.body_bytes, f.max_attempts, f.max_batch, f.topic_id, f.requeued_from, f.group_key, f.job_key, f.run_id, f.tenant, f.errors)::message order by f.priority, f.position)
+            array_agg(row(f.message_id, f.enqueued_at, f.attempts, f.priority, f.payload, f.headers, f.event_id, f.body_id, f.body_bytes, f.max_attempts, f.max_batch, f.requeued_from, f.topic, f.group_key, f.job_key, f.run_id, f.tenant, f.errors)::message order by f.priority, f.position)
         into v_messages
         from failed f;
         select f.retried, f.dead_lettered into retried, dead_lettered
@@ -3163,7 +3356,7 @@ begin
         select v_ctids[o] from generate_series(1, v_reached) o where o <> all(v_failed) order by o
     );
     if v_ctids <> '{}' then
-        dispatched := _topic_move(p_topic_id, p_archive, v_queues, v_ctids);
+        dispatched := _topic_move(p_topic_id, p_topic, p_archive, v_queues, v_ctids);
     end if;
     claimed := dispatched + retried + dead_lettered;
 end;
@@ -3198,12 +3391,10 @@ declare
     v_now timestamptz := clock_now();
     v_channel record;
     v_since interval;
-    v_hints bigint[];
-    v_priorities smallint[];
-    v_limit integer := p_limit;
+    v_drawn bigint;
+    v_priority smallint;
+    v_limit integer;
     v_ctids tid[];
-    v_max_batch integer;
-    v_bytes bigint;
     v_outcome record;
 begin
     claimed := 0;
@@ -3228,15 +3419,9 @@ begin
     end if;
 
     for v_channel in
-        select
-            c.channel_id, c.name, c.archive,
-            f.ticked_at, f.took, f.position as tide_position, f.is_quiet, f.has_more, f.hints, f.scheduled_from,
-            f.lease_from,
-            coalesce(pg_sequence_last_value('position_seq'), 0) as position,
-            array(
-                select p.priority from channel_priority p
-                where p.channel_id = c.channel_id order by p.declared_id
-            ) as priorities
+        select c.channel_id, c.name, c.is_paused, c.is_routed, c.archive, c.event_prefix, c.lease, c.max_runtime, c.max_attempts,
+        c.max_in_flight,
+        f.ticked_at, f.took, f.position, f.is_quiet, f.has_more, f.priorities, f.hints, f.scheduled_from, f.lease_from
         from channel c
         cross join lateral (
             select * from floor n where n.channel_id = c.channel_id order by n.floor_id desc limit 1
@@ -3244,24 +3429,19 @@ begin
         where c.kind = 'topic' and c.is_routed and not c.is_paused and (p_topic is null or c.name = p_topic)
         order by random()
     loop
-        v_hints := v_channel.hints;
-        v_priorities := case
-            when v_channel.priorities = '{}' then '{0}'
-            else array(select distinct p from unnest(v_channel.priorities || 0::smallint) p order by p)
-        end;
         v_since := v_now - v_channel.ticked_at;
-        if (
-                v_channel.has_more or v_since > interval '250 ms' or v_since < '0' or v_channel.position - v_channel.tide_position > 5000
-            )
+        v_drawn := coalesce(pg_sequence_last_value('position_seq'), 0) - v_channel.position;
+        if (v_since > '250 ms' or v_since < '0' or v_drawn > 5000 or v_channel.has_more)
             and not v_since between '0' and 10 * v_channel.took
             and (
-                transaction_timestamp() = statement_timestamp()
+                (
+                    pg_current_xact_id_if_assigned() is null
+                    and statement_timestamp() < transaction_timestamp() + interval '100 ms'
+                )
                 or current_setting('tidegate.tick', true) = 'on'
             )
-            and (
-                v_channel.position <> v_channel.tide_position
-                or not v_channel.is_quiet
-                or v_channel.has_more
+        then
+            if v_drawn <> 0 or not v_channel.is_quiet or v_channel.has_more
                 or exists (
                     select from scheduled s
                     where s.channel_id = v_channel.channel_id
@@ -3272,31 +3452,28 @@ begin
                     where l.channel_id = v_channel.channel_id
                         and l.expires_at >= v_channel.lease_from - interval '1 minute' and l.expires_at <= v_now
                 )
-            )
-        then
-            v_hints := coalesce(_tick(v_channel.channel_id), v_hints);
+            then
+                perform _tick(v_channel.channel_id);
+                select f.priorities, f.hints into v_channel.priorities, v_channel.hints
+                from floor f where f.channel_id = v_channel.channel_id order by f.floor_id desc limit 1;
+            end if;
         end if;
 
         v_limit := p_limit - claimed;
-        -- Probes run one priority after the other and lock lazily: the outer limit stops them.
-        select array_agg(c.ctid), min(c.max_batch), sum(c.body_bytes)
-        into v_ctids, v_max_batch, v_bytes
-        from (
-            select r.ctid, r.max_batch, r.body_bytes
-            from unnest(v_priorities) as p (priority)
-            cross join lateral (
-                select n.ctid, n.max_batch, n.body_bytes
-                from ready n
-                where n.channel_id = v_channel.channel_id and n.priority = p.priority
-                    and n.position > v_hints[p.priority + 1]
+        v_ctids := null;
+        foreach v_priority in array v_channel.priorities loop
+            select v_ctids || array_agg(r.ctid) into v_ctids
+            from (
+                select n.ctid from ready n
+                where n.channel_id = v_channel.channel_id and n.priority = v_priority
+                    and n.position > v_channel.hints[v_priority + 1]
                 order by n.position
+                limit v_limit
                 for update skip locked
-            ) r
-            limit v_limit
-        ) c;
-        if v_max_batch < cardinality(v_ctids) or v_bytes > 16777216 then
-            v_ctids := _candidates_trim(v_ctids);
-        end if;
+            ) r;
+            v_limit := p_limit - claimed - coalesce(cardinality(v_ctids), 0);
+            exit when v_limit <= 0;
+        end loop;
         continue when v_ctids is null;
 
         select * into v_outcome from _topic_deliver(v_channel.channel_id, v_channel.name, v_channel.archive, v_ctids);
@@ -3329,18 +3506,26 @@ set enable_seqscan = off
 set enable_bitmapscan = off
 set jit = off
 as $$
+/*
+ * Priority by priority from its hint up, under row locks that skip what others hold: two claims share nothing, and
+ * neither waits. Candidates are deleted and gathered in one statement and stand in the lease in the next: others see
+ * them ready until the commit, and leased after it.
+ */
 declare
     v_now timestamptz := clock_now();
     v_channel record;
     v_since interval;
-    v_hints bigint[];
-    v_priorities smallint[];
-    v_limit integer := p_limit;
-    v_ctids tid[];
-    v_max_batch integer;
-    v_bytes bigint;
+    v_drawn bigint;
     v_lease_id uuid := p_lease_id;
+    v_expires_at timestamptz;
+    v_limit integer := p_limit;
     v_in_flight bigint;
+    v_priority smallint;
+    v_messages message[];
+    v_positions bigint[];
+    v_batch integer;
+    v_bytes bigint := 0;
+    v_is_plain boolean;
 begin
     if p_limit is null or p_limit not between 1 and 10000 then
         perform _bad_argument('p_limit', p_limit::text, 'Claim between 1 and 10000 messages at a time.');
@@ -3352,18 +3537,14 @@ begin
         perform _require_read_committed('outbox_claim');
     end if;
 
-    select
-        c.channel_id, c.is_paused, c.is_routed, c.event_prefix, c.lease, c.max_attempts, c.max_in_flight, c.max_runtime,
-        f.ticked_at, f.took, f.position as tide_position, f.is_quiet, f.has_more, f.hints, f.scheduled_from, f.lease_from,
-        coalesce(pg_sequence_last_value('position_seq'), 0) as position,
-        array(
-            select p.priority from channel_priority p where p.channel_id = c.channel_id order by p.declared_id
-        ) as priorities
+    select c.channel_id, c.name, c.is_paused, c.is_routed, c.archive, c.event_prefix, c.lease, c.max_runtime, c.max_attempts,
+        c.max_in_flight,
+        f.ticked_at, f.took, f.position, f.is_quiet, f.has_more, f.priorities, f.hints, f.scheduled_from, f.lease_from
     into v_channel
     from channel c
     cross join lateral (
-        select * from floor n where n.channel_id = c.channel_id order by n.floor_id desc limit 1
-    ) f
+            select * from floor n where n.channel_id = c.channel_id order by n.floor_id desc limit 1
+        ) f
     where c.kind = 'topic' and c.name = p_topic;
     if not found then
         perform _no_such_channel('topic', p_topic);
@@ -3394,24 +3575,19 @@ begin
         return;
     end if;
 
-    v_hints := v_channel.hints;
-    v_priorities := case
-        when v_channel.priorities = '{}' then '{0}'
-        else array(select distinct p from unnest(v_channel.priorities || 0::smallint) p order by p)
-    end;
     v_since := v_now - v_channel.ticked_at;
-    if (
-            v_channel.has_more or v_since > interval '250 ms' or v_since < '0' or v_channel.position - v_channel.tide_position > 5000
-        )
+    v_drawn := coalesce(pg_sequence_last_value('position_seq'), 0) - v_channel.position;
+    if (v_since > '250 ms' or v_since < '0' or v_drawn > 5000 or v_channel.has_more)
         and not v_since between '0' and 10 * v_channel.took
         and (
-            transaction_timestamp() = statement_timestamp()
+            (
+                pg_current_xact_id_if_assigned() is null
+                and statement_timestamp() < transaction_timestamp() + interval '100 ms'
+            )
             or current_setting('tidegate.tick', true) = 'on'
         )
-        and (
-            v_channel.position <> v_channel.tide_position
-            or not v_channel.is_quiet
-            or v_channel.has_more
+    then
+        if v_drawn <> 0 or not v_channel.is_quiet or v_channel.has_more
             or exists (
                 select from scheduled s
                 where s.channel_id = v_channel.channel_id
@@ -3422,11 +3598,14 @@ begin
                 where l.channel_id = v_channel.channel_id
                     and l.expires_at >= v_channel.lease_from - interval '1 minute' and l.expires_at <= v_now
             )
-        )
-    then
-        v_hints := coalesce(_tick(v_channel.channel_id), v_hints);
+        then
+            perform _tick(v_channel.channel_id);
+            select f.priorities, f.hints into v_channel.priorities, v_channel.hints
+            from floor f where f.channel_id = v_channel.channel_id order by f.floor_id desc limit 1;
+        end if;
     end if;
 
+    v_is_plain := not v_channel.archive;
     if v_channel.max_in_flight is not null then
         -- Capped channels count under a lock of their own, which others never take.
         perform pg_advisory_xact_lock(_lock_key('channel'::regclass, v_channel.channel_id));
@@ -3438,55 +3617,54 @@ begin
         v_limit := least(v_limit, v_in_flight);
     end if;
 
-    -- Probes run one priority after the other and lock lazily: the outer limit stops them.
-    select array_agg(c.ctid), min(c.max_batch), sum(c.body_bytes)
-    into v_ctids, v_max_batch, v_bytes
-    from (
-        select r.ctid, r.max_batch, r.body_bytes
-        from unnest(v_priorities) as p (priority)
-        cross join lateral (
-            select n.ctid, n.max_batch, n.body_bytes
-            from ready n
-            where n.channel_id = v_channel.channel_id and n.priority = p.priority
-                and n.position > v_hints[p.priority + 1]
-            order by n.position
-            for update skip locked
-        ) r
-        limit v_limit
-    ) c;
-    if v_max_batch < cardinality(v_ctids) or v_bytes > 16777216 then
-        v_ctids := _candidates_trim(v_ctids);
-    end if;
-    if v_ctids is null then
+    foreach v_priority in array v_channel.priorities loop
+        -- The message is built where its row is deleted: as columns, it would be stored and read once more.
+        with taken as (
+            delete from ready where ctid = any(array(
+                select r.ctid from ready r
+                where r.channel_id = v_channel.channel_id and r.priority = v_priority
+                    and r.position > v_channel.hints[v_priority + 1]
+                order by r.position
+                limit v_limit
+                for update skip locked
+            )) returning
+                position, max_batch, body_bytes, requeued_from, row(message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, topic, group_key, job_key, run_id, tenant, errors)::message as message
+        )
+        select
+            v_messages || array_agg(t.message),
+            v_positions || array_agg(t.position),
+            least(v_batch, min(t.max_batch)),
+            v_bytes + coalesce(sum(t.body_bytes), 0),
+            v_is_plain and count(t.body_bytes) + count(t.requeued_from) = 0
+        into v_messages, v_positions, v_batch, v_bytes, v_is_plain
+        from (select * from taken order by position) t;
+        v_limit := p_limit - coalesce(cardinality(v_messages), 0);
+        exit when v_limit <= 0;
+    end loop;
+    if v_messages is null then
         return;
     end if;
+    if v_batch < cardinality(v_messages) or v_bytes > 16777216 then
+        v_messages := _batch_trim(v_channel.channel_id, v_messages, v_positions);
+    end if;
 
-    return query
-    with taken as (
-        delete from ready where ctid = any(v_ctids) returning *
-    ), leased as (
-        insert into lease (lease_id, claimed_at, expires_at, channel_id, message_count, is_plain, worker, messages)
+    insert into lease (lease_id, claimed_at, expires_at, channel_id, message_count, is_plain, worker, messages)
+    values (
+        v_lease_id, v_now,
+        greatest(v_now + coalesce(p_lease, v_channel.lease), clock_now() + interval '1 microsecond'),
+        v_channel.channel_id, cardinality(v_messages), v_is_plain, p_worker, v_messages
+    ) returning expires_at into v_expires_at;
+
+    if v_bytes > 0 then
+        return query select * from _lease_deliveries(v_lease_id);
+    else
+        return query
         select
-            v_lease_id, v_now,
-            greatest(v_now + coalesce(p_lease, v_channel.lease), clock_now() + interval '1 microsecond'),
-            v_channel.channel_id, count(*),
-            count(t.body_id) + count(t.requeued_from) = 0,
-            p_worker,
-            array_agg(
-                row(t.message_id, t.enqueued_at, t.attempts, t.priority, t.payload, t.headers, t.event_id, t.body_id, t.body_bytes, t.max_attempts, t.max_batch, t.topic_id, t.requeued_from, t.group_key, t.job_key, t.run_id, t.tenant, t.errors)::message order by t.priority, t.position
-            )
-        from taken t
-        returning lease.expires_at
-    )
-    select
-        v_lease_id, t.message_id, coalesce(t.event_id, _event_id(v_channel.event_prefix, t.message_id)),
-        (select o.name::text from channel o where o.channel_id = t.topic_id),
-        t.attempts + 1, coalesce(t.max_attempts, v_channel.max_attempts),
-        coalesce(t.payload, (select b.payload from body b where b.body_id = t.body_id)), t.headers, t.priority,
-        t.group_key, t.job_key, t.run_id, t.tenant, t.enqueued_at, l.expires_at
-    from taken t
-    cross join leased l
-    order by t.priority, t.position;
+            v_lease_id, m.message_id, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id)), m.topic,
+            m.attempts + 1, coalesce(m.max_attempts, v_channel.max_attempts), m.payload, m.headers, m.priority,
+            m.group_key, m.job_key, m.run_id, m.tenant, m.enqueued_at, v_expires_at
+        from unnest(v_messages) m;
+    end if;
 end;
 $$;
 
@@ -3521,8 +3699,8 @@ security definer
 set search_path = tidegate, pg_temp
 as $$
 begin
-    if p_retry_in is null or p_retry_in < '0' then
-        perform _bad_argument('p_retry_in', p_retry_in::text, 'Give zero or a positive interval.');
+    if p_retry_in is null or p_retry_in not between '0' and '100 years' then
+        perform _bad_argument('p_retry_in', p_retry_in::text, 'Give zero or a positive interval, at most 100 years.');
     end if;
     return _lease_settle(p_lease_id, '{}', '[]', p_message_ids, p_retry_in);
 end;
@@ -3709,6 +3887,8 @@ comment on view tidegate.outcomes is
 'Counters since the installation, by channel and outcome: acked, dispatched, retried, released, expired, dead_lettered, requeued, discarded. Exact: each was counted in the transaction of its effect.';
 
 -- grants.sql
+-- The only file that grants or revokes. It runs last, every time.
+
 revoke all on all functions in schema tidegate from public;
 revoke all on all procedures in schema tidegate from public;
 
@@ -3718,7 +3898,7 @@ do $$
 declare
     v_path text := pg_catalog.current_setting('search_path');
 begin
-    perform pg_catalog.set_config('search_path', 'tidegate' || ', pg_temp', true);
+    perform pg_catalog.set_config('search_path', pg_catalog.quote_ident('tidegate') || ', pg_temp', true);
     create temporary table tidegate_installed on commit drop as
     select d.routine, d.kind, s.checksum as source, d.definition
     from (
@@ -3755,7 +3935,7 @@ begin
         values
         ('_backoff', '0d65a56eeec9e36016bdca6b95dad9726054bf890fd1d1354cb85146664a0065'),
         ('_bad_argument', 'af3c40a042ee2c84175cad08526b162e65e07c257ae12c0e2eec57816703e6ce'),
-        ('_candidates_trim', '6677a314b2e5191c83fb6e6a61ba6f3ad070910a8a2d3218126dbadcaf09988f'),
+        ('_batch_trim', 'e9732063c1736f2e9c183673aa0996b94a11b6f0bd8ea3adc08b25814cdd8fa7'),
         ('_channel_configure', '299f808dc91d029cc9cb93422d3eabd16da9b62edc49605f1743ee2c0d0f0e02'),
         ('_error_text', '7f12f69ffaf3d6dff455683baed5f1abd597a68e4df21400d06f4cd26391f9b8'),
         ('_event_id', 'dbd5513a675ecce78e3b1b17eec10d37723ff6f17c93ebc0aa70a869a1135d51'),
@@ -3764,25 +3944,27 @@ begin
         ('_handler_name', '8640a6431a1d602d9882a13187a3d9a43f69704d5e3327fb5f3e6990208cba90'),
         ('_handler_oid', 'a0645f49e9faddbe6c0c06f13877bb1edc26fb4c2132b04bb0cbfa832f0a2aed'),
         ('_incident_note', 'fcf58f249876c261084721a5fce178843f2a9fb6be48fc16482214eef7080758'),
-        ('_lease_deliveries', '92ba33a46b617bf9f83fbf1ebfbf6baee6e754f4e0242f82a6516b79cdcb1c46'),
+        ('_lease_deliveries', '9db093cca060b441909024511aacf2eb907cf0f349de858291ccada9bac9c06b'),
         ('_lease_expire', 'b484eaccea3a3a7780d764b2e0970ce39f763cf474d4e5e15a5da9aeb97a6742'),
-        ('_lease_left', '2747216fae8dcf00a82100169ed881f3a168eee0bbd7badbd64fc4daad2fe95b'),
-        ('_lease_settle', '3d06ecfab5c0228facc51571917dd82b41a25204c4aae4392fa3021bffa04cb2'),
+        ('_lease_left', 'c60c68dcca7ce0f65a89caddcfe1941d369f7fd8c78ee95602958ea420b5360b'),
+        ('_lease_settle', 'f32012482eed1592d79e8b05a1e987568fa8a9885cdbbaeafe58fa4be1c07177'),
         ('_lock_key', '25200ead6fd8ec53d7de24584aa0d649f5c99ca6e9f9b714efa3e2b99837f6ae'),
-        ('_message_fail', 'badebebda5ba1c3a27d6fecc495a1f7716002b2eddb6771f2c74f9672dad0f68'),
-        ('_message_finish', '52284cd8e244927fa4c2fda71450667c6b9a92fb5c880cfaa3526e202a7773e0'),
-        ('_message_return', 'e6cc6d00ba711566d9cb4a1597329f86e5ecd23b780c580cfe30a6f3abe3e55e'),
+        ('_message_fail', '7d79ce61dd04eb31aa4181f6193ca07ebbf87eff25095c001d2ff654761d5c7e'),
+        ('_message_finish', 'ddaac662089e0f0a221598f72abb8a820b286cf8db121e6100c9af5796f4006f'),
+        ('_message_return', 'f027970abfeda05da2a5b46d2b7b1ce0a9019add7bf83acafb9abe70548a5b73'),
         ('_no_such_channel', '1865488548bf231a0d65c853f4d8c1105906a49b33783798461ec36e3fe2b4f1'),
+        ('_priorities', '1052171ffcea120e559aa0c0680f15b51903b595d7d7a72b805002515ad0e876'),
+        ('_priority_declare', 'a76f53903d1da8b652b02e6dae7296197e7f0a15b14bc6bec6a6f3fb0814e7e3'),
         ('_require_read_committed', 'd33119c3cb4627319b3075c109b67cfb57143e50db379889f1955224da36ba0b'),
-        ('_scheduled_promote', '7544a4113528b3aff962896407a6d6e8c20815f4a7d3f3c35ac9931fc871b77b'),
-        ('_tick', 'f516169e48fc414bb48338faf2c00896930b27d0ce8a90e953f3fba9fbf6fa1d'),
-        ('_tide_advance', '8543b2986cae73e508a05d7a444b710b89c953f9ea811e094c5017f773267221'),
-        ('_tide_forget', '667d77ae7c1d1f4b2d7804a8801bdcfdd4f11f2bca7beb3419ec7cc91e581cb1'),
-        ('_tide_forget_deadlines', '4deb7d868f21a3e1a6483bbd4770243ac29aff22976a27249278613fce7badb9'),
-        ('_topic_deliver', 'bc5be8dff9a0265a75f27b16824f9a747261a7ab4ed06e92925b553bb7e5974c'),
+        ('_scheduled_promote', '54a0c21f883ef6be46ec21bf3dc52e9145e40b7bc40ff14169f479fc25f7d294'),
+        ('_tick', 'fdfbaaf24f039981e997d76b7c31f9d45fe6c9f300520319529c10770e84a818'),
+        ('_tide_advance', '500520652878b84899ad9fd82732460184e24d0ea5df1863f8da2fd59ba43b66'),
+        ('_tide_forget', '910cebd2c94fdaf80eb3af1e357497357de616ea65710b32afdc87b64aac92ac'),
+        ('_tide_forget_deadlines', '19f1fa95bd9a42fe22f19024f6e4987770ac6690135aa496ba05d7abda98063c'),
+        ('_topic_deliver', 'a06bac47d931367af3ed6a01db55cf15dcf7e78c61f9bec31486a065f2b225c8'),
         ('_topic_is_routed', '3c38a04becda1b8930f89d649c735a18a502992d383afd178576c22fac7e1f71'),
         ('_topic_matches', 'f195c07c02a6941e8b845e5698a609fa5fdc16cd3ea396772c8a235730d46be6'),
-        ('_topic_move', '1a90a7569f6ce7b483cc5242d4d3bae3703978afa294647157f2329ea3b20cfb'),
+        ('_topic_move', '083b06987b856a7de8756021786196c5de62f4ac54e2562ff36a0871d0ca995d'),
         ('backlog', '7dc0d1699bdf1dc7298604eade33dfcaf1eea3c7d236fd7e6843db46fb2ef34b'),
         ('cleanup_sweep', 'a26540184ccc865c66cdb5538385b133d8257f2d3a5fb8f5118b8c2935964cef'),
         ('clock_now', 'ddeefe2d6f3e3b6e3bcc63e7b223e578613d7393cb5f3253d06e700692700b10'),
@@ -3790,34 +3972,34 @@ begin
         ('dead_letter_discard', '6c7e72f94b835076a6099396b3d302de8175cbca05f179ec0d74573232138131'),
         ('dead_letter_list', '7e392cd00ec336cf0e182b1b3d05a4290512477964c4f4a636ab156ab4069853'),
         ('dead_letter_payload', '869db0a56cdd605b3b7ebcaaff89960d2a7a8999c72dc7eadc6d1e97499093aa'),
-        ('dead_letter_requeue', '353389cb18f19798c0d82656042185dac2be4eb10b26ccfbd2d405953f1a1dae'),
+        ('dead_letter_requeue', '927ab37da757f4bbdcf34c8acf5738b6807f977f87825e13cc8dafd88d21643f'),
         ('dead_letter_summary', 'afe15047875a213d9806fac6d3ec31f914a83cee9009403cd4ab4a10a3913e76'),
         ('guard_claim', 'e053a59ca687f4de01424d97616f8355920bfb1f1e36f0ee6b4ec8cf2292a3f6'),
         ('guard_finish', '04e3e70b72c6caef12a245e6e599056c2b52a471b61db5c1271026cda8e0d982'),
         ('in_flight', '30cfd00e2b30a822973c457bebf264b918916962592d6baa0c236504c6036184'),
         ('inbox_accept', '1f742ded1e45dad7f96665fd5b8fc0c252b2b95d7d9e117f5ab64e55365003f5'),
-        ('outbox_claim', '58d5f7fd57ce7bb511172c6be3dc2ed07d9e50e30ba6dbb52d778de957e46994'),
-        ('outbox_put', '9661a0dd3710d2f02158cd55a3f3d3475360e58d78016202c9a31f2e1f0febb2'),
-        ('outbox_put_many', 'a09ed8a51d2945c03f4f25461142aa7f1549114a1a6acb28f1a019da3266825a'),
+        ('outbox_claim', '3841473198457acccd011d4d7348172b5189702a341fe6887084bbd2e4adc3fb'),
+        ('outbox_put', 'e12d62f100cde3ffa170491b86665ebab6c6e4193d18773ff1e12c91b2a9f37d'),
+        ('outbox_put_many', '9f8f0c56d8c4b0969e15f5f6adbfc1c03e03bbf25398e50849fa5f3793805132'),
         ('outbox_put_specs', 'd85940c3907c873149fbbbebc3ccfa2e317b9c0138fe4301daff31855f10bbbe'),
-        ('outbox_release', 'c13ace348c47cf0a9bda569dc1b182f9a4829f7080d5aa1b43a619ca23ea4c2d'),
+        ('outbox_release', '5f366fc983d189a344fd6a718b931afa37a4a19a24b59cef1da5d8a5363126ab'),
         ('outbox_route', '582f7f323cc6a8ed09f2dc703037db151a66305635fe4c9fcf21b0a4de73fc1a'),
         ('outbox_settle', '9d6f386faf4cd75d1d494a64b2a051f4379a32614e1a58a4145a4949b8bad709'),
-        ('outbox_sweep', '90be254bc313c932e603fdf6b382700e2d5d860f50c7546ab6f803f11b8a40e5'),
+        ('outbox_sweep', '7ea98aa4f1c0020225fdf927eca4a812a7615921c71011d8823e29e66771a0fb'),
         ('outbox_unroute', '857a7b441e505a1cd766c07f5ec5832c136b87ca9a429f5676ace6e2450d84e5'),
         ('outcomes', '56979fce280726ebfa2be884067520965bd5a650dbf9051879d7678da118bba8'),
-        ('queue_ack', 'c519f06b426798e01483e8c1568155acf3658bc6c713aa2147a62aa321dc906d'),
-        ('queue_claim', '7b464c6cf56cd0f0c91a2fe658e29ea84dcf69c3f2ccf171b2cfa577213dfb58'),
+        ('queue_ack', '2fa0fb35f86ff3b0396cbd44fc65d1c43967aeb7395e982a1be5c404d4cca0b6'),
+        ('queue_claim', 'aed8282e847e22e1d1e11bf17445c8ecec3034ae6725cf717b5dba5113b45d7d'),
         ('queue_configure', '428bdfc48e7128f13a88c307fa8f15b15675a08c0cba8462172f3d575b3460f4'),
-        ('queue_create', '05b14716c4d0eea0754ef9820857be7c497e1a6f734c50aeadca80e6a82572d4'),
+        ('queue_create', 'a462642dd2063adfd7cbfa98dd09c757202b5c40b8c37f2d9c70c2c7adc5eebc'),
         ('queue_pause', '3cf8ff0e3e945af2e9e7ea50524e1be6daf2a8c348ccfe54d65ef1643cb6e383'),
         ('queue_resume', 'bbc09c92d3762702d5418e3233c93776829823adf61cb4a09e3a5e7c00f8a30d'),
-        ('queue_send', '283fd011323ae53643ac5d5ea0f2085ffe4d2bf5a0ab249cdf50bcac51620a43'),
-        ('queue_send_many', 'b6d27a6ec2527ed96c7aa7b870f72d081917af54d87a78ee3a4f73b1688b2f0c'),
+        ('queue_send', '93c54a459b2e7ccfc4c75b204c7b37ff058e2eaa4d0e0f9f8ead2e1659e83ebc'),
+        ('queue_send_many', '6b247a863fbff1b684842bcdebf8bfd3f891cd7d6aea3b0655a543105ed88bc2'),
         ('schema_version', '96c4a83da33dfa6ce71ca3f880c9c4b1a9b3f1344bb24ee54f23a250db3f81b4'),
         ('topic_configure', '49ac51426786b925adef8d30160253f7fa026838b0a99f9e92afd044b37bb128'),
-        ('topic_create', 'aad9ebd6ca406a4ee46cd328c12fb8d300ae7799b179c5a7efa786df4c238a8f'),
-        ('topic_drop', 'f846678cd7b2d6bea36d37f91be750f95f32b497e8570f42955009b0c806add1'),
+        ('topic_create', '0279c41c95213b956f0f8fc8e0ee194f544005c633c7801d05744ec8616d8a06'),
+        ('topic_drop', '40ef45ec8796b379b80cd239ccf009e3bc88b233e5bb0e7a1c7bd88577b26be0'),
         ('topic_pause', '49381ea27a6913c5034b98175e53ee4fa35cc3da97415c097457f6aff3d4c808'),
         ('topic_resume', 'd065fb0593f9c452ba7a5bce6bd5a77956f6a3c36e02394b8cc45b5c48316085')
     ) as s (name, checksum) on d.name = s.name;
