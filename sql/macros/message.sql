@@ -3,14 +3,15 @@
 
   `message_columns` is what migration 0003 creates tables and the type from; it is frozen with it. A later migration
   adds its column to each place and to the type, and to `message_names` below, which the routines expand.
-  Order: fixed width first (no padding), then what most messages leave null (a null costs one bit).
+  Order: after a key of 8 + 4 bytes (position or instant, channel_id) nothing is padded, up to the payload; then what most
+  messages leave null (a null costs one bit).
 -#}
 {% macro message_columns(constrained=true) -%}
 {%- set required = " not null" if constrained else "" -%}
+    attempts smallint{{ required }},
+    priority {{ schema ~ ".priority not null" if constrained else "smallint" }},
     message_id bigint{{ required }},
     enqueued_at timestamptz{{ required }},
-    attempts integer{{ required }},
-    priority smallint{{ required }},
     payload jsonb,
     headers jsonb,
     event_id uuid,
@@ -31,7 +32,7 @@
     `replaced` gives other expressions for some of them. -#}
 {% macro message_names(of="", replaced={}) -%}
 {%- set names = [
-    "message_id", "enqueued_at", "attempts", "priority", "payload", "headers", "event_id", "body_id", "body_bytes",
+    "attempts", "priority", "message_id", "enqueued_at", "payload", "headers", "event_id", "body_id", "body_bytes",
     "max_attempts", "max_batch", "requeued_from", "topic", "group_key", "job_key", "run_id", "tenant", "errors",
 ] -%}
 {%- for name in names -%}

@@ -18,6 +18,11 @@
     if jsonb_typeof(p_headers) <> 'object' or pg_column_size(p_headers) > 8192 then
         perform _bad_argument('p_headers', left(p_headers::text, 200), 'Headers are a JSON object of at most 8 kB.');
     end if;
+{%- if kind == "queue" %}
+    if p_max_attempts not between 0 and 32767 then
+        perform _bad_argument('p_max_attempts', p_max_attempts::text, 'Give 1 to 32767, or 0 for ever.');
+    end if;
+{%- endif %}
     if octet_length(p_idempotency_key) > 512 then
         perform _bad_argument('p_idempotency_key', left(p_idempotency_key, 100), 'A key has at most 512 bytes; hash a longer one.');
     end if;
@@ -26,20 +31,16 @@
     end if;
 {%- endmacro %}
 
-{#- The channel is read again in the statement that inserts, behind the lock it takes on the place: a channel dropped
-    meanwhile is then seen to be gone, where a foreign key would lock its row at every send. -#}
-{% macro insert_one(kind, place, key, value, where) -%}
-        insert into {{ place }} (
-            {{ key }}, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, event_id, body_id,
+{% macro insert_one(kind, place, key, value) -%}
+insert into {{ place }} (
+            {{ key }}, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id,
             body_bytes, {{ "max_attempts, " if kind == "queue" }}group_key, run_id, tenant
-        )
-        select
-            {{ value }}, c.channel_id, v_sent.message_id, clock_now(), 0, p_priority,
+        ) values (
+            {{ value }}, v_channel.channel_id, 0, p_priority, v_sent.message_id, clock_now(),
             case when v_body_id is null then p_payload end, p_headers, p_event_id, v_body_id,
             case when v_body_id is not null then v_size end,
             {{ "p_max_attempts, " if kind == "queue" }}p_group_key, p_run_id, p_tenant
-        from channel c
-        where {{ where }};
+        );
 {%- endmacro %}
 
 {% macro send_one_body(kind, name) -%}
@@ -49,23 +50,13 @@ declare
     v_body_id bigint;
     v_size integer := pg_column_size(p_payload);
 begin
-    v_sent.message_id := nextval('position_seq');
-    v_sent.outcome := 'inserted';
-
-    -- The plain message, which most are, in one statement.
-    if p_idempotency_key is null and p_run_at is null and p_priority = 0 and p_headers is null then
-        {{ insert_one(kind, "ready", "position", "v_sent.message_id",
-            "c.kind = '" ~ kind ~ "' and c.name = " ~ name ~ " and v_size <= c.inline_limit
-            and (p_tenant is not null or not c.tenant_required)") }}
-        if found then
-            return v_sent;
-        end if;
-    end if;
-
     {{ channel_check(kind, name) }}
     if p_payload is null then
         perform _bad_argument('p_payload', null, 'Give a JSON value; for an empty one, ''null''::jsonb.');
     end if;
+
+    v_sent.message_id := nextval('position_seq');
+    v_sent.outcome := 'inserted';
     if p_idempotency_key is not null then
         -- Of two that use a key at once, the second waits here for the first to end: whatever it finds then is final.
         loop
@@ -88,13 +79,9 @@ begin
     end if;
 
     if p_run_at > clock_now() then
-        {{ insert_one(kind, "scheduled", "due_at", "greatest(p_run_at, clock_now() + interval '1 microsecond')",
-            "c.channel_id = v_channel.channel_id") }}
+        {{ insert_one(kind, "scheduled", "due_at", "greatest(p_run_at, clock_now() + interval '1 microsecond')") }}
     else
-        {{ insert_one(kind, "ready", "position", "v_sent.message_id", "c.channel_id = v_channel.channel_id") }}
-    end if;
-    if not found then
-        perform _no_such_channel('{{ kind }}', {{ name }});
+        {{ insert_one(kind, "ready", "position", "v_sent.message_id") }}
     end if;
     return v_sent;
 end;
@@ -127,21 +114,16 @@ begin
             select i.body_id, i.payload from input i where i.body_id is not null
         )
         insert into ready (
-            position, channel_id, message_id, enqueued_at, attempts, priority, payload, headers, body_id, body_bytes,
+            position, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, body_id, body_bytes,
             {{ "max_attempts, " if kind == "queue" }}group_key, run_id, tenant
         )
         select
-            i.id, c.channel_id, i.id, v_now, 0, p_priority,
+            i.id, v_channel.channel_id, 0, p_priority, i.id, v_now,
             case when i.body_id is null then i.payload end, p_headers,
             i.body_id, case when i.body_id is not null then pg_column_size(i.payload) end,
             {{ "p_max_attempts, " if kind == "queue" }}p_group_key, p_run_id, p_tenant
         from input i
-        cross join channel c
-        where c.channel_id = v_channel.channel_id
         returning ready.message_id, 'inserted'::text;
-        if not found and p_payloads <> '{}' then
-            perform _no_such_channel('{{ kind }}', {{ name }});
-        end if;
         return;
     end if;
 

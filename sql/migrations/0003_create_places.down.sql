@@ -8,6 +8,7 @@ drop table {{ schema }}.body;
 drop table {{ schema }}.lease;
 drop table {{ schema }}.scheduled;
 drop table {{ schema }}.ready;
+drop domain {{ schema }}.priority;
 drop type {{ schema }}.settled;
 drop type {{ schema }}.delivery;
 drop type {{ schema }}.sent;

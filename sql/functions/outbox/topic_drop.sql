@@ -5,15 +5,15 @@ set search_path = {{ schema }}, pg_temp
 set lock_timeout = '2s'
 as $$
 /*
- * The locks wait for the transactions that have put something, for two seconds at most, as others queue up behind
- * them. Puts read the topic again behind these locks, so those still to come find none.
+ * Whoever puts has read channel, and keeps a lock on it to the end of the transaction: the exclusive lock waits for
+ * those in flight, and those still to come find no topic. It waits two seconds at most, as others queue up behind it.
  */
 declare
     v_channel_id integer;
     v_count bigint;
 begin
-    lock table ready, scheduled, lease in share row exclusive mode;
-    select c.channel_id into v_channel_id from channel c where c.kind = 'topic' and c.name = p_topic for update;
+    lock table channel in access exclusive mode;
+    select c.channel_id into v_channel_id from channel c where c.kind = 'topic' and c.name = p_topic;
     if not found then
         perform _no_such_channel('topic', p_topic);
     end if;

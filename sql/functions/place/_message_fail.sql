@@ -23,7 +23,7 @@ begin
     with failed as (
         select
             {{ message_names("m", {
-                "attempts": "m.attempts + 1 as attempts",
+                "attempts": "least(m.attempts + 1, 32767) as attempts",
                 "errors": "case when jsonb_array_length(m.errors) >= 10 then m.errors - 0 else coalesce(m.errors, '[]') end
                 || jsonb_build_object(
                     'at', v_now, 'attempt', m.attempts + 1, 'error', _error_text(p_errors[m.ordinality])
