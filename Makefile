@@ -43,6 +43,7 @@ rollback: $(VENV)/.run ## undo the newest migration (ARGS="--to N"); refuses whi
 status: $(VENV)/.run ## what is installed, and what differs from this release
 	@$(TIDEGATE) status $(ARGS)
 
+# Called from elsewhere it must be `make -s -C …`: make itself prints "Entering directory" otherwise.
 .PHONY: render
 render: $(VENV)/.run ## print one self-contained SQL file: make render SCHEMA=app_jobs > install.sql
 	@$(TIDEGATE) render $(ARGS)

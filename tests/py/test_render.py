@@ -130,7 +130,7 @@ def test_an_upgrade_from_nowhere_is_refused(after: int) -> None:
 def test_make_render_prints_the_file_and_nothing_else() -> None:
     venv = Path(sys.prefix)
     # Not what a make above this test was told.
-    told = ("MAKEFLAGS", "MAKEOVERRIDES", "MFLAGS", "ARGS", "VENV")
+    told = ("MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS", "ARGS", "VENV")
     done = subprocess.run(
         ["make", f"VENV={venv}", "-o", venv / ".run", "render", "SCHEMA=Odd-Name"],
         cwd=ROOT,
