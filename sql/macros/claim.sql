@@ -69,7 +69,8 @@ declare
     v_drawn bigint;
     v_lease_id uuid := p_lease_id;
     v_expires_at timestamptz;
-    v_limit integer := p_limit;
+    v_cap integer := p_limit;
+    v_limit integer;
     v_in_flight bigint;
     v_priority smallint;
     v_messages message[];
@@ -135,8 +136,10 @@ begin
         if v_in_flight <= 0 then
             return;
         end if;
-        v_limit := least(v_limit, v_in_flight);
+        v_cap := least(v_cap, v_in_flight);
     end if;
+    v_now := clock_now(); -- after the locks: a lease begins when it is handed out
+    v_limit := v_cap;
 
     foreach v_priority in array v_channel.priorities loop
         -- The message is built where its row is deleted: as columns, it would be stored and read once more.
@@ -159,7 +162,7 @@ begin
             v_is_plain and count(t.body_bytes) + count(t.requeued_from) = 0
         into v_messages, v_positions, v_batch, v_bytes, v_is_plain
         from (select * from taken order by position) t;
-        v_limit := p_limit - coalesce(cardinality(v_messages), 0);
+        v_limit := v_cap - coalesce(cardinality(v_messages), 0);
         exit when v_limit <= 0;
     end loop;
     if v_messages is null then

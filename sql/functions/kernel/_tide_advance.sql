@@ -17,8 +17,10 @@ as $$
 declare
     v_last tide;
     v_tide tide;
+    v_last_at timestamptz;
 begin
     select * into v_last from tide order by tide_id desc limit 1;
+    v_last_at := v_last.at;
     select last_value - (not is_called)::integer into v_tide.position from position_seq;
     v_tide.at := clock_now();
 
@@ -79,7 +81,7 @@ begin
 
     v_tide.timeline := pg_postmaster_start_time()::text || ' ' || left(pg_walfile_name(pg_current_wal_lsn()), 8);
     if v_tide.timeline is distinct from v_last.timeline then
-        v_tide.outage_from := v_last.at;
+        v_tide.outage_from := v_last_at;
         v_tide.outage_until := v_tide.at;
     else
         v_tide.outage_from := v_last.outage_from;

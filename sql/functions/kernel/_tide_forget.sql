@@ -30,7 +30,7 @@ begin
         array_fill(0::bigint, array[10]), array_fill(0::bigint, array[10]), '-infinity', '-infinity'
     from channel c;
     perform _incident_note(
-        '_tide_forget', null, 'TG031',
+        '_tide_forget', null, 'TG032',
         'position_seq was set back: all floors were forgotten, and it moves on from ' || v_highest
     );
 end;

@@ -13,7 +13,7 @@ cross join lateral (
     select * from {{ schema }}.floor n where n.channel_id = c.channel_id order by n.floor_id desc limit 1
 ) f;
 select {{ schema }}._incident_note(
-    '_tide_forget_deadlines', null, 'TG032', 'the clock was set back: all deadlines are looked at again'
+    '_tide_forget_deadlines', null, 'TG033', 'the clock was set back: all deadlines are looked at again'
 );
 end;
 

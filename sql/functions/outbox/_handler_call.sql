@@ -3,8 +3,9 @@ language plpgsql stable
 set search_path = {{ schema }}, pg_temp
 as $$
 /*
- * A handler runs with the rights of the installation's owner. Whoever could change it, or what its names mean, would
- * gain them: so it belongs to that owner or brings its own definer's rights, and pins its search_path.
+ * A handler runs with the rights of the installation's owner, as whom this function runs. Whoever owns it could
+ * change it at any moment, also to SECURITY INVOKER and also in the middle of a sweep: so it belongs to that owner or
+ * to a superuser. It pins its search_path, so that nobody else can change what its names mean.
  */
 declare
     v_oid oid := _handler_oid(p_handler);
@@ -36,14 +37,14 @@ begin
             hint = format('alter function %s set search_path = %s, pg_temp;',
                 v_oid::regprocedure, (select quote_ident(n.nspname) from pg_namespace n where n.oid = v_function.pronamespace));
     end if;
-    if not v_function.prosecdef
-        and v_function.proowner <> (select n.nspowner from pg_namespace n where n.nspname = current_schema)
-    then
+    if not exists (
+        select from pg_roles o where o.oid = v_function.proowner and (o.rolname = current_user or o.rolsuper)
+    ) then
         raise exception using
             errcode = 'TG040',
-            message = format('handler %s would lend the rights of this installation''s owner to %s',
-                v_oid::regprocedure, v_function.proowner::regrole),
-            hint = format('alter function %s security definer;', v_oid::regprocedure);
+            message = format('handler %s belongs to %s, who would gain the rights of %s',
+                v_oid::regprocedure, v_function.proowner::regrole, current_user),
+            hint = format('alter function %s owner to %I;', v_oid::regprocedure, current_user);
     end if;
     if not has_function_privilege(v_oid, 'execute') or not has_schema_privilege(v_function.pronamespace, 'usage') then
         raise exception using

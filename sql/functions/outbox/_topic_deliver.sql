@@ -18,6 +18,8 @@ as $$
  * first all of them in one subtransaction; if any raises, each in one of its own, and only those that raise are
  * charged. Queues receive only what every handler took.
  *
+ * A plain SET in a handler outlives it, so our search_path is set again before anything else is looked up.
+ *
  * Time: each pass stops calling handlers after half of what is left of statement_timeout, and leaves the rest where
  * it stands, so slow handlers still make progress. A handler that is cancelled by the timeout has therefore had at
  * least that long for itself: it is charged, and ends the pass. So does any other cancel, which cannot be told from
@@ -93,6 +95,7 @@ begin
             v_ordinal := v_ordinal + 1;
             foreach v_call in array v_calls loop
                 execute v_call using v_message;
+                perform pg_catalog.set_config('search_path', pg_catalog.format('%I, pg_temp', {{ schema_literal }}), true);
             end loop;
         end loop;
         set constraints all immediate; -- what handlers deferred is checked while it can still be undone
@@ -120,6 +123,7 @@ begin
             begin
                 foreach v_call in array v_calls loop
                     execute v_call using v_message;
+                    perform pg_catalog.set_config('search_path', pg_catalog.format('%I, pg_temp', {{ schema_literal }}), true);
                 end loop;
                 set constraints all immediate;
             exception

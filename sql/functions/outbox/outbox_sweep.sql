@@ -18,7 +18,8 @@ set jit = off
 as $$
 /*
  * Topic by topic, in random order so that none starves: lock what is due, and hand it to every route in this one
- * transaction. Of two sweeps at once, each takes what the other has not locked.
+ * transaction. Of two sweeps at once, each takes what the other has not locked. A sweep within a sweep would not skip
+ * what the outer one has locked, and is refused.
  */
 declare
     v_now timestamptz := clock_now();
@@ -40,6 +41,12 @@ begin
     if current_setting('transaction_isolation') <> 'read committed' then
         perform _require_read_committed('outbox_sweep');
     end if;
+    if current_setting('tidegate.sweeping', true) = 'on' then
+        raise exception using
+            errcode = 'TG031',
+            message = 'outbox_sweep was called inside a sweep',
+            hint = 'A handler may put and send; what it puts is swept by the next sweep.';
+    end if;
     if p_topic is not null and not exists (
         select from channel c where c.kind = 'topic' and c.name = p_topic and c.is_routed
     ) then
@@ -51,6 +58,7 @@ begin
             hint = 'Make one with outbox_route, or drain it with a relay (outbox_claim, outbox_settle).';
     end if;
 
+    perform set_config('tidegate.sweeping', 'on', true);
     for v_channel in
         select {{ channel_columns() }}
         from channel c
@@ -72,8 +80,9 @@ begin
         first_error := coalesce(first_error, v_outcome.first_error);
         exit when claimed = p_limit;
     end loop;
+    perform set_config('tidegate.sweeping', 'off', true);
 end;
 $$;
 
 comment on function {{ schema }}.outbox_sweep(integer, text) is
-'Deliver up to p_limit due events of routed topics, or of one of them, each to all its routes in this transaction: to queues as a set, to SQL handlers with a retry one by one, so that one that raises fails alone. claimed = dispatched + retried + dead_lettered; all 0 when nothing is due. first_error is the first failed event''s own, or that of a topic held back by a handler that is missing or unsafe. Errors: TG010 bad argument, TG020 no such topic, TG022 a topic without a route, TG030 not READ COMMITTED.';
+'Deliver up to p_limit due events of routed topics, or of one of them, each to all its routes in this transaction: to queues as a set, to SQL handlers with a retry one by one, so that one that raises fails alone. claimed = dispatched + retried + dead_lettered; all 0 when nothing is due. first_error is the first failed event''s own, or that of a topic held back by a handler that is missing or unsafe. Errors: TG010 bad argument, TG020 no such topic, TG022 a topic without a route, TG030 not READ COMMITTED, TG031 inside a sweep.';
