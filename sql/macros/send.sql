@@ -9,6 +9,10 @@
     if not found then
         perform _no_such_channel('{{ kind }}', {{ name }});
     end if;
+    if current_setting('transaction_isolation') <> 'read committed' then
+        -- An old snapshot may show a channel that was dropped since: its lock raises 40001 then.
+        perform from channel c where c.channel_id = v_channel.channel_id for key share;
+    end if;
     if p_priority is null or p_priority not between 0 and 9 then
         perform _bad_argument('p_priority', p_priority::text, 'A priority is a number from 0 (first) to 9 (last).');
     end if;

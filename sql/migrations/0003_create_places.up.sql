@@ -67,7 +67,7 @@ create table {{ schema }}.route (
     handler text,
     created_at timestamptz not null default now(),
     constraint route_has_one_target check ((queue_id is null) <> (handler is null)),
-    constraint route_topic_is_name_or_prefix check (topic ~ '^[A-Za-z0-9_][A-Za-z0-9_.:-]*(\.\*)?$')
+    constraint route_topic_is_name_or_prefix check (topic ~ '^[A-Za-z0-9_][A-Za-z0-9_.:-]*([.][*])?$')
 );
 
 create unique index route_one_queue_a_topic on {{ schema }}.route (topic, queue_id) where queue_id is not null;

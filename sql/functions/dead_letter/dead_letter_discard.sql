@@ -6,27 +6,31 @@ security definer
 set search_path = {{ schema }}, pg_temp
 as $$
 #variable_conflict use_column
+declare
+    v_locked bigint[];
 begin
     if coalesce(btrim(p_reason), '') = '' then
-        perform _bad_argument('p_reason', p_reason, 'Say why nobody needs these messages any more; it is kept with them.');
+        perform _bad_argument(
+            'p_reason', p_reason, 'Say why nobody needs these messages any more; it is kept with them.'
+        );
     end if;
-    return query
-    with wanted as (
-        select w.id, min(w.ordinality) as ordinal from unnest(p_dead_letter_ids) with ordinality w (id, ordinality)
-        group by w.id
-    ), entry as (
-        select d.dead_letter_id, d.state, d.channel_id from dead_letter d
-        where d.dead_letter_id = any(p_dead_letter_ids)
+    -- As in dead_letter_requeue: only dead entries are locked.
+    select array_agg(l.dead_letter_id) into v_locked
+    from (
+        select d.dead_letter_id from dead_letter d
+        where d.dead_letter_id = any(p_dead_letter_ids) and d.state = 'dead'
         order by d.dead_letter_id
         for update
-    ), discarded as (
+    ) l;
+
+    return query
+    with discarded as (
         update dead_letter d
         set state = 'discarded', resolved_at = clock_now(),
             notes = d.notes || jsonb_build_object(
                 'at', clock_now(), 'by', session_user, 'did', 'discard', 'note', p_reason
             )
-        from entry e
-        where d.dead_letter_id = e.dead_letter_id and e.state = 'dead'
+        where d.dead_letter_id = any(v_locked)
         returning d.dead_letter_id, d.channel_id
     ), counted as (
         insert into tally (channel_id, outcome, amount)
@@ -36,12 +40,16 @@ begin
     select
         w.id,
         case
-            when e.dead_letter_id is null then 'unknown'
-            when e.state = 'dead' then 'discarded'
-            else 'already_' || e.state
+            when d.dead_letter_id is null then 'unknown'
+            when d.dead_letter_id = any(v_locked) then 'discarded'
+            else 'already_' || case d.state when 'dead' then 'requeued' else d.state end
         end
-    from wanted w
-    left join entry e on e.dead_letter_id = w.id
+    from (
+        select i.id, min(i.ordinality) as ordinal
+        from unnest(p_dead_letter_ids) with ordinality i (id, ordinality)
+        group by i.id
+    ) w
+    left join dead_letter d on d.dead_letter_id = w.id
     order by w.ordinal;
 end;
 $$;

@@ -13,38 +13,45 @@ set search_path = {{ schema }}, pg_temp
 as $$
 #variable_conflict use_column
 /*
- * The entry stays and its child carries its id: the state is requeued exactly while the child is alive, so a second
- * requeue, and one of two at once, finds it and is refused. Entries are locked in order of their ids.
+ * The entry stays and its child carries its id: the state is requeued exactly while the child is alive. Only entries
+ * that are dead are locked, in order of their ids: nobody settles a child of those, so no settlement is waited for, and
+ * of two requeues at once the second finds nothing left to lock. The others are read afterwards, in a new snapshot.
  */
+declare
+    v_locked bigint[];
 begin
-    return query
-    with wanted as (
-        select w.id, min(w.ordinality) as ordinal from unnest(p_dead_letter_ids) with ordinality w (id, ordinality)
-        group by w.id
-    ), entry as (
-        select d.*, c.channel_id as target
-        from dead_letter d
-        left join channel c on c.channel_id = d.channel_id
-        where d.dead_letter_id = any(p_dead_letter_ids)
+    select array_agg(l.dead_letter_id) into v_locked
+    from (
+        select d.dead_letter_id from dead_letter d
+        where d.dead_letter_id = any(p_dead_letter_ids) and d.state = 'dead'
         order by d.dead_letter_id
-        for update of d
-    ), judged as (
+        for update
+    ) l;
+
+    return query
+    with judged as (
         select
             w.ordinal, w.id,
             case
-                when e.dead_letter_id is null then 'unknown'
-                when e.state <> 'dead' then 'already_' || e.state
-                when e.target is null then 'no_channel'
+                when d.dead_letter_id is null then 'unknown'
+                when d.dead_letter_id <> all(coalesce(v_locked, '{}'))
+                    then 'already_' || case d.state when 'dead' then 'requeued' else d.state end
+                when c.channel_id is null then 'no_channel'
                 else 'requeued'
             end as outcome
-        from wanted w
-        left join entry e on e.dead_letter_id = w.id
+        from (
+            select i.id, min(i.ordinality) as ordinal
+            from unnest(p_dead_letter_ids) with ordinality i (id, ordinality)
+            group by i.id
+        ) w
+        left join dead_letter d on d.dead_letter_id = w.id
+        left join channel c on c.channel_id = d.channel_id
     ), chosen as (
         select
             e.*, j.ordinal, nextval('position_seq') as drawn,
             case when e.body_id is not null then nextval('body_body_id_seq') end as own_body_id
         from judged j
-        inner join entry e on e.dead_letter_id = j.id
+        inner join dead_letter e on e.dead_letter_id = j.id
         where j.outcome = 'requeued'
         order by j.ordinal
     ), copied as (

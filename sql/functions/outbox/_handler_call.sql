@@ -30,7 +30,7 @@ begin
             message = format('%s is no handler', v_oid::regprocedure),
             hint = format('A handler takes one jsonb or one %I.message and returns void.', current_schema);
     end if;
-    if not exists (select from unnest(v_function.proconfig) s where s like 'search\_path=%') then
+    if not exists (select from unnest(v_function.proconfig) s where starts_with(s, 'search_path=')) then
         raise exception using
             errcode = 'TG040',
             message = format('handler %s has no search_path of its own', v_oid::regprocedure),

@@ -1,5 +1,6 @@
 create or replace function {{ schema }}._handler_name(p_handler text) returns text
 language sql stable
+set quote_all_identifiers = off
 begin atomic
 select format(
     '%I.%I(%s)', n.nspname, f.proname,

@@ -11,7 +11,7 @@ as $$
  * same event_id. Without a target the handlers were all there was to do, and the event ends.
  */
 declare
-    v_targets integer[] := coalesce(p_queues, '{}') || case when p_archive then '{null}'::integer[] else '{}' end;
+    v_targets integer[] := coalesce(p_queues, '{}') || case when p_archive then array[null::integer] else '{}' end;
     v_moved integer;
 begin
     if exists (select from ready r where r.ctid = any(p_ctids) and r.priority > 0) then

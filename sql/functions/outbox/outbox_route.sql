@@ -15,12 +15,12 @@ begin
             'p_queue', p_queue, format('Give exactly one of p_queue and p_handler; p_handler is %s.', coalesce(p_handler, 'null'))
         );
     end if;
-    if p_topic is null or p_topic !~ '^[A-Za-z0-9_][A-Za-z0-9_.:-]*(\.\*)?$' then
+    if p_topic is null or p_topic !~ '^[A-Za-z0-9_][A-Za-z0-9_.:-]*([.][*])?$' then
         perform _bad_argument('p_topic', p_topic, 'Give the name of a topic, or a prefix with a trailing .*');
     end if;
     -- Topics that are being created and routes that are being made must see each other.
     lock table route in share row exclusive mode;
-    if p_topic !~ '\*$' and not exists (select from channel c where c.kind = 'topic' and c.name = p_topic) then
+    if p_topic !~ '[*]$' and not exists (select from channel c where c.kind = 'topic' and c.name = p_topic) then
         perform _no_such_channel('topic', p_topic);
     end if;
     if p_queue is not null then
