@@ -11,6 +11,7 @@
 {% include "functions/kernel/_no_such_channel.sql" %}
 {% include "functions/kernel/_require_read_committed.sql" %}
 {% include "functions/kernel/_error_text.sql" %}
+{% include "functions/kernel/_json_size.sql" %}
 {% include "functions/kernel/_backoff.sql" %}
 {% include "functions/kernel/_event_id.sql" %}
 {% include "functions/kernel/_lock_key.sql" %}
@@ -39,6 +40,7 @@
 {% include "functions/place/_scheduled_promote.sql" %}
 {% include "functions/place/_lease_expire.sql" %}
 {% include "functions/place/_tick.sql" %}
+{% include "functions/place/_stranded_replace.sql" %}
 
 -- Guard: the idempotency store and the consumer's inbox.
 {% include "functions/guard/guard_claim.sql" %}

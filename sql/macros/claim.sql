@@ -3,6 +3,7 @@
   The one path by which messages leave ready: shared by queue_claim, outbox_claim and, up to the tick, the sweep.
 
   channel_columns  what a claim needs to know of its channel and of its last tick, in one lookup.
+  may_tick         declares whether this call may tick at all.
   tick_when_due    ticks when the last tick is too old and there may be something to do.
   claim_body       the body of queue_claim and outbox_claim.
 -#}
@@ -18,26 +19,28 @@ cross join lateral (
         ) f
 {%- endmacro %}
 
+{#- A tick must look like the caller's whole transaction, or be asked for: what it moves is unseen until the commit. It
+    does when nothing was written yet and the transaction has only just begun; its two timestamps are equal in the simple
+    protocol only, where the extended one begins the transaction before it executes the statement. -#}
+{% macro may_tick() -%}
+v_may_tick boolean := current_setting('tidegate.tick', true) = 'on' or (
+        pg_current_xact_id_if_assigned() is null
+        and statement_timestamp() < transaction_timestamp() + interval '100 ms'
+    );
+{%- endmacro %}
+
 {#- A tick is due 250 ms or 5000 positions after the last one, but never sooner than ten times what that one took.
     It is worth it when positions were drawn since, somebody held one or messages stood in ready then, or a deadline
-    has passed. It must look like the caller's whole transaction, or be asked for: what a tick moves is unseen until
-    the commit. It does when nothing was written yet and the transaction has only just begun; the two timestamps are
-    equal in the simple protocol only, where the extended one begins the transaction before it executes the statement.
+    has passed, or the clock was set back.
     The tests without a query come first: the others cost as much as a claim of one. -#}
 {% macro tick_when_due() -%}
     v_since := v_now - v_channel.ticked_at;
     v_drawn := coalesce(pg_sequence_last_value('position_seq'), 0) - v_channel.position;
     if (v_since > '250 ms' or v_since < '0' or v_drawn > 5000 or v_channel.has_more)
         and not v_since between '0' and 10 * v_channel.took
-        and (
-            (
-                pg_current_xact_id_if_assigned() is null
-                and statement_timestamp() < transaction_timestamp() + interval '100 ms'
-            )
-            or current_setting('tidegate.tick', true) = 'on'
-        )
+        and v_may_tick
     then
-        if v_drawn <> 0 or not v_channel.is_quiet or v_channel.has_more
+        if v_since < '0' or v_drawn <> 0 or not v_channel.is_quiet or v_channel.has_more
             or exists (
                 select from scheduled s
                 where s.channel_id = v_channel.channel_id
@@ -65,6 +68,7 @@ cross join lateral (
 declare
     v_now timestamptz := clock_now();
     v_channel record;
+    {{ may_tick() }}
     v_since interval;
     v_drawn bigint;
     v_lease_id uuid := p_lease_id;
@@ -116,9 +120,11 @@ begin
     else
         -- A repeat may overtake its first attempt: it waits for it here and then looks, in a new snapshot.
         perform pg_advisory_xact_lock(hashtextextended(v_lease_id::text, 'lease'::regclass::oid::bigint));
-        return query select * from _lease_deliveries(v_lease_id);
+        return query select * from _lease_deliveries(v_lease_id, v_channel.channel_id);
         if found then
             return;
+        elsif exists (select from lease l where l.lease_id = v_lease_id) then
+            perform _bad_argument('p_lease_id', p_lease_id::text, 'That lease stands elsewhere: give each claim an id of its own.');
         end if;
     end if;
     if v_channel.is_paused then
@@ -180,7 +186,7 @@ begin
     ) returning expires_at into v_expires_at;
 
     if v_bytes > 0 then
-        return query select * from _lease_deliveries(v_lease_id);
+        return query select * from _lease_deliveries(v_lease_id, v_channel.channel_id);
     else
         return query
         select

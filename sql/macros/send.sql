@@ -19,7 +19,7 @@
     if v_channel.tenant_required and p_tenant is null then
         perform _bad_argument('p_tenant', p_tenant, format('%s %s requires a tenant.', initcap('{{ kind }}'), {{ name }}));
     end if;
-    if jsonb_typeof(p_headers) <> 'object' or pg_column_size(p_headers) > 8192 then
+    if jsonb_typeof(p_headers) <> 'object' or _json_size(p_headers) > 8192 then
         perform _bad_argument('p_headers', left(p_headers::text, 200), 'Headers are a JSON object of at most 8 kB.');
     end if;
 {%- if kind == "queue" %}
@@ -52,7 +52,7 @@ declare
     v_channel record;
     v_sent sent;
     v_body_id bigint;
-    v_size integer := pg_column_size(p_payload);
+    v_size integer := _json_size(p_payload);
 begin
     {{ channel_check(kind, name) }}
     if p_payload is null then
@@ -111,7 +111,7 @@ begin
         with input as materialized (
             select
                 nextval('position_seq') as id, u.payload,
-                case when pg_column_size(u.payload) > v_channel.inline_limit then nextval('body_body_id_seq') end as body_id
+                case when _json_size(u.payload) > v_channel.inline_limit then nextval('body_body_id_seq') end as body_id
             from unnest(p_payloads) as u (payload)
         ), large as (
             insert into body (body_id, payload) overriding system value
@@ -124,7 +124,7 @@ begin
         select
             i.id, v_channel.channel_id, 0, p_priority, i.id, v_now,
             case when i.body_id is null then i.payload end, p_headers,
-            i.body_id, case when i.body_id is not null then pg_column_size(i.payload) end,
+            i.body_id, case when i.body_id is not null then _json_size(i.payload) end,
             {{ "p_max_attempts, " if kind == "queue" }}p_group_key, p_run_id, p_tenant
         from input i
         returning ready.message_id, 'inserted'::text;
@@ -132,15 +132,15 @@ begin
     end if;
 
     -- Keys and delays take the path of one.
-    for v_ordinal in 1 .. cardinality(p_payloads) loop
-        return query
-        select s.*
-        from {{ one }}(
-            {{ name }}, p_payloads[v_ordinal],
-            p_headers => p_headers, p_run_at => p_run_at, p_priority => p_priority, p_group_key => p_group_key,
-            p_run_id => p_run_id, p_tenant => p_tenant,{% if kind == "queue" %} p_max_attempts => p_max_attempts,{% endif %}
-            p_idempotency_key => p_idempotency_key || ':' || v_ordinal
-        ) s;
-    end loop;
+    return query
+    select s.*
+    from unnest(p_payloads) with ordinality u (payload, ordinal)
+    cross join lateral {{ one }}(
+        {{ name }}, u.payload,
+        p_headers => p_headers, p_run_at => p_run_at, p_priority => p_priority, p_group_key => p_group_key,
+        p_run_id => p_run_id, p_tenant => p_tenant,{% if kind == "queue" %} p_max_attempts => p_max_attempts,{% endif %}
+        p_idempotency_key => p_idempotency_key || ':' || u.ordinal
+    ) s
+    order by u.ordinal;
 end;
 {%- endmacro %}

@@ -7,7 +7,8 @@ create or replace function {{ schema }}.cleanup_sweep(
     out keys_removed integer,
     out guards_removed integer,
     out dead_letters_removed integer,
-    out tallies_folded integer
+    out tallies_folded integer,
+    out stranded_replaced integer
 )
 language plpgsql volatile
 security definer
@@ -21,17 +22,17 @@ declare
     v_now timestamptz := clock_now();
     v_argument record;
 begin
-    if p_limit is null or p_limit < 1 then
-        perform _bad_argument('p_limit', p_limit::text, 'Give a positive number of rows.');
+    if p_limit is null or p_limit not between 1 and 100000 then
+        perform _bad_argument('p_limit', p_limit::text, 'Clean up between 1 and 100000 rows of a kind at a time.');
     end if;
     for v_argument in
         select a.name, a.value from (values
             ('p_key_retention', p_key_retention), ('p_guard_retention', p_guard_retention),
             ('p_dead_letter_retention', p_dead_letter_retention)
         ) as a (name, value)
-        where (a.value > '0') is not true
+        where (a.value > '0' and a.value <= '100 years') is not true
     loop
-        perform _bad_argument(v_argument.name, v_argument.value::text, 'A retention is a positive interval.');
+        perform _bad_argument(v_argument.name, v_argument.value::text, 'A retention is a positive interval, at most 100 years.');
     end loop;
 
     with old as (
@@ -87,6 +88,8 @@ begin
     )
     select count(*) into tallies_folded from folded;
 
+    stranded_replaced := _stranded_replace(p_limit);
+
     delete from incident where at < v_now - interval '7 days';
     -- Rows that overlapping ticks left behind; the ordinary ones are removed by the tick itself.
     delete from tide where tide_id < (select max(t.tide_id) from tide t) - 128;
@@ -97,4 +100,4 @@ end;
 $$;
 
 comment on function {{ schema }}.cleanup_sweep(integer, interval, interval, interval) is
-'Remove what has outlived its retention, up to p_limit rows a kind, and fold counters. Archived messages go by their channel''s retention; idempotency keys, tombstones of guards, and dead letters that were resolved or discarded by the arguments. Returns what was removed; call again while a count equals p_limit. Errors: TG010 a limit or retention that is not positive.';
+'Remove what has outlived its retention, up to p_limit rows a kind, fold counters, and look for messages stranded below the floors (expected none). Archived messages go by their channel''s retention; idempotency keys, tombstones of guards, and dead letters that were resolved or discarded by the arguments. Returns what was removed; call again while a count equals p_limit. Errors: TG010 a limit or retention that is not positive.';

@@ -25,7 +25,7 @@ begin
             'A guard is claimed by scope, key and owner.'
         );
     end if;
-    if p_lease is null or p_lease <= '0' then
+    if p_lease is null or p_lease <= '0' or p_lease > '100 years' then
         perform _bad_argument('p_lease', p_lease::text, 'A lease lasts a positive time, for example interval ''5 minutes''.');
     end if;
     loop

@@ -90,7 +90,8 @@ begin
     end if;
 
     begin
-        v_tide.timeline := pg_postmaster_start_time()::text || ' ' || left(pg_walfile_name(pg_current_wal_lsn()), 8);
+        v_tide.timeline := extract(epoch from pg_postmaster_start_time())::text
+            || ' ' || left(pg_walfile_name(pg_current_wal_lsn()), 8);
     exception
         when others then
             v_tide.timeline := 'unknown'; -- a hosted server that forbids or lacks these: no outage is ever seen

@@ -1,4 +1,4 @@
-{% from "macros/claim.sql" import channel_columns, lock_candidates, newest_floor, tick_when_due %}
+{% from "macros/claim.sql" import channel_columns, lock_candidates, may_tick, newest_floor, tick_when_due %}
 create or replace function {{ schema }}.outbox_sweep(
     p_limit integer default 500,
     p_topic text default null,
@@ -24,6 +24,7 @@ as $$
 declare
     v_now timestamptz := clock_now();
     v_channel record;
+    {{ may_tick() }}
     v_since interval;
     v_drawn bigint;
     v_priority smallint;

@@ -1,4 +1,4 @@
-create or replace function {{ schema }}._lease_deliveries(p_lease_id uuid) returns setof {{ schema }}.delivery
+create or replace function {{ schema }}._lease_deliveries(p_lease_id uuid, p_channel_id integer) returns setof {{ schema }}.delivery
 language sql stable
 begin atomic
 select
@@ -10,9 +10,10 @@ from {{ schema }}.lease l
 cross join lateral unnest(l.messages) with ordinality m
 inner join {{ schema }}.channel c on c.channel_id = l.channel_id
 left join {{ schema }}.body b on b.body_id = m.body_id
-where l.lease_id = p_lease_id and m.ordinality <> all(coalesce(l.settled, '{}'))
+where l.lease_id = p_lease_id and l.channel_id = p_channel_id
+    and m.ordinality <> all(coalesce(l.settled, '{}'))
 order by m.ordinality;
 end;
 
-comment on function {{ schema }}._lease_deliveries(uuid) is
-'What a lease still holds, as it was handed out: the answer to a repeated claim. No rows when there is no such lease.';
+comment on function {{ schema }}._lease_deliveries(uuid, integer) is
+'What a lease of a channel still holds, as it was handed out: the answer to a repeated claim. No rows when there is no such lease.';

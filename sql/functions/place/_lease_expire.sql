@@ -19,6 +19,8 @@ declare
     v_lease lease;
     v_left message[];
     v_is_spared boolean;
+    v_retried integer;
+    v_dead integer;
     v_taken integer := 0;
 begin
     select * into v_tide from tide order by tide_id desc limit 1;
@@ -35,18 +37,27 @@ begin
                 and v_tide.outage_until - v_tide.outage_from > v_lease.expires_at - v_lease.claimed_at;
             delete from lease where lease_id = v_lease.lease_id;
             v_left := _lease_left(v_lease);
-            if cardinality(v_left) = 1 and v_is_spared is not true then
-                perform _message_fail(
+            if cardinality(v_lease.messages) = 1 and v_is_spared is not true then
+                select f.retried, f.dead_lettered into v_retried, v_dead
+                from _message_fail(
                     p_channel_id, v_left,
-                    array[format('lease expired: worker %s did not settle in time', coalesce(v_lease.worker, '(unnamed)'))],
+                    array[format('lease expired: worker %s did not settle', coalesce(v_lease.worker, '(unnamed)'))],
                     null, null, 'expired'
-                );
+                ) f;
             else
                 perform _message_return(
-                    p_channel_id, v_left, '0', case when v_is_spared is not true then greatest(cardinality(v_left) / 2, 1) end
+                    p_channel_id, v_left, '0',
+                    case when v_is_spared is not true then greatest(cardinality(v_left) / 2, 1) end
                 );
+                v_retried := 0;
+                v_dead := 0;
             end if;
-            insert into tally (channel_id, outcome, amount) values (p_channel_id, 'expired', cardinality(v_left));
+            insert into tally (channel_id, outcome, amount)
+            select p_channel_id, o.outcome, o.amount
+            from (values
+                ('expired', cardinality(v_left)), ('retried', v_retried), ('dead_lettered', v_dead)
+            ) as o (outcome, amount)
+            where o.amount > 0;
         exception
             when others then
                 update lease set expires_at = greatest(v_now, clock_now()) + interval '1 minute'

@@ -15,7 +15,7 @@ as $$
 /*
  * One statement: the charge, the error and the next place of each message change together, whatever crashes.
  * The arrays after p_messages run beside it; null stands for: retryable, and the delay of the channel's policy.
- * A message that came from a dead letter goes back into that same entry, so that an entry is alive exactly once.
+ * A verdict of its own ends its max_batch. A message that came from a dead letter goes back into that same entry, so that an entry is alive exactly once.
  */
 declare
     v_now timestamptz := clock_now();
@@ -23,6 +23,7 @@ begin
     with failed as (
         select
             {{ message_names("m", {
+                "max_batch": "null::integer as max_batch",
                 "attempts": "least(m.attempts + 1, 32767) as attempts",
                 "errors": "case when jsonb_array_length(m.errors) >= 10 then m.errors - 0 else coalesce(m.errors, '[]') end
                 || jsonb_build_object(

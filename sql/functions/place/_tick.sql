@@ -44,7 +44,7 @@ begin
         v_floor.has_more := v_moved = v_floor.move_limit;
         if clock_timestamp() < v_started + interval '50 ms' then
             v_moved := _lease_expire(p_channel_id, v_floor.lease_from - interval '1 minute', v_floor.move_limit);
-            v_floor.has_more := v_floor.has_more or v_moved = v_floor.move_limit;
+            v_floor.has_more := v_floor.has_more or v_moved >= least(v_floor.move_limit, 100);
         else
             v_floor.has_more := true;
         end if;

@@ -1,0 +1,56 @@
+{% from "macros/message.sql" import message_names %}
+create or replace function {{ schema }}._stranded_replace(p_limit integer) returns integer
+language plpgsql volatile
+set search_path = {{ schema }}, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+as $$
+/*
+ * The net below the proof. By it nothing stands at or below a floor; but a sequence that was set back by less than
+ * what was drawn until the next tick cannot be told from one that was not. What is found enters anew. This walks over
+ * what vacuum has not removed yet, so it is no claim's work but that of a cleanup every few minutes.
+ */
+declare
+    v_floor floor;
+    v_priority smallint;
+    v_found integer;
+    v_total integer := 0;
+begin
+    for v_floor in
+        select f.*
+        from channel c
+        cross join lateral (
+            select * from floor n where n.channel_id = c.channel_id order by n.floor_id desc limit 1
+        ) f
+    loop
+        foreach v_priority in array v_floor.priorities loop
+            with stranded as (
+                delete from ready where ctid = any(array(
+                    select r.ctid from ready r
+                    where r.channel_id = v_floor.channel_id and r.priority = v_priority
+                        and r.position <= v_floor.floors[v_priority + 1]
+                    order by r.position
+                    limit p_limit
+                    for update skip locked
+                )) returning *
+            )
+            insert into ready (position, channel_id, {{ message_names() }})
+            select nextval('position_seq'), s.channel_id, {{ message_names("s") }}
+            from (select * from stranded order by position) s;
+            get diagnostics v_found = row_count;
+            if v_found > 0 then
+                insert into tally (amount, channel_id, outcome) values (v_found, v_floor.channel_id, 'stranded');
+                perform _incident_note(
+                    '_stranded_replace', v_floor.channel_id, 'TG034',
+                    'messages stood below the floor and were put back: was position_seq set back?'
+                );
+                v_total := v_total + v_found;
+            end if;
+        end loop;
+    end loop;
+    return v_total;
+end;
+$$;
+
+comment on function {{ schema }}._stranded_replace(integer) is
+'Find messages at or below the floor of their channel, up to p_limit a priority, and let them enter ready anew. Returns how many; 0 is the ordinary case.';
