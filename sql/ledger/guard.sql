@@ -1,6 +1,8 @@
 {#- `after`: the migration that must be the newest; `expected`: (name, checksum) up to it. -#}
 {% include "ledger/lock.sql" %}
 
+{% include "ledger/check_schema.sql" %}
+
 do $$
 declare
     v_unfit text;

@@ -74,12 +74,19 @@ begin
         from known k;
     exception
         when insufficient_privilege then
-            -- Who may not look at pg_locks proves nothing: floors do not rise, and everything else goes on.
-            v_tide.is_blind := true;
+            -- Who may not look at pg_locks proves nothing: what was known stays, or else a tide that claims nothing.
+            if v_last.tide_id is not null then
+                return v_last;
+            end if;
+            v_tide.at := '-infinity';
+            v_tide.position := 0;
+            v_tide.safe_position := 0;
+            v_tide.quiet_since := '-infinity';
             v_tide.holders := '{}';
             v_tide.drew_above := '{}';
             v_tide.movers := '{}';
             v_tide.moved_after := '{}';
+            v_tide.is_blind := false;
     end;
 
     if v_tide.is_blind then

@@ -15,7 +15,7 @@ as $$
 /*
  * One statement: the charge, the error and the next place of each message change together, whatever crashes.
  * The arrays after p_messages run beside it; null stands for: retryable, and the delay of the channel's policy.
- * A verdict of its own ends its max_batch. A message that came from a dead letter goes back into that same entry, so that an entry is alive exactly once.
+ * A verdict of its own ends a message's max_batch. One that came from a dead letter goes back into that same entry.
  */
 declare
     v_now timestamptz := clock_now();
