@@ -99,3 +99,4 @@
 {% include "views/in_flight.sql" %}
 {% include "views/dead_letter_summary.sql" %}
 {% include "views/outcomes.sql" %}
+{% include "views/archived.sql" %}

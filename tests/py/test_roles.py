@@ -66,7 +66,7 @@ async def test_every_public_routine_is_somebodys(connection: Connection, schema:
     names = {name for name in names if not name.startswith("_") and name != "clock_now"}
     everybody = await callable_by(connection, schema, "operator")
     everybody |= await callable_by(connection, schema, "monitor")
-    views = {"backlog", "in_flight", "dead_letter_summary", "outcomes"}
+    views = {"backlog", "in_flight", "dead_letter_summary", "outcomes", "archived"}
     assert names - views == everybody
 
 
