@@ -4,7 +4,7 @@ select
     c.name,
     a.settled_at,
     a.message_id,
-    coalesce(a.event_id, {{ schema }}._event_id(c.event_prefix, a.message_id)) as event_id,
+    a.event_id,
     a.attempts,
     a.enqueued_at,
     coalesce(a.payload, b.payload) as payload,

@@ -77,8 +77,12 @@ begin
         insert into archive (settled_at, channel_id, {{ message_names() }})
         select
             clock_now(), p_topic_id,
-            {{ message_names("d", {"body_id": "d.own_body_id"}) }}
+            {{ message_names("d", {
+                "body_id": "d.own_body_id",
+                "event_id": "coalesce(d.event_id, _event_id(i.event_prefix, d.message_id))",
+            }) }}
         from delivery d
+        cross join installation i
         where d.target is null
     ), copied as (
         insert into body (body_id, payload) overriding system value

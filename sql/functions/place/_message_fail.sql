@@ -40,7 +40,8 @@ begin
             ) as delay,
             m.ordinality as ordinal,
             c.kind,
-            c.name as channel
+            c.name as channel,
+            c.event_prefix
         from unnest(p_messages) with ordinality m
         cross join channel c
         where c.channel_id = p_channel_id
@@ -64,7 +65,8 @@ begin
         )
         select
             v_now, p_channel_id, j.kind, j.channel,
-            case when j.is_final then 'not_retryable' else p_reason end, j.error, {{ message_names("j") }}
+            case when j.is_final then 'not_retryable' else p_reason end, j.error,
+            {{ message_names("j", {"event_id": "coalesce(j.event_id, _event_id(j.event_prefix, j.message_id))"}) }}
         from judged j
         where j.is_dead
             and not exists (select from dead_letter d where d.dead_letter_id = j.requeued_from)

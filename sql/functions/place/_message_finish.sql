@@ -9,7 +9,11 @@ as $$
 begin
     if p_archive then
         insert into archive (settled_at, channel_id, {{ message_names() }})
-        select clock_now(), p_channel_id, {{ message_names("m") }} from unnest(p_messages) m;
+        select
+            clock_now(), p_channel_id,
+            {{ message_names("m", {"event_id": "coalesce(m.event_id, _event_id(i.event_prefix, m.message_id))"}) }}
+        from unnest(p_messages) m
+        cross join installation i;
     else
         delete from body b using unnest(p_messages) m where b.body_id = m.body_id;
     end if;
