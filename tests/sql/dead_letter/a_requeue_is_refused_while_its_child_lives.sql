@@ -32,7 +32,7 @@ select results_eq(
 );
 select is(t.places('work'), 'ready=1', 'there is one child');
 select results_eq(
-    $$select priority, attempts from ready$$, $$values (2::smallint, 0)$$, 'at its old priority, its attempts reset'
+    $$select priority::int, attempts::int from ready$$, $$values (2, 0)$$, 'at its old priority, its attempts reset'
 );
 select results_eq(
     $$select state, requeued_count, notes -> 0 ->> 'note' from dead_letter$$,

@@ -12,6 +12,6 @@ select is((select floors[1] from floor order by floor_id desc limit 1), 0::bigin
 select outbox_put('orders', '"first"');
 select t.clock_moves('1 second');
 select results_eq($$select payload from outbox_claim('orders')$$, $$values ('"first"'::jsonb)$$, 'the first message is found');
-select is((select position from lease, unnest(messages) as m(position)), 1::bigint, 'at position 1');
+select is((select m.message_id from lease, unnest(messages) as m), 1::bigint, 'with the first id of all');
 
 select * from finish();

@@ -11,7 +11,7 @@ drop function shop.on_order(jsonb);
 select is((select s.claimed from outbox_sweep() as s), 0, 'nothing is claimed');
 select matches((select s.first_error from outbox_sweep() as s), 'shop.on_order', 'the answer names the handler');
 select is(t.places('orders'), 'ready=1', 'the event waits');
-select is((select attempts from ready), 0, 'uncharged');
+select is((select attempts::int from ready), 0, 'uncharged');
 
 create function shop.on_order(p_payload jsonb) returns void language sql
 set search_path = shop, pg_temp as $$select$$;

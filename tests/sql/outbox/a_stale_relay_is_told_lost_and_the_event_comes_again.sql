@@ -32,8 +32,8 @@ select is(t.places('orders'), 'lease=1', 'the new owner keeps it');
 select t.clock_moves('1 minute');
 select is_empty($$select * from outbox_claim('orders')$$, 'the second crash is the last');
 select results_eq(
-    $$select reason, attempts, last_error from dead_letter$$,
-    $$values ('expired', 2, 'lease expired: worker w2 did not settle in time')$$,
+    $$select reason, attempts::int, last_error from dead_letter$$,
+    $$values ('expired', 2, 'lease expired: worker w2 did not settle')$$,
     'and ends as a dead letter'
 );
 

@@ -28,7 +28,7 @@ select is(
 );
 select is((select count(*) from shop.seen), 499::bigint, 'the others were handled, once each');
 select results_eq(
-    $$select attempts, payload ->> 'n' from ready$$, $$values (1, '250')$$, 'only the poison was charged'
+    $$select attempts::int, payload ->> 'n' from ready$$, $$values (1, '250')$$, 'only the poison was charged'
 );
 
 -- and younger events flow past it
@@ -43,7 +43,7 @@ select is(
     'until it dies of its max_attempts'
 );
 select results_eq(
-    $$select attempts, reason, last_error from dead_letter$$,
+    $$select attempts::int, reason, last_error from dead_letter$$,
     $$values (4, 'exhausted', 'order 250 is poison')$$,
     'with the terminal count and its own message'
 );

@@ -22,7 +22,7 @@ select is(t.places('orders'), 'ready=1 lease=1', 'what is named in neither stays
 
 -- then only the failed one is charged, and has its own error
 select results_eq(
-    $$select attempts, errors -> 0 ->> 'error', payload from ready$$,
+    $$select attempts::int, errors -> 0 ->> 'error', payload from ready$$,
     $$values (1, 'smtp 550', '500'::jsonb)$$,
     'the failure is charged and keeps its own error'
 );

@@ -37,7 +37,7 @@ select is((select sum(split_part(said, ' ', 1)::integer) from log where said lik
 select is((select count(*) from log where said = '1 died'), 3::bigint, 'the deadly one is charged when alone, three times');
 select is((select count(*) from log where said like '% died'), 6::bigint, 'after three crowds: eight, four, two');
 select results_eq(
-    $$select payload, attempts, reason from dead_letter$$, $$values ('5'::jsonb, 3, 'expired')$$, 'and is buried alone'
+    $$select payload, attempts::int, reason from dead_letter$$, $$values ('5'::jsonb, 3, 'expired')$$, 'and is buried alone'
 );
 select is(t.places('work'), 'dead=1', 'nobody else lost anything');
 
