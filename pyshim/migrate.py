@@ -68,6 +68,7 @@ async def apply(
     """Bring `schema` to the newest migration (or to `to`), then all routines and grants.
 
     An installation that has roles keeps them. One transaction: all or nothing. Repeatable.
+    Refuses (TG060) a schema that is not wholly the current role's.
     """
     check_schema_name(schema, roles=roles)
     known = assets.migrations()
@@ -135,6 +136,7 @@ async def status(connection: Connection, schema: str) -> Status:
     known = assets.migrations()
     files = render.templates(schema)
     async with connection.transaction():
+        await _run(connection, [_check(files)])
         ledger, _ = await _read_ledger(connection, files)
         drift = await _read_drift(connection, files) if ledger else []
     names = {migration.name for migration in known}
@@ -221,11 +223,16 @@ def _check_frozen(schema: str, ledger: list[Applied], known: list[assets.Migrati
 
 @asynccontextmanager
 async def _installer(connection: Connection, schema: str) -> AsyncIterator[render.Templates]:
-    """One transaction under the advisory lock of this schema."""
+    """One transaction under the advisory lock of this schema, which is ours alone (else TG060)."""
     files = render.templates(schema)
     async with connection.transaction():
-        await _run(connection, [files.step("ledger/lock.sql")])
+        await _run(connection, [files.step("ledger/lock.sql"), _check(files)])
         yield files
+
+
+def _check(files: render.Templates) -> render.Step:
+    """Nothing is looked at in a schema where others could have put something in our way."""
+    return files.step("ledger/check_schema.sql")
 
 
 async def _read_ledger(
@@ -241,11 +248,6 @@ async def _read_ledger(
         raise MigrationError(
             "the schema holds a table named migration that is not Tidegate's",
             hint="choose another schema with --schema",
-        ) from None
-    except psycopg.errors.InsufficientPrivilege:
-        raise MigrationError(
-            "only the owner of the installation may look at its ledger",
-            hint="connect as the role that ran tidegate migrate",
         ) from None
     ledger = [
         Applied(row["migration"], row["checksum"], row["version"], row["applied_at"])

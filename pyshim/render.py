@@ -122,6 +122,8 @@ def bundle(
         steps.append(files.step(migration.up))
         steps.append(files.step("ledger/record_migration.sql", **entry))
     if last == len(known):
+        if after == 0:  # a schema made just now may have got default privileges
+            steps.append(files.step("ledger/check_schema.sql"))
         steps += [files.step(path) for path in assets.routines(files.root)]
         if (files.root / "grants.sql").is_file():
             steps.append(files.step("grants.sql"))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pyshim import assets, migrate, render
 from pyshim.config import Database
@@ -19,6 +20,7 @@ from pyshim.errors import LedgerRefuses, MigrationError, SchemaMismatch
 from tests.server import TestServer
 
 Dump = Callable[[str, str], str]
+ApplyFile = Callable[[str, str], "subprocess.CompletedProcess[str]"]
 NEWEST = len(assets.migrations())
 
 
@@ -288,7 +290,96 @@ async def test_an_owner_of_a_prepared_schema_needs_no_right_on_the_database(
 async def test_a_stranger_is_told_what_is_missing(plain_owner: str, connection: Connection) -> None:
     await migrate.apply(connection, "app")
     async with await connect(Database(plain_owner, "the test")) as stranger:
-        with pytest.raises(MigrationError, match="only the owner"):
+        with pytest.raises(LedgerRefuses, match=r"schema app belongs to .*, and this is plain_"):
             await migrate.status(stranger, "app")
         with pytest.raises(SchemaMismatch, match="may not use"):
             await migrate.check_schema(stranger, "app")
+
+
+async def test_a_schema_of_somebody_else_is_refused_until_it_is_given(
+    plain_owner: str, connection: Connection, apply_file: ApplyFile
+) -> None:
+    owner = conninfo_to_dict(plain_owner)["user"]
+    me = connection.info.user
+    ident = sql.Identifier(str(owner))
+    await connection.execute(sql.SQL('create schema "My App" authorization {}').format(ident))
+    refused = await refusal(connection, apply_file, "My App")
+    assert refused.message == f'schema "My App" belongs to {owner}, and this is {me}'
+    await follow(connection, refused, f'alter schema "My App" owner to {me};')
+    assert (await migrate.apply(connection, "My App")).newest == NEWEST
+
+
+async def test_a_schema_in_which_others_may_create_is_refused_until_they_may_not(
+    plain_owner: str, connection: Connection, apply_file: ApplyFile
+) -> None:
+    other = conninfo_to_dict(plain_owner)["user"]
+    await connection.execute("create schema app")
+    await connection.execute(f"grant all on schema app to {other} with grant option".encode())
+    async with await connect(Database(plain_owner, "the test")) as stranger:
+        await stranger.execute("grant create on schema app to public")
+    refused = await refusal(connection, apply_file, "app")
+    assert refused.message == f"others may create in schema app: {other}, public"
+    await follow(connection, refused, f"revoke create on schema app from {other}, public cascade;")
+    assert (await migrate.apply(connection, "app")).newest == NEWEST
+
+
+async def test_what_others_left_in_the_schema_is_refused_until_it_is_gone(
+    plain_owner: str, connection: Connection, apply_file: ApplyFile
+) -> None:
+    """They may have put it there while they were allowed to."""
+    other = conninfo_to_dict(plain_owner)["user"]
+    await connection.execute("create schema app")
+    await connection.execute(f"grant all on schema app to {other}".encode())
+    trap = "app._lease_settle(uuid, bigint[], text)"
+    async with await connect(Database(plain_owner, "the test")) as stranger:
+        await stranger.execute(f"create function {trap} returns int return 1".encode())
+        await stranger.execute("create view app.mine as select 1 as one")
+    await connection.execute(f"revoke create on schema app from {other}".encode())
+    refused = await refusal(connection, apply_file, "app")
+    assert (
+        f"function app._lease_settle(pg_catalog.uuid,bigint[],pg_catalog.text) of {other}, view"
+        in (refused.message)
+    )
+    assert f"view app.mine of {other}" in refused.message
+    drops = (refused.hint or "").partition(": ")[2]
+    await follow(connection, refused, drops)
+    assert (await migrate.apply(connection, "app")).newest == NEWEST
+
+
+async def test_a_right_that_was_given_later_stops_the_next_migrate_rollback_and_status(
+    connection: Connection,
+) -> None:
+    await migrate.apply(connection, "app")
+    await connection.execute("grant create on schema app to public")
+    for step in (migrate.apply, migrate.rollback, migrate.status):
+        with pytest.raises(LedgerRefuses, match="others may create in schema app: public"):
+            await step(connection, "app")
+    with pytest.raises(LedgerRefuses):
+        await migrate.apply(connection, "app", dry_run=True)
+
+
+async def test_default_privileges_open_no_new_schema(
+    connection: Connection, apply_file: ApplyFile
+) -> None:
+    await connection.execute("alter default privileges grant create on schemas to public")
+    refused = await refusal(connection, apply_file, "app")
+    assert refused.message == "others may create in schema app: public"
+    assert await one(connection, "select to_regnamespace('app') is null as gone") == {"gone": True}
+
+
+async def refusal(connection: Connection, apply_file: ApplyFile, schema: str) -> LedgerRefuses:
+    """What migrate says, which must be what a rendered file says."""
+    with pytest.raises(LedgerRefuses) as refused:
+        await migrate.apply(connection, schema)
+    url = connection.info.dsn + f" password={connection.info.password}"
+    file = apply_file(url, render.render(schema))
+    assert file.returncode != 0
+    assert refused.value.message in file.stderr
+    assert (refused.value.hint or "no hint") in file.stderr
+    return refused.value
+
+
+async def follow(connection: Connection, refused: LedgerRefuses, statement: str) -> None:
+    """Run the statement that the hint names, as it stands there."""
+    assert (refused.hint or "").endswith(statement)
+    await connection.execute(statement.encode())
