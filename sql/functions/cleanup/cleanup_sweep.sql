@@ -32,7 +32,9 @@ begin
         ) as a (name, value)
         where (a.value > '0' and a.value <= '100 years') is not true
     loop
-        perform _bad_argument(v_argument.name, v_argument.value::text, 'A retention is a positive interval, at most 100 years.');
+        perform _bad_argument(
+            v_argument.name, v_argument.value::text, 'A retention is a positive interval, at most 100 years.'
+        );
     end loop;
 
     with old as (

@@ -26,7 +26,9 @@ begin
         );
     end if;
     if p_lease is null or p_lease <= '0' or p_lease > '100 years' then
-        perform _bad_argument('p_lease', p_lease::text, 'A lease lasts a positive time, for example interval ''5 minutes''.');
+        perform _bad_argument(
+            'p_lease', p_lease::text, 'A lease lasts a positive time, for example interval ''5 minutes''.'
+        );
     end if;
     loop
         insert into guard (scope, key, owner, claimed_at, expires_at, run_id)

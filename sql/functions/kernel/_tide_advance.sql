@@ -56,7 +56,9 @@ begin
             select
                 h.*,
                 coalesce(v_last.drew_above[array_position(v_last.holders, h.name)], v_last.position, 0) as drew_above,
-                coalesce(v_last.moved_after[array_position(v_last.movers, h.name)], v_last.at, '-infinity') as moved_after
+                coalesce(
+                    v_last.moved_after[array_position(v_last.movers, h.name)], v_last.at, '-infinity'
+                ) as moved_after
             from held h
         )
         select

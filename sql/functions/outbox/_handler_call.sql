@@ -35,7 +35,8 @@ begin
             errcode = 'TG040',
             message = format('handler %s has no search_path of its own', v_oid::regprocedure),
             hint = format('alter function %s set search_path = %s, pg_temp;',
-                v_oid::regprocedure, (select quote_ident(n.nspname) from pg_namespace n where n.oid = v_function.pronamespace));
+                v_oid::regprocedure,
+                (select quote_ident(n.nspname) from pg_namespace n where n.oid = v_function.pronamespace));
     end if;
     if not exists (
         select from pg_roles o where o.oid = v_function.proowner and (o.rolname = current_user or o.rolsuper)
@@ -53,7 +54,9 @@ begin
             hint = format('grant usage on schema %s to %I; grant execute on function %s to %I;',
                 v_function.pronamespace::regnamespace, current_user, v_oid::regprocedure, current_user);
     end if;
-    return format('select %s(%s)', v_oid::regproc, case when v_argument = 'jsonb'::regtype then '($1).payload' else '$1' end);
+    return format(
+        'select %s(%s)', v_oid::regproc, case when v_argument = 'jsonb'::regtype then '($1).payload' else '$1' end
+    );
 end;
 $$;
 

@@ -54,7 +54,9 @@ begin
 
     if v_handlers is null then
         -- No route at all: the last one went away a moment ago, and the events are a relay's now.
-        claimed := case when v_queues is null then 0 else _topic_move(p_topic_id, p_topic, p_archive, v_queues, p_ctids) end;
+        if v_queues is not null then
+            claimed := _topic_move(p_topic_id, p_topic, p_archive, v_queues, p_ctids);
+        end if;
         dispatched := claimed;
         return;
     end if;
@@ -95,7 +97,9 @@ begin
             v_ordinal := v_ordinal + 1;
             foreach v_call in array v_calls loop
                 execute v_call using v_message;
-                perform pg_catalog.set_config('search_path', pg_catalog.format('%I, pg_temp', {{ schema_literal }}), true);
+                perform pg_catalog.set_config(
+                    'search_path', pg_catalog.format('%I, pg_temp', {{ schema_literal }}), true
+                );
             end loop;
         end loop;
         set constraints all immediate; -- what handlers deferred is checked while it can still be undone
@@ -123,7 +127,9 @@ begin
             begin
                 foreach v_call in array v_calls loop
                     execute v_call using v_message;
-                    perform pg_catalog.set_config('search_path', pg_catalog.format('%I, pg_temp', {{ schema_literal }}), true);
+                    perform pg_catalog.set_config(
+                        'search_path', pg_catalog.format('%I, pg_temp', {{ schema_literal }}), true
+                    );
                 end loop;
                 set constraints all immediate;
             exception

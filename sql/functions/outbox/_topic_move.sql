@@ -62,7 +62,9 @@ begin
             {{ message_names("d", {
                 "message_id": "case when d.is_copy then d.drawn else d.message_id end",
                 "attempts": "0",
-                "event_id": "case when d.is_copy then coalesce(d.event_id, _event_id(i.event_prefix, d.message_id)) else d.event_id end",
+                "event_id": "case
+                    when d.is_copy then coalesce(d.event_id, _event_id(i.event_prefix, d.message_id)) else d.event_id
+                end",
                 "body_id": "d.own_body_id",
                 "max_attempts": "null",
                 "max_batch": "null",

@@ -12,7 +12,8 @@ declare
 begin
     if (p_queue is null) = (p_handler is null) then
         perform _bad_argument(
-            'p_queue', p_queue, format('Give exactly one of p_queue and p_handler; p_handler is %s.', coalesce(p_handler, 'null'))
+            'p_queue', p_queue,
+            format('Give exactly one of p_queue and p_handler; p_handler is %s.', coalesce(p_handler, 'null'))
         );
     end if;
     if p_topic is null or p_topic !~ '^[A-Za-z0-9_][A-Za-z0-9_.:-]*([.][*])?$' then

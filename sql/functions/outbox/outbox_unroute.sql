@@ -10,7 +10,8 @@ declare
 begin
     if (p_queue is null) = (p_handler is null) then
         perform _bad_argument(
-            'p_queue', p_queue, format('Give exactly one of p_queue and p_handler; p_handler is %s.', coalesce(p_handler, 'null'))
+            'p_queue', p_queue,
+            format('Give exactly one of p_queue and p_handler; p_handler is %s.', coalesce(p_handler, 'null'))
         );
     end if;
     lock table route in share row exclusive mode;

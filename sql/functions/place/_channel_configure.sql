@@ -10,7 +10,9 @@ declare
     v_unknown text;
 begin
     if jsonb_typeof(p_policy) is distinct from 'object' then
-        perform _bad_argument('p_policy', p_policy::text, 'A policy is a JSON object, for example {"lease": "30 seconds"}.');
+        perform _bad_argument(
+            'p_policy', p_policy::text, 'A policy is a JSON object, for example {"lease": "30 seconds"}.'
+        );
     end if;
     select k into v_unknown from jsonb_object_keys(p_policy) k where k <> all(v_known) limit 1;
     if found then

@@ -6,7 +6,9 @@ declare
     v_entry jsonb;
 begin
     if jsonb_typeof(p_failed) is distinct from 'array' then
-        perform _bad_argument('p_failed', p_failed::text, 'Give a JSON array: [{"message_id": 3, "error": "smtp 550"}]');
+        perform _bad_argument(
+            'p_failed', p_failed::text, 'Give a JSON array: [{"message_id": 3, "error": "smtp 550"}]'
+        );
     end if;
     for v_entry in select f.value from jsonb_array_elements(p_failed) f loop
         if jsonb_typeof(v_entry) <> 'object' or jsonb_typeof(v_entry -> 'message_id') is distinct from 'number' then

@@ -1,4 +1,5 @@
-create or replace function {{ schema }}._lease_deliveries(p_lease_id uuid, p_channel_id integer) returns setof {{ schema }}.delivery
+create or replace function {{ schema }}._lease_deliveries(p_lease_id uuid, p_channel_id integer)
+returns setof {{ schema }}.delivery
 language sql stable
 begin atomic
 select

@@ -25,7 +25,9 @@ begin
             {{ message_names("m", {
                 "max_batch": "null::integer as max_batch",
                 "attempts": "least(m.attempts + 1, 32767) as attempts",
-                "errors": "case when jsonb_array_length(m.errors) >= 10 then m.errors - 0 else coalesce(m.errors, '[]') end
+                "errors": "case
+                    when jsonb_array_length(m.errors) >= 10 then m.errors - 0 else coalesce(m.errors, '[]')
+                end
                 || jsonb_build_object(
                     'at', v_now, 'attempt', m.attempts + 1, 'error', _error_text(p_errors[m.ordinality])
                 ) as errors",

@@ -105,8 +105,9 @@ begin
         channel_id, ticked_at, took, position, is_quiet, has_more, move_limit, priorities, floors, hints,
         scheduled_from, lease_from
     ) values (
-        p_channel_id, clock_now(), greatest('0', least(clock_timestamp() - v_started, '500 ms')), v_floor.position, v_floor.is_quiet, v_floor.has_more,
-        v_floor.move_limit, v_floor.priorities, v_floor.floors, v_floor.hints, v_floor.scheduled_from, v_floor.lease_from
+        p_channel_id, clock_now(), greatest('0', least(clock_timestamp() - v_started, '500 ms')),
+        v_floor.position, v_floor.is_quiet, v_floor.has_more, v_floor.move_limit, v_floor.priorities, v_floor.floors,
+        v_floor.hints, v_floor.scheduled_from, v_floor.lease_from
     );
     -- The row this one follows. Skipped where another tick is at it: two ticks never wait for each other.
     delete from floor where ctid = any(array(
