@@ -58,14 +58,8 @@ class NoSuchChannel(TidegateError):
     sqlstate = "TG020"
 
 
-class ChannelConflict(TidegateError):
-    """The channel exists with another meaning."""
-
-    sqlstate = "TG021"
-
-
 class ChannelInUse(TidegateError):
-    """The channel is not empty or still routed."""
+    """The topic does not fit the call: it still holds events, is routed, or has no route."""
 
     sqlstate = "TG022"
 
@@ -76,14 +70,26 @@ class WrongIsolation(TidegateError):
     sqlstate = "TG030"
 
 
+class SweepWithinSweep(TidegateError):
+    """A SQL handler called outbox_sweep, which was calling it."""
+
+    sqlstate = "TG031"
+
+
+class SweepInSweep(TidegateError):
+    """A handler called outbox_sweep."""
+
+    sqlstate = "TG031"
+
+
 class UnsafeHandler(TidegateError):
-    """The handler's signature, owner or search_path is not acceptable."""
+    """The handler's owner or search_path would let others act as the installation's owner."""
 
     sqlstate = "TG040"
 
 
 class NoSuchHandler(TidegateError):
-    """The handler does not exist."""
+    """The handler does not exist, or is no function of one jsonb or message that returns void."""
 
     sqlstate = "TG041"
 
@@ -95,25 +101,21 @@ class SchemaMismatch(TidegateError):
 
 
 class LedgerRefuses(TidegateError):
-    """The ledger refuses: rows would be lost, or the file does not fit what is installed."""
+    """A migrate, rollback or rendered file refuses: it does not fit what is installed, rows would be
+    lost, or others could put something into the schema."""
 
     sqlstate = "TG060"
 
 
 BY_SQLSTATE: dict[str, type[TidegateError]] = {
-    kind.sqlstate: kind
-    for kind in (
-        BadArgument,
-        NoSuchChannel,
-        ChannelConflict,
-        ChannelInUse,
-        WrongIsolation,
-        UnsafeHandler,
-        NoSuchHandler,
-        SchemaMismatch,
-        LedgerRefuses,
-    )
-    if kind.sqlstate is not None
+    kind.sqlstate: kind for kind in TidegateError.__subclasses__() if kind.sqlstate is not None
+}
+
+# Never raised: rows of the table incident carry them.
+INCIDENTS = {
+    "TG032": "position_seq was set back: every floor was forgotten, and the sequence moved on.",
+    "TG033": "The clock was set back: all deadlines are looked at again.",
+    "TG034": "Messages stood below a floor and were put back: was position_seq set back?",
 }
 
 
