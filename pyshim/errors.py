@@ -70,14 +70,8 @@ class WrongIsolation(TidegateError):
     sqlstate = "TG030"
 
 
-class SweepWithinSweep(TidegateError):
-    """A SQL handler called outbox_sweep, which was calling it."""
-
-    sqlstate = "TG031"
-
-
 class SweepInSweep(TidegateError):
-    """A handler called outbox_sweep."""
+    """A SQL handler called outbox_sweep, which was calling it."""
 
     sqlstate = "TG031"
 
@@ -101,8 +95,8 @@ class SchemaMismatch(TidegateError):
 
 
 class LedgerRefuses(TidegateError):
-    """A migrate, rollback or rendered file refuses: it does not fit what is installed, rows would be
-    lost, or others could put something into the schema."""
+    """A migrate, rollback or rendered file refuses: it does not fit what is installed, rows would
+    be lost, or others could put something into the schema."""
 
     sqlstate = "TG060"
 

@@ -347,10 +347,11 @@ async def test_what_others_left_in_the_schema_is_refused_until_it_is_gone(
 
 
 async def test_a_right_that_was_given_later_stops_the_next_migrate_rollback_and_status(
-    connection: Connection,
+    connection: Connection, apply_file: ApplyFile
 ) -> None:
     await migrate.apply(connection, "app")
     await connection.execute("grant create on schema app to public")
+    await refusal(connection, apply_file, "app", after=NEWEST)
     for step in (migrate.apply, migrate.rollback, migrate.status):
         with pytest.raises(LedgerRefuses, match="others may create in schema app: public"):
             await step(connection, "app")
@@ -367,12 +368,14 @@ async def test_default_privileges_open_no_new_schema(
     assert await one(connection, "select to_regnamespace('app') is null as gone") == {"gone": True}
 
 
-async def refusal(connection: Connection, apply_file: ApplyFile, schema: str) -> LedgerRefuses:
+async def refusal(
+    connection: Connection, apply_file: ApplyFile, schema: str, *, after: int = 0
+) -> LedgerRefuses:
     """What migrate says, which must be what a rendered file says."""
     with pytest.raises(LedgerRefuses) as refused:
         await migrate.apply(connection, schema)
     url = connection.info.dsn + f" password={connection.info.password}"
-    file = apply_file(url, render.render(schema))
+    file = apply_file(url, render.render(schema, after=after))
     assert file.returncode != 0
     assert refused.value.message in file.stderr
     assert (refused.value.hint or "no hint") in file.stderr
