@@ -54,15 +54,19 @@
 {% include "functions/dead_letter/dead_letter_requeue.sql" %}
 {% include "functions/dead_letter/dead_letter_discard.sql" %}
 
--- Queue: policy, send, claim, ack.
+-- Queue: policy, send, claim, settle.
 {% include "functions/queue/queue_create.sql" %}
 {% include "functions/queue/queue_configure.sql" %}
 {% include "functions/queue/queue_pause.sql" %}
 {% include "functions/queue/queue_resume.sql" %}
+{% include "functions/queue/queue_drop.sql" %}
 {% include "functions/queue/queue_send.sql" %}
 {% include "functions/queue/queue_send_many.sql" %}
 {% include "functions/queue/queue_claim.sql" %}
 {% include "functions/queue/queue_ack.sql" %}
+{% include "functions/queue/queue_nack.sql" %}
+{% include "functions/queue/queue_settle.sql" %}
+{% include "functions/queue/queue_release.sql" %}
 
 -- Outbox: topics and puts.
 {% include "functions/outbox/_topic_matches.sql" %}

@@ -10,6 +10,9 @@ begin
     end if;
 {%- if kind == "topic" %}
     -- Topics that are being created and routes that are being made must see each other.
+    if current_setting('transaction_isolation') <> 'read committed' then
+        perform _require_read_committed('topic_create');
+    end if;
     lock table route in share row exclusive mode;
 {%- endif %}
     insert into channel (kind, name, max_attempts, event_prefix{{ ", is_routed" if kind == "topic" }})
@@ -29,5 +32,52 @@ begin
     end if;
     -- Called again with the same or another policy, it configures: deployments may repeat it.
     perform _channel_configure('{{ kind }}', {{ name }}, p_policy);
+end;
+{%- endmacro %}
+
+{#- Dropping one. -#}
+{% macro drop_body(kind, name) -%}
+/*
+ * Whoever sends has read channel, and keeps a lock on it to the end of the transaction: the exclusive lock waits for
+ * those in flight, and those still to come find no {{ kind }}. It waits two seconds at most, as others queue up behind it.
+ */
+declare
+    v_channel_id integer;
+    v_count bigint;
+begin
+    if current_setting('transaction_isolation') <> 'read committed' then
+        perform _require_read_committed('{{ kind }}_drop');
+    end if;
+    lock table channel in access exclusive mode;
+    select c.channel_id into v_channel_id from channel c where c.kind = '{{ kind }}' and c.name = {{ name }};
+    if not found then
+        perform _no_such_channel('{{ kind }}', {{ name }});
+    end if;
+{%- if kind == "queue" %}
+    select count(*) into v_count from route r where r.queue_id = v_channel_id;
+    if v_count > 0 then
+        raise exception using
+            errcode = 'TG022',
+            message = format('queue %L is the target of %s route(s)', {{ name }}, v_count),
+            hint = 'Take them away with outbox_unroute first.';
+    end if;
+{%- endif %}
+    select (select count(*) from ready r where r.channel_id = v_channel_id)
+        + (select count(*) from scheduled s where s.channel_id = v_channel_id)
+        + (select coalesce(sum(l.message_count), 0) from lease l where l.channel_id = v_channel_id)
+    into v_count;
+    if v_count > 0 then
+        raise exception using
+            errcode = 'TG022',
+            message = format('{{ kind }} %L still holds %s message(s)', {{ name }}, v_count),
+            hint = {{ "'Sweep or relay them first.'" if kind == "topic" else "'Let workers finish them first.'" }};
+    end if;
+    delete from channel where channel_id = v_channel_id;
+    delete from channel_priority where channel_id = v_channel_id;
+    delete from floor where channel_id = v_channel_id;
+    delete from idempotency_key where channel_id = v_channel_id;
+{%- if kind == "topic" %}
+    delete from route r where r.topic = {{ name }};
+{%- endif %}
 end;
 {%- endmacro %}

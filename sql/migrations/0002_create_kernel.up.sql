@@ -39,6 +39,7 @@ create table {{ schema }}.tide (
     outage_from timestamptz,
     outage_until timestamptz,
     is_blind boolean not null,
+    resume_at bigint,
     constraint tide_safe_position_not_above_position check (safe_position <= position),
     constraint tide_knows_each_holder check (cardinality(holders) = cardinality(drew_above)),
     constraint tide_knows_each_mover check (cardinality(movers) = cardinality(moved_after))
@@ -55,6 +56,7 @@ comment on column {{ schema }}.tide.movers is 'Virtual transactions that held Ro
 comment on column {{ schema }}.tide.moved_after is 'Beside each mover: every deadline it wrote lies after this instant.';
 comment on column {{ schema }}.tide.outage_from is 'Last tide before the latest restart or failover; outage_until is the first one after it.';
 comment on column {{ schema }}.tide.is_blind is 'A prepared transaction held a lock: its owner cannot be followed, so nothing was found safe.';
+comment on column {{ schema }}.tide.resume_at is 'position_seq was found set back: a later tide moves it past this, the highest position seen before.';
 comment on column {{ schema }}.tide.timeline is 'Start of the server and its WAL timeline: a change means a restart or a failover.';
 
 create table {{ schema }}.floor (

@@ -1,5 +1,5 @@
 {% from "macros/refuse.sql" import refuse_while_rows %}
-{{ refuse_while_rows(["ready", "scheduled", "lease", "dead_letter", "archive"]) }}
+{{ refuse_while_rows(["ready", "scheduled", "lease", "dead_letter", "archive", "channel"]) }}
 
 drop table {{ schema }}.dead_letter;
 drop table {{ schema }}.idempotency_key;

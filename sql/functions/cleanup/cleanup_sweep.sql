@@ -92,12 +92,22 @@ begin
 
     stranded_replaced := _stranded_replace(p_limit);
 
-    delete from incident where at < v_now - interval '7 days';
+    delete from incident where ctid = any(array(
+        select i.ctid from incident i where i.at < v_now - interval '7 days'
+        order by i.incident_id limit p_limit for update skip locked
+    ));
     -- Rows that overlapping ticks left behind; the ordinary ones are removed by the tick itself.
-    delete from tide where tide_id < (select max(t.tide_id) from tide t) - 128;
-    delete from floor f where f.floor_id < (
-        select n.floor_id from floor n where n.channel_id = f.channel_id order by n.floor_id desc limit 1
-    );
+    delete from tide where ctid = any(array(
+        select t.ctid from tide t where t.tide_id < (select max(n.tide_id) from tide n) - 128
+        limit p_limit for update skip locked
+    ));
+    delete from floor where ctid = any(array(
+        select f.ctid from floor f
+        where f.floor_id < (
+            select n.floor_id from floor n where n.channel_id = f.channel_id order by n.floor_id desc limit 1
+        )
+        limit p_limit for update skip locked
+    ));
 end;
 $$;
 

@@ -24,10 +24,12 @@ begin
     select last_value - (not is_called)::integer into v_tide.position from position_seq;
     v_tide.at := clock_now();
 
-    if v_tide.position < v_last.position then
-        perform _tide_forget();
+    if v_tide.position <= v_last.resume_at then
+        -- With room to spare, so that what others draw meanwhile stays below.
+        perform setval('position_seq', v_last.resume_at + 100000);
+    elsif v_tide.position < v_last.position then
+        v_tide.resume_at := _tide_forget();
         v_last := null;
-        select last_value into v_tide.position from position_seq;
     elsif v_tide.at < v_last.at then
         -- The clock was set back: deadlines written since may lie below every mark.
         perform _tide_forget_deadlines();
@@ -115,11 +117,11 @@ begin
 
     insert into tide (
         at, position, safe_position, holders, drew_above, quiet_since, movers, moved_after, timeline, outage_from,
-        outage_until, is_blind
+        outage_until, is_blind, resume_at
     ) values (
         v_tide.at, v_tide.position, v_tide.safe_position, v_tide.holders, v_tide.drew_above,
         v_tide.quiet_since, v_tide.movers, v_tide.moved_after, v_tide.timeline, v_tide.outage_from,
-        v_tide.outage_until, v_tide.is_blind
+        v_tide.outage_until, v_tide.is_blind, v_tide.resume_at
     ) returning tide_id into v_tide.tide_id;
 
     -- A few seconds of tides are kept for the hint. The range is bounded below, so that this never walks what an

@@ -1,11 +1,12 @@
-create or replace function {{ schema }}._tide_forget() returns void
+create or replace function {{ schema }}._tide_forget() returns bigint
 language plpgsql volatile
 set search_path = {{ schema }}, pg_temp
 as $$
 /*
  * The sequence stands below the newest tide: a logical copy carries no sequences, or somebody called setval. What
- * was drawn since may lie below every floor, so they all become 0. The sequence is then moved past everything seen,
- * so that positions and message ids stay unique.
+ * was drawn since may lie below every floor, so they all become 0. The sequence must then move past everything seen,
+ * so that positions and message ids stay unique. That is not undone by a rollback, where forgetting is: so it is left
+ * to the next tide, which finds the number to move past committed.
  */
 declare
     v_highest bigint;
@@ -17,10 +18,6 @@ begin
         (select max(d.message_id) from dead_letter d)
     ) into v_highest;
     delete from tide where ctid = any(array(select t.ctid from tide t for update skip locked));
-    if v_highest >= nextval('position_seq') then
-        -- With room to spare, so that positions drawn by others meanwhile stay below.
-        perform setval('position_seq', v_highest + 100000);
-    end if;
     insert into floor (
         channel_id, ticked_at, took, position, is_quiet, has_more, move_limit, priorities, floors, hints,
         scheduled_from, lease_from
@@ -33,8 +30,9 @@ begin
         '_tide_forget', null, 'TG032',
         'position_seq was set back: all floors were forgotten, and it moves on from ' || v_highest
     );
+    return v_highest;
 end;
 $$;
 
 comment on function {{ schema }}._tide_forget() is
-'Start over after position_seq was set back: forget all tides, set every floor and hint to 0, and move the sequence past what was drawn before.';
+'Start over after position_seq was set back: forget all tides, and set every floor and hint to 0. Returns the highest position seen before, past which the sequence is to be moved.';

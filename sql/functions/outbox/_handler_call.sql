@@ -9,6 +9,7 @@ as $$
  */
 declare
     v_oid oid := _handler_oid(p_handler);
+    v_name text := _handler_name(p_handler); -- as one writes it anywhere, with schemas
     v_function pg_proc;
     v_argument oid;
 begin
@@ -27,15 +28,15 @@ begin
     then
         raise exception using
             errcode = 'TG041',
-            message = format('%s is no handler', v_oid::regprocedure),
+            message = format('%s is no handler', v_name),
             hint = format('A handler takes one jsonb or one %I.message and returns void.', current_schema);
     end if;
     if not exists (select from unnest(v_function.proconfig) s where starts_with(s, 'search_path=')) then
         raise exception using
             errcode = 'TG040',
-            message = format('handler %s has no search_path of its own', v_oid::regprocedure),
+            message = format('handler %s has no search_path of its own', v_name),
             hint = format('alter function %s set search_path = %s, pg_temp;',
-                v_oid::regprocedure,
+                v_name,
                 (select quote_ident(n.nspname) from pg_namespace n where n.oid = v_function.pronamespace));
     end if;
     if not exists (
@@ -44,15 +45,15 @@ begin
         raise exception using
             errcode = 'TG040',
             message = format('handler %s belongs to %s, who would gain the rights of %s',
-                v_oid::regprocedure, v_function.proowner::regrole, current_user),
-            hint = format('alter function %s owner to %I;', v_oid::regprocedure, current_user);
+                v_name, v_function.proowner::regrole, current_user),
+            hint = format('alter function %s owner to %I;', v_name, current_user);
     end if;
     if not has_function_privilege(v_oid, 'execute') or not has_schema_privilege(v_function.pronamespace, 'usage') then
         raise exception using
             errcode = 'TG040',
-            message = format('%s may not execute handler %s', current_user, v_oid::regprocedure),
+            message = format('%s may not execute handler %s', current_user, v_name),
             hint = format('grant usage on schema %s to %I; grant execute on function %s to %I;',
-                v_function.pronamespace::regnamespace, current_user, v_oid::regprocedure, current_user);
+                v_function.pronamespace::regnamespace, current_user, v_name, current_user);
     end if;
     return format(
         'select %s(%s)', v_oid::regproc, case when v_argument = 'jsonb'::regtype then '($1).payload' else '$1' end

@@ -4,6 +4,7 @@ create or replace function {{ schema }}._topic_deliver(
     p_topic text,
     p_archive boolean,
     p_ctids tid[],
+    p_may_check boolean,
     out claimed integer,
     out dispatched integer,
     out retried integer,
@@ -19,6 +20,9 @@ as $$
  * charged. Queues receive only what every handler took.
  *
  * A plain SET in a handler outlives it, so our search_path is set again before anything else is looked up.
+ *
+ * Deferred constraints are checked where they can still be told apart, but not where that would fire a stranger's own
+ * deferred triggers with our rights (p_may_check), as PostgreSQL before 18 does: they then fail at the commit.
  *
  * Time: each pass stops calling handlers after half of what is left of statement_timeout, and leaves the rest where
  * it stands, so slow handlers still make progress. A handler that is cancelled by the timeout has therefore had at
@@ -102,7 +106,9 @@ begin
                 );
             end loop;
         end loop;
-        set constraints all immediate; -- what handlers deferred is checked while it can still be undone
+        if p_may_check then
+            set constraints all immediate; -- what handlers deferred is checked while it can still be undone
+        end if;
     exception
         when query_canceled then
             v_failed := array[v_ordinal];
@@ -131,7 +137,9 @@ begin
                         'search_path', pg_catalog.format('%I, pg_temp', {{ schema_literal }}), true
                     );
                 end loop;
-                set constraints all immediate;
+                if p_may_check then
+                    set constraints all immediate;
+                end if;
             exception
                 when query_canceled then
                     v_failed := v_failed || v_ordinal;
@@ -172,5 +180,5 @@ begin
 end;
 $$;
 
-comment on function {{ schema }}._topic_deliver(integer, text, boolean, tid[]) is
+comment on function {{ schema }}._topic_deliver(integer, text, boolean, tid[], boolean) is
 'Deliver locked events of one topic to all its routes and settle each by its own outcome. All 0, with first_error, when a handler of the topic is missing or unsafe: the events then stay.';

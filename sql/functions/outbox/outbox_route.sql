@@ -20,6 +20,9 @@ begin
         perform _bad_argument('p_topic', p_topic, 'Give the name of a topic, or a prefix with a trailing .*');
     end if;
     -- Topics that are being created and routes that are being made must see each other.
+    if current_setting('transaction_isolation') <> 'read committed' then
+        perform _require_read_committed('outbox_route');
+    end if;
     lock table route in share row exclusive mode;
     if p_topic !~ '[*]$' and not exists (select from channel c where c.kind = 'topic' and c.name = p_topic) then
         perform _no_such_channel('topic', p_topic);

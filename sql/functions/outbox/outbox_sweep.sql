@@ -30,6 +30,9 @@ declare
     v_priority smallint;
     v_limit integer;
     v_ctids tid[];
+    -- Nothing of the caller's is deferred when nothing was written; and who may become the owner gains nothing by it.
+    v_may_check constant boolean := pg_current_xact_id_if_assigned() is null
+        or pg_has_role(session_user, current_user, 'member');
     v_outcome record;
 begin
     claimed := 0;
@@ -73,7 +76,8 @@ begin
         {{ lock_candidates() | indent }}
         continue when v_ctids is null;
 
-        select * into v_outcome from _topic_deliver(v_channel.channel_id, v_channel.name, v_channel.archive, v_ctids);
+        select * into v_outcome
+        from _topic_deliver(v_channel.channel_id, v_channel.name, v_channel.archive, v_ctids, v_may_check);
         claimed := claimed + v_outcome.claimed;
         dispatched := dispatched + v_outcome.dispatched;
         retried := retried + v_outcome.retried;

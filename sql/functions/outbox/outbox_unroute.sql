@@ -14,6 +14,9 @@ begin
             format('Give exactly one of p_queue and p_handler; p_handler is %s.', coalesce(p_handler, 'null'))
         );
     end if;
+    if current_setting('transaction_isolation') <> 'read committed' then
+        perform _require_read_committed('outbox_unroute');
+    end if;
     lock table route in share row exclusive mode;
     delete from route r
     where r.topic = p_topic

@@ -24,6 +24,13 @@ declare
 begin
     select * into v_lease from lease where lease_id = p_lease_id for update;
     if not found then
+        if current_setting('transaction_isolation') <> 'read committed' then
+            raise exception using
+                errcode = 'TG030',
+                message = format('lease %s is not to be seen in this %s snapshot',
+                    p_lease_id, upper(current_setting('transaction_isolation'))),
+                hint = 'It is lost, or was claimed after the snapshot was taken: settle in READ COMMITTED to tell.';
+        end if;
         v_answer.lost := true;
         return v_answer;
     end if;

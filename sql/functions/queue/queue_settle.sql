@@ -1,0 +1,17 @@
+create or replace function {{ schema }}.queue_settle(
+    p_lease_id uuid, p_done bigint[], p_failed jsonb default '[]'
+) returns {{ schema }}.settled
+language plpgsql volatile
+security definer
+set search_path = {{ schema }}, pg_temp
+as $$
+begin
+    if p_failed is distinct from '[]' then
+        perform _failed_check(p_done, p_failed);
+    end if;
+    return _lease_settle(p_lease_id, coalesce(p_done, '{}'), p_failed);
+end;
+$$;
+
+comment on function {{ schema }}.queue_settle(uuid, bigint[], jsonb) is
+'Settle messages of a lease one by one: p_done succeeded; p_failed is a JSON array of {"message_id", "error", "retryable", "retry_in"} and only these are charged. What is in neither stays leased. Answers lost = true, and does nothing, when the lease is gone. Errors: TG010 bad p_failed, TG030 the lease is not to be seen in an older snapshot.';
