@@ -12,13 +12,14 @@ from typing import Any
 import psycopg
 
 from pyshim import __version__, render
+from tests.reference import reference
 
-GOLDEN = Path(__file__).parents[1] / "sql" / "golden"
+ROOT = Path(__file__).parents[2]
+GOLDEN = ROOT / "tests" / "sql" / "golden"
 
 
-def compare(name: str, text: str) -> None:
+def compare(path: Path, text: str) -> None:
     """Compare `text` with the golden file, or write it where TIDEGATE_GOLDEN says so."""
-    path = GOLDEN / name
     if os.environ.get("TIDEGATE_GOLDEN") == "write":
         path.write_text(text, encoding="utf-8")
     assert path.is_file(), f"{path} is missing: make golden"
@@ -26,10 +27,18 @@ def compare(name: str, text: str) -> None:
 
 
 def test_golden_install() -> None:
-    compare("install.sql", render.render("tidegate").replace(__version__, "VERSION"))
+    compare(GOLDEN / "install.sql", render.render("tidegate").replace(__version__, "VERSION"))
 
 
 def test_golden_schema(postgresql: psycopg.Connection[Any]) -> None:
     query = (GOLDEN / "schema.sql").read_bytes()
     postgresql.execute("set search_path = pg_catalog")
-    compare("schema.txt", "".join(f"{line}\n" for (line,) in postgresql.execute(query)))
+    compare(GOLDEN / "schema.txt", "".join(f"{line}\n" for (line,) in postgresql.execute(query)))
+
+
+def test_golden_reference(empty_database: str) -> None:
+    with psycopg.connect(empty_database) as connection:
+        connection.execute(render.render("tidegate", roles=True).encode())
+        text = reference(connection, "tidegate")
+        connection.rollback()  # roles would outlive the database
+    compare(ROOT / "docs" / "reference.md", text)
