@@ -6,7 +6,11 @@ begin
     raise exception using
         errcode = 'TG020',
         message = format('no %s named %s', p_kind, coalesce(quote_literal(p_name), 'null')),
-        hint = format('Create it first: select %I.%I(%L);', current_schema, p_kind || '_create', p_name);
+        hint = case
+            when exists (select from channel c where c.name = p_name and c.kind <> p_kind)
+                then format('That name is a %s''s.', case p_kind when 'topic' then 'queue' else 'topic' end)
+            else format('Create it first: select %I.%I(%L);', current_schema, p_kind || '_create', p_name)
+        end;
 end;
 $$;
 

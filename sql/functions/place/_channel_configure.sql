@@ -8,6 +8,7 @@ declare
         'max_in_flight', 'inline_limit', 'tenant_required'
     ];
     v_unknown text;
+    v_rule text;
 begin
     if jsonb_typeof(p_policy) is distinct from 'object' then
         perform _bad_argument(
@@ -39,7 +40,13 @@ begin
         perform _no_such_channel(p_kind, p_name);
     end if;
 exception
-    when check_violation or data_exception then
+    when check_violation then
+        get stacked diagnostics v_rule = constraint_name;
+        perform _bad_argument(
+            'p_policy', p_policy::text,
+            format('It breaks the rule: %s.', replace(substr(v_rule, length('channel_') + 1), '_', ' '))
+        );
+    when data_exception then
         perform _bad_argument('p_policy', p_policy::text, sqlerrm);
 end;
 $$;
