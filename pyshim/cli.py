@@ -1,7 +1,4 @@
-"""The command `tidegate`: options shared by all commands, errors as one clear line, exit codes.
-
-Exit codes: 0 done, 1 a failure (or, of status, something to do), 2 a mistake in how it was called.
-"""
+"""The command `tidegate`: options shared by all commands, errors as one clear line, exit codes."""
 
 from __future__ import annotations
 
@@ -68,7 +65,15 @@ def shared_options(command: Callable[..., None]) -> Callable[..., None]:
     return wrapper
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+EXIT_CODES = """Exit codes: 0 done, also for a loop that was told to stop; 1 failed, or (status) not in
+step, or (demo) it does not add up; 2 called wrongly: unknown option, unusable setting, no database
+named; 130 interrupted."""
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=EXIT_CODES,
+)
 @click.version_option(__version__, prog_name="tidegate")
 def cli() -> None:
     """Reliable work in PostgreSQL: install the schema, run the loops that call it."""

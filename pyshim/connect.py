@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from typing import Any
 
 import psycopg
+from psycopg import conninfo
 from psycopg.rows import dict_row
 
 from pyshim import __version__
@@ -20,6 +22,7 @@ Connection = psycopg.AsyncConnection[dict[str, Any]]
 ATTEMPTS = 3
 FIRST_DELAY = 0.5  # seconds, doubled after each attempt
 LONGEST_DELAY = 5.0
+CONNECT_TIMEOUT = 5  # seconds, of one attempt
 
 # Wrong password, no such role or database, not allowed: another attempt sees the same.
 _HOPELESS = ("28", "3D", "42")
@@ -38,14 +41,18 @@ async def connect(
     """A connection in autocommit mode, rows as dicts.
 
     Tries `attempts` times (at most 10), 0.5 s apart and doubling to 5 s, unless the server answers
-    that it will never let us in. Then `DatabaseUnavailable`, password redacted.
+    that it will never let us in. Then `DatabaseUnavailable`, password redacted. An attempt ends
+    after 5 s, unless the URL's connect_timeout or PGCONNECT_TIMEOUT says otherwise.
     """
     delay = FIRST_DELAY
+    timeout = conninfo.conninfo_to_dict(database.url).get("connect_timeout")
+    timeout = timeout or os.environ.get("PGCONNECT_TIMEOUT") or CONNECT_TIMEOUT
     attempts = max(1, min(attempts, 10))
     for attempt in range(1, attempts + 1):
         try:
             connection = await psycopg.AsyncConnection.connect(
                 database.url,
+                connect_timeout=timeout,
                 autocommit=True,
                 prepare_threshold=None,
                 row_factory=dict_row,

@@ -139,13 +139,18 @@ def test_another_mistake_of_the_database_is_one_line(tidegate: Run, database: st
     assert "read-only transaction" in done.stderr
 
 
-def test_every_command_says_what_it_does_and_every_option_has_help() -> None:
+def test_help_of_every_command_and_option_is_printed(tidegate: Run) -> None:
     cli.register()
     assert {"migrate", "rollback", "render", "status", "sweep", "relay", "demo"} <= set(
         cli.cli.commands
     )
+    assert "Exit codes: 0 done" in " ".join(tidegate("--help").stdout.split())
     for name, command in cli.cli.commands.items():
-        assert command.help, name
+        done = tidegate(name, "--help")
+        assert (done.returncode, done.stderr) == (0, ""), name
+        printed = " ".join(done.stdout.split())
+        assert command.help and command.help.split()[0] in printed, name
         for parameter in command.params:
             if isinstance(parameter, click.Option):
                 assert parameter.help, f"{name} {parameter.name}"
+                assert parameter.opts[0] in printed, f"{name} {parameter.name}"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+import time
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from pyshim import __version__, connect
 from pyshim.config import Database
@@ -68,4 +71,35 @@ async def test_a_server_that_comes_up_in_time_is_reached(
     monkeypatch.setattr(connect, "FIRST_DELAY", 0.01)
     conn = await connect.connect(Database(empty_database, "the test"))
     assert len(tries) == 3
+    await conn.close()
+
+
+async def test_a_server_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connect, "CONNECT_TIMEOUT", 2)
+    began = time.monotonic()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        where = Database(f"postgresql://127.0.0.1:{silent.getsockname()[1]}/x", "the test")
+        with pytest.raises(DatabaseUnavailable, match="timeout"):
+            await connect.connect(where, attempts=1)
+    assert 1 < time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize(
+    ("parameters", "environment", "used"),
+    [({}, None, "5"), ({"connect_timeout": "30"}, None, "30"), ({}, "40", "40")],
+)
+async def test_a_timeout_of_the_user_s_own_is_kept(
+    empty_database: str,
+    parameters: dict[str, str],
+    environment: str | None,
+    used: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("PGCONNECT_TIMEOUT", raising=False)
+    if environment:
+        monkeypatch.setenv("PGCONNECT_TIMEOUT", environment)
+    url = make_conninfo(empty_database, **parameters)
+    conn = await connect.connect(Database(url, "the test"))
+    options = {option.keyword: option.val for option in conn.pgconn.info}
+    assert (options[b"connect_timeout"] or b"").decode() == used
     await conn.close()
