@@ -65,9 +65,9 @@ def shared_options(command: Callable[..., None]) -> Callable[..., None]:
     return wrapper
 
 
-EXIT_CODES = """Exit codes: 0 done, also for a loop that was told to stop; 1 failed, or (status) not in
-step, or (demo) it does not add up; 2 called wrongly: unknown option, unusable setting, no database
-named; 130 interrupted."""
+EXIT_CODES = """Exit codes: 0 done, also for a loop that was told to stop; 1 failed, or (status) not
+in step, or (demo) it does not add up; 2 called wrongly: unknown option, unusable setting, no
+database named; 130 interrupted."""
 
 
 @click.group(
