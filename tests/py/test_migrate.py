@@ -359,6 +359,12 @@ async def test_a_right_that_was_given_later_stops_the_next_migrate_rollback_and_
         await migrate.apply(connection, "app", dry_run=True)
 
 
+async def test_the_schema_public_is_nobodys(connection: Connection) -> None:
+    """PUBLIC may create in it up to PostgreSQL 14; from 15 on it is pg_database_owner's."""
+    with pytest.raises(LedgerRefuses, match="public"):
+        await migrate.apply(connection, "public")
+
+
 async def test_default_privileges_open_no_new_schema(
     connection: Connection, apply_file: ApplyFile
 ) -> None:
