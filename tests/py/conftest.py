@@ -42,12 +42,21 @@ async def connection(empty_database: str) -> AsyncIterator[Connection]:
 
 @pytest.fixture(scope="session")
 def programs(server: TestServer) -> Path:
-    """The folder of psql and pg_dump that fit the server under test."""
+    """The folder of a psql and a pg_dump that are not older than the server under test."""
     if server.embedded:
         return server.embedded.bin
-    if found := shutil.which("pg_dump"):
+    with psycopg.connect(server.conninfo(server.maintenance_dbname)) as conn:
+        needed = conn.info.server_version // 10000
+    if (found := shutil.which("pg_dump")) and _major(found) >= needed:
         return Path(found).parent
     return embedded.installation(config.embedded_version()) / "bin"
+
+
+def _major(program: str) -> int:
+    said = subprocess.run([program, "--version"], check=True, capture_output=True, text=True).stdout
+    match = re.search(r"(\d+)", said)
+    assert match, said
+    return int(match[1])
 
 
 @pytest.fixture
