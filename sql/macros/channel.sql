@@ -48,6 +48,7 @@ begin
     if current_setting('transaction_isolation') <> 'read committed' then
         perform _require_read_committed('{{ kind }}_drop');
     end if;
+    lock table route in share row exclusive mode; -- first, as everywhere
     lock table channel in access exclusive mode;
     select c.channel_id into v_channel_id from channel c where c.kind = '{{ kind }}' and c.name = {{ name }};
     if not found then

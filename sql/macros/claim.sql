@@ -62,8 +62,8 @@ v_may_tick boolean := current_setting('tidegate.tick', true) = 'on' or (
 {% macro claim_body(kind, name) -%}
 /*
  * Priority by priority from its hint up, under row locks that skip what others hold: two claims share nothing, and
- * neither waits. Candidates are deleted and gathered in one statement and stand in the lease in the next: others see
- * them ready until the commit, and leased after it.
+ * neither waits. What was locked is then deleted and stands in the lease: others see it ready until the commit, and
+ * leased after it.
  */
 declare
     v_now timestamptz := clock_now();
@@ -78,7 +78,7 @@ declare
     v_in_flight bigint;
     v_priority smallint;
     v_messages message[];
-    v_positions bigint[];
+    v_ctids tid[];
     v_batch integer;
     v_bytes bigint := 0;
     v_is_plain boolean;
@@ -148,34 +148,56 @@ begin
     v_limit := v_cap;
 
     foreach v_priority in array v_channel.priorities loop
-        -- The message is built where its row is deleted: as columns, it would be stored and read once more.
-        with taken as (
+        if v_cap = 1 then
+            -- The default, in one statement, which is a tenth cheaper than the two of a batch.
             delete from ready where ctid = any(array(
                 select r.ctid from ready r
                 where r.channel_id = v_channel.channel_id and r.priority = v_priority
                     and r.position > v_channel.hints[v_priority + 1]
                 order by r.position
-                limit v_limit
+                limit 1
                 for update skip locked
-            )) returning
-                position, max_batch, body_bytes, requeued_from, row({{ message_names() }})::message as message
-        )
+            ))
+            returning
+                array[row({{ message_names() }})::message], coalesce(body_bytes, 0),
+                not v_channel.archive and body_bytes is null and requeued_from is null
+            into v_messages, v_bytes, v_is_plain;
+            exit when found;
+            continue;
+        end if;
+
+        -- Messages are built where their rows are locked: the delete then returns nothing, and order is that of the index.
         select
-            v_messages || array_agg(t.message),
-            v_positions || array_agg(t.position),
-            least(v_batch, min(t.max_batch)),
-            v_bytes + coalesce(sum(t.body_bytes), 0),
-            v_is_plain and count(t.body_bytes) + count(t.requeued_from) = 0
-        into v_messages, v_positions, v_batch, v_bytes, v_is_plain
-        from (select * from taken order by position) t;
+            v_ctids || array_agg(c.ctid),
+            v_messages || array_agg(c.message),
+            least(v_batch, min(c.max_batch)),
+            v_bytes + coalesce(sum(c.body_bytes), 0),
+            v_is_plain and count(c.body_bytes) + count(c.requeued_from) = 0
+        into v_ctids, v_messages, v_batch, v_bytes, v_is_plain
+        from (
+            select
+                r.ctid, r.max_batch, r.body_bytes, r.requeued_from,
+                row({{ message_names("r") }})::message as message
+            from ready r
+            where r.channel_id = v_channel.channel_id and r.priority = v_priority
+                and r.position > v_channel.hints[v_priority + 1]
+            order by r.position
+            limit v_limit
+            for update skip locked
+        ) c;
         v_limit := v_cap - coalesce(cardinality(v_messages), 0);
         exit when v_limit <= 0;
     end loop;
     if v_messages is null then
         return;
     end if;
-    if v_batch < cardinality(v_messages) or v_bytes > 16777216 then
-        v_messages := _batch_trim(v_channel.channel_id, v_messages, v_positions);
+    if v_cap > 1 then
+        if v_batch < cardinality(v_messages) or v_bytes > 16777216 then
+            v_limit := _batch_fit(v_messages);
+            v_messages := v_messages[:v_limit];
+            v_ctids := v_ctids[:v_limit];
+        end if;
+        delete from ready where ctid = any(v_ctids);
     end if;
 
     insert into lease (lease_id, claimed_at, expires_at, channel_id, message_count, is_plain, worker, messages)

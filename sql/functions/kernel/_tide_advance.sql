@@ -20,7 +20,7 @@ declare
     v_last_at timestamptz;
 begin
     select * into v_last from tide order by tide_id desc limit 1;
-    v_last_at := v_last.at;
+    v_last_at := nullif(v_last.at, '-infinity');
     select last_value - (not is_called)::integer into v_tide.position from position_seq;
     v_tide.at := clock_now();
 

@@ -46,7 +46,7 @@ begin
             errcode = 'TG040',
             message = format('handler %s belongs to %s, who would gain the rights of %s',
                 v_name, v_function.proowner::regrole, current_user),
-            hint = format('alter function %s owner to %I;', v_name, current_user);
+            hint = format('When you have read what it does: alter function %s owner to %I;', v_name, current_user);
     end if;
     if not has_function_privilege(v_oid, 'execute') or not has_schema_privilege(v_function.pronamespace, 'usage') then
         raise exception using

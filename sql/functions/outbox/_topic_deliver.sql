@@ -21,8 +21,9 @@ as $$
  *
  * A plain SET in a handler outlives it, so our search_path is set again before anything else is looked up.
  *
- * Deferred constraints are checked where they can still be told apart, but not where that would fire a stranger's own
- * deferred triggers with our rights (p_may_check), as PostgreSQL before 18 does: they then fail at the commit.
+ * Deferred constraints are checked where they can still be told apart, but only when the sweep is the first to write in
+ * its transaction (p_may_check): it would else fire the caller's own deferred triggers, before PostgreSQL 18 with our
+ * rights. Unchecked, they fail the transaction at its commit.
  *
  * Time: each pass stops calling handlers after half of what is left of statement_timeout, and leaves the rest where
  * it stands, so slow handlers still make progress. A handler that is cancelled by the timeout has therefore had at

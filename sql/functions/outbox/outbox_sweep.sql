@@ -30,9 +30,7 @@ declare
     v_priority smallint;
     v_limit integer;
     v_ctids tid[];
-    -- Nothing of the caller's is deferred when nothing was written; and who may become the owner gains nothing by it.
-    v_may_check constant boolean := pg_current_xact_id_if_assigned() is null
-        or pg_has_role(session_user, current_user, 'member');
+    v_may_check constant boolean := pg_current_xact_id_if_assigned() is null; -- nothing written, nothing deferred
     v_outcome record;
 begin
     claimed := 0;
