@@ -16,7 +16,7 @@ revoke all on all procedures in schema {{ schema }} from public;
     "dead_letter_list", "dead_letter_payload", "dead_letter_requeue", "dead_letter_discard",
 ] %}
 {%- set monitor = ["dead_letter_count"] %}
-{%- set views = ["backlog", "in_flight", "dead_letter_summary", "outcomes", "archived"] %}
+{%- set views = ["backlog", "in_flight", "dead_letter_summary", "outcomes"] %}
 {%- set everybody = [role_producer, role_worker, role_operator, role_monitor] %}
 
 -- Roles belong to the whole server: another database may have made them already, and a rollback leaves them.
@@ -47,4 +47,6 @@ grant execute on function {{ schema }}.{{ name }} to {{ role_monitor }}, {{ role
 {%- for name in views %}
 grant select on table {{ schema }}.{{ name }} to {{ role_monitor }}, {{ role_operator }};
 {%- endfor %}
+{#- Payloads are the operator's to see, as those of dead letters are. #}
+grant select on table {{ schema }}.archived to {{ role_operator }};
 {%- endif %}
