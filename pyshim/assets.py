@@ -64,11 +64,9 @@ def routines(root: Path | None = None) -> list[str]:
 
     `install.sql` is a table of contents: comments and include lines, nothing else.
     """
-    path = (root or sql_root()) / "install.sql"
-    if not path.is_file():
-        return []
+    text = ((root or sql_root()) / "install.sql").read_text(encoding="utf-8")
     found: list[str] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(text.splitlines(), start=1):
         match = _INCLUDE.match(line)
         if match is not None:
             found.append(match["path"])
@@ -80,8 +78,3 @@ def routines(root: Path | None = None) -> list[str]:
     if repeated:
         raise AssetError(f"install.sql includes {repeated[0]!r} more than once")
     return found
-
-
-def routine_names(root: Path | None = None) -> list[str]:
-    """The names that the files of `install.sql` define: one a file, and the file is named so."""
-    return sorted(Path(path).stem for path in routines(root))

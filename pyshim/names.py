@@ -43,12 +43,6 @@ def quote_ident(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def quote_literal(text: str) -> str:
-    """`text` as a SQL string literal, whatever `standard_conforming_strings` says."""
-    quoted = "'" + text.replace("'", "''") + "'"
-    return " E" + quoted.replace("\\", "\\\\") if "\\" in text else quoted
-
-
 def check_schema_name(name: str, *, roles: bool = False) -> str:
     """Return `name` when it can be a schema of ours; else raise `SchemaNameError` with the reason.
 

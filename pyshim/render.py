@@ -15,7 +15,7 @@ import jinja2
 
 from pyshim import __version__, assets
 from pyshim.errors import AssetError
-from pyshim.names import ROLES, check_schema_name, quote_ident, quote_literal
+from pyshim.names import ROLES, check_schema_name, quote_ident
 
 _HEADER = """\
 -- Tidegate {version}, schema {schema}: {what}.
@@ -37,7 +37,7 @@ def context(schema: str, *, roles: bool = False) -> dict[str, Any]:
     check_schema_name(schema, roles=roles)
     return {
         "schema": quote_ident(schema),
-        "schema_literal": quote_literal(schema),
+        "schema_literal": f"'{schema}'",  # the check refuses quotes and backslashes
         "version": __version__,
         "roles": roles,
         **{f"role_{role}": quote_ident(f"{schema}_{role}") for role in ROLES},
@@ -98,7 +98,8 @@ def checksums(root: Path) -> dict[str, str]:
 
 def sources(root: Path) -> list[tuple[str, str]]:
     """(name, checksum) of every routine and view of this release."""
-    return [(name, checksums(root)[name]) for name in assets.routine_names(root)]
+    names = sorted(Path(path).stem for path in assets.routines(root))
+    return [(name, checksums(root)[name]) for name in names]
 
 
 def bundle(
@@ -125,8 +126,7 @@ def bundle(
         if after == 0:  # a schema made just now may have got default privileges
             steps.append(files.step("ledger/check_schema.sql"))
         steps += [files.step(path) for path in assets.routines(files.root)]
-        if (files.root / "grants.sql").is_file():
-            steps.append(files.step("grants.sql"))
+        steps.append(files.step("grants.sql"))
         steps.append(files.step("ledger/record_routines.sql", sources=sources(files.root)))
     return steps
 

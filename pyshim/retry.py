@@ -19,9 +19,7 @@ class Verdict(enum.Enum):
 
     RECONNECT = "reconnect"  # the connection or the server is gone: a new connection may help
     AGAIN = "again"  # the transaction lost a race: the same connection may try it again
-    TIMED_OUT = (
-        "timed out"  # statement_timeout or our deadline: do less, do not repeat it as it was
-    )
+    TIMED_OUT = "timed out"  # statement_timeout or our deadline: ask for less
     NEVER = "never"  # a mistake: it would fail the same way
 
 

@@ -13,9 +13,9 @@ from typing import Any
 import click
 
 from pyshim import config, logs, loops
-from pyshim.cli import Options, shared_options
 from pyshim.connect import Connection, connect
 from pyshim.migrate import check_schema
+from pyshim.options import Options, shared_options
 from pyshim.session import DEFAULT_TIMEOUT, Session
 
 

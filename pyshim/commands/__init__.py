@@ -1,1 +1,1 @@
-"""One command a module: each defines `command`, and `cli` registers it."""
+"""The commands that run loops, one a module: each defines `command`."""

@@ -13,8 +13,8 @@ import psycopg
 from psycopg import sql
 
 from pyshim import config, embedded
-from pyshim.cli import Options, shared_options
 from pyshim.demo import Broker, Demo
+from pyshim.options import Options, shared_options
 from pyshim.runtime import Runtime
 from pyshim.session import DEFAULT_TIMEOUT
 

@@ -140,7 +140,6 @@ def test_another_mistake_of_the_database_is_one_line(tidegate: Run, database: st
 
 
 def test_help_of_every_command_and_option_is_printed(tidegate: Run) -> None:
-    cli.register()
     assert {"migrate", "rollback", "render", "status", "sweep", "relay", "demo"} <= set(
         cli.cli.commands
     )

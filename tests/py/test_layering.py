@@ -44,6 +44,7 @@ IMPORTS = {
     "errors": set(),
     "migrate": {"assets", "connect", "errors", "names", "render"},
     "names": {"errors"},
+    "options": {"config", "connect"},
     "render": {"assets", "errors", "names"},
 }
 

@@ -159,11 +159,6 @@ def test_an_identifier_is_quoted_only_where_it_must_be(name: str, quoted: str) -
     assert names.quote_ident(name) == quoted
 
 
-@pytest.mark.parametrize(("text", "literal"), [("a'b", "'a''b'"), ("a\\b", " E'a\\\\b'")])
-def test_a_literal_survives_quotes_and_backslashes(text: str, literal: str) -> None:
-    assert names.quote_literal(text) == literal
-
-
 def test_install_sql_is_a_table_of_contents_only(sql_copy: Path) -> None:
     with (sql_copy / "install.sql").open("a") as file:
         file.write("select 1;\n")
