@@ -340,7 +340,11 @@ def run_theirs(path: Path, conninfo: str, isolationtester: str) -> str:
     done = subprocess.run(
         [isolationtester, conninfo],
         input=path.read_text(encoding="utf-8"),
-        env={**os.environ, "PGOPTIONS": f"-c search_path={SEARCH_PATH}"},
+        env={
+            **os.environ,
+            "PGOPTIONS": f"-c search_path={SEARCH_PATH}",
+            "PG_TEST_TIMEOUT_DEFAULT": str(TIME_LIMIT // 2),  # a step may take twice that
+        },
         capture_output=True,
         text=True,
         timeout=10 * TIME_LIMIT,
