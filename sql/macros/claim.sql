@@ -2,21 +2,13 @@
 {#-
   The one path by which messages leave ready: shared by queue_claim, outbox_claim and, up to the tick, the sweep.
 
-  channel_columns  what a claim needs to know of its channel and of its last tick, in one lookup.
+  newest_floor     what the last tick of the channel found.
   may_tick         declares whether this call may tick at all.
   tick_when_due    ticks when the last tick is too old and there may be something to do.
   claim_body       the body of queue_claim and outbox_claim.
 -#}
-{% macro channel_columns() -%}
-c.channel_id, c.name, c.is_paused, c.is_routed, c.archive, c.event_prefix, c.lease, c.max_runtime, c.max_attempts,
-        c.max_in_flight,
-        f.ticked_at, f.took, f.position, f.is_quiet, f.has_more, f.priorities, f.hints, f.scheduled_from, f.lease_from
-{%- endmacro %}
-
 {% macro newest_floor() -%}
-cross join lateral (
-            select * from floor n where n.channel_id = c.channel_id order by n.floor_id desc limit 1
-        ) f
+select * into v_floor from floor where channel_id = v_channel.channel_id order by floor_id desc limit 1;
 {%- endmacro %}
 
 {#- A tick must look like the caller's whole transaction, or be asked for: what it moves is unseen until the commit. It
@@ -34,27 +26,26 @@ v_may_tick boolean := current_setting('tidegate.tick', true) = 'on' or (
     has passed, or the clock was set back.
     The tests without a query come first: the others cost as much as a claim of one. -#}
 {% macro tick_when_due() -%}
-    v_since := v_now - v_channel.ticked_at;
-    v_drawn := coalesce(pg_sequence_last_value('position_seq'), 0) - v_channel.position;
-    if (v_since > '250 ms' or v_since < '0' or v_drawn > 5000 or v_channel.has_more)
-        and not v_since between '0' and 10 * v_channel.took
+    v_since := v_now - v_floor.ticked_at;
+    v_drawn := coalesce(pg_sequence_last_value('position_seq'), 0) - v_floor.position;
+    if (v_since > '250 ms' or v_since < '0' or v_drawn > 5000 or v_floor.has_more)
+        and not v_since between '0' and 10 * v_floor.took
         and v_may_tick
     then
-        if v_since < '0' or v_drawn <> 0 or not v_channel.is_quiet or v_channel.has_more
+        if v_since < '0' or v_drawn <> 0 or not v_floor.is_quiet or v_floor.has_more
             or exists (
                 select from scheduled s
                 where s.channel_id = v_channel.channel_id
-                    and s.due_at >= v_channel.scheduled_from - interval '1 minute' and s.due_at <= v_now
+                    and s.due_at >= v_floor.scheduled_from - interval '1 minute' and s.due_at <= v_now
             )
             or exists (
                 select from lease l
                 where l.channel_id = v_channel.channel_id
-                    and l.expires_at >= v_channel.lease_from - interval '1 minute' and l.expires_at <= v_now
+                    and l.expires_at >= v_floor.lease_from - interval '1 minute' and l.expires_at <= v_now
             )
         then
             perform _tick(v_channel.channel_id);
-            select f.priorities, f.hints into v_channel.priorities, v_channel.hints
-            from floor f where f.channel_id = v_channel.channel_id order by f.floor_id desc limit 1;
+            {{ newest_floor() }}
         end if;
     end if;
 {%- endmacro %}
@@ -67,7 +58,8 @@ v_may_tick boolean := current_setting('tidegate.tick', true) = 'on' or (
  */
 declare
     v_now timestamptz := clock_now();
-    v_channel record;
+    v_channel channel;
+    v_floor floor;
     {{ may_tick() }}
     v_since interval;
     v_drawn bigint;
@@ -83,21 +75,20 @@ declare
     v_bytes bigint := 0;
     v_is_plain boolean;
 begin
-    if p_limit is null or p_limit not between 1 and 10000 then
+    -- The ordinary call passes one test: each expression is set up anew in every transaction.
+    if (
+        p_limit between 1 and 10000 and (p_lease is null or p_lease > '0')
+        and current_setting('transaction_isolation') = 'read committed'
+    ) is not true then
+        if current_setting('transaction_isolation') <> 'read committed' then
+            perform _require_read_committed('{{ kind if kind == "queue" else "outbox" }}_claim');
+        elsif p_lease <= '0' then
+            perform _bad_argument('p_lease', p_lease::text, 'A lease lasts a positive time, for example interval ''1 minute''.');
+        end if;
         perform _bad_argument('p_limit', p_limit::text, 'Claim between 1 and 10000 messages at a time.');
     end if;
-    if p_lease <= '0' then
-        perform _bad_argument('p_lease', p_lease::text, 'A lease lasts a positive time, for example interval ''1 minute''.');
-    end if;
-    if current_setting('transaction_isolation') <> 'read committed' then
-        perform _require_read_committed('{{ kind if kind == "queue" else "outbox" }}_claim');
-    end if;
 
-    select {{ channel_columns() }}
-    into v_channel
-    from channel c
-    {{ newest_floor() }}
-    where c.kind = '{{ kind }}' and c.name = {{ name }};
+    select * into v_channel from channel where kind = '{{ kind }}' and name = {{ name }};
     if not found then
         perform _no_such_channel('{{ kind }}', {{ name }});
     end if;
@@ -131,6 +122,7 @@ begin
         return;
     end if;
 
+    {{ newest_floor() }}
     {{ tick_when_due() }}
 
     v_is_plain := not v_channel.archive;
@@ -147,13 +139,13 @@ begin
     v_now := clock_now(); -- after the locks: a lease begins when it is handed out
     v_limit := v_cap;
 
-    foreach v_priority in array v_channel.priorities loop
+    foreach v_priority in array v_floor.priorities loop
         if v_cap = 1 then
             -- The default, in one statement, which is a tenth cheaper than the two of a batch.
             delete from ready where ctid = any(array(
                 select r.ctid from ready r
                 where r.channel_id = v_channel.channel_id and r.priority = v_priority
-                    and r.position > v_channel.hints[v_priority + 1]
+                    and r.position > v_floor.hints[v_priority + 1]
                 order by r.position
                 limit 1
                 for update skip locked
@@ -180,7 +172,7 @@ begin
                 row({{ message_names("r") }})::message as message
             from ready r
             where r.channel_id = v_channel.channel_id and r.priority = v_priority
-                and r.position > v_channel.hints[v_priority + 1]
+                and r.position > v_floor.hints[v_priority + 1]
             order by r.position
             limit v_limit
             for update skip locked
@@ -223,12 +215,12 @@ end;
 {#- For the sweep: lock up to v_limit messages above their hints, in order, into v_ctids; null when there are none. -#}
 {% macro lock_candidates() -%}
     v_ctids := null;
-    foreach v_priority in array v_channel.priorities loop
+    foreach v_priority in array v_floor.priorities loop
         select v_ctids || array_agg(r.ctid) into v_ctids
         from (
             select n.ctid from ready n
             where n.channel_id = v_channel.channel_id and n.priority = v_priority
-                and n.position > v_channel.hints[v_priority + 1]
+                and n.position > v_floor.hints[v_priority + 1]
             order by n.position
             limit v_limit
             for update skip locked

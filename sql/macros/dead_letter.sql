@@ -18,3 +18,14 @@
     and (p_since is null or {{ of }}.dead_at >= p_since)
     and (p_until is null or {{ of }}.dead_at < p_until)
 {%- endmacro %}
+
+{% macro dead_letter_filters_check() -%}
+    if p_state not in ('dead', 'requeued', 'resolved', 'discarded') then
+        perform _bad_argument('p_state', p_state, 'The states are dead, requeued, resolved and discarded; null is any.');
+    end if;
+    if p_reason not in (
+        'exhausted', 'not_retryable', 'expired', 'malformed', 'unknown_handler', 'cancelled', 'purged'
+    ) then
+        perform _bad_argument('p_reason', p_reason, 'The reasons stand in dead_letter_summary; null is any.');
+    end if;
+{%- endmacro %}

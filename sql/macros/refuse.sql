@@ -14,7 +14,7 @@ begin
         raise exception using
             errcode = 'TG060',
             message = '{{ table }} still holds ' || v_count || ' row(s) that this rollback would lose',
-            hint = 'Drain, archive or delete them first; the rollback was not begun.';
+            hint = 'Drain, drop or delete them first; nothing was undone.';
     end if;
 {%- endfor %}
 end;

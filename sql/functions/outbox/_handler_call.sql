@@ -18,7 +18,8 @@ begin
             errcode = 'TG041',
             message = format('no handler %s', coalesce(quote_literal(p_handler), 'null')),
             hint = 'Name a function with its schema, taking one jsonb (the payload) or one '
-                || current_schema || '.message, for example billing.on_order(jsonb).';
+                || current_schema || '.message, for example billing.on_order(jsonb). If a route names a function that '
+                || 'is gone, bring it back, or take the route away: outbox_unroute(topic, p_handler => ...).';
     end if;
     select * into v_function from pg_proc where oid = v_oid;
     v_argument := v_function.proargtypes[0];

@@ -1,4 +1,4 @@
-{% from "macros/claim.sql" import channel_columns, lock_candidates, may_tick, newest_floor, tick_when_due %}
+{% from "macros/claim.sql" import lock_candidates, may_tick, newest_floor, tick_when_due %}
 create or replace function {{ schema }}.outbox_sweep(
     p_limit integer default 500,
     p_topic text default null,
@@ -23,7 +23,8 @@ as $$
  */
 declare
     v_now timestamptz := clock_now();
-    v_channel record;
+    v_channel channel;
+    v_floor floor;
     {{ may_tick() }}
     v_since interval;
     v_drawn bigint;
@@ -62,12 +63,11 @@ begin
 
     perform set_config('tidegate.sweeping', 'on', true);
     for v_channel in
-        select {{ channel_columns() }}
-        from channel c
-        {{ newest_floor() }}
+        select * from channel c
         where c.kind = 'topic' and c.is_routed and not c.is_paused and (p_topic is null or c.name = p_topic)
         order by random()
     loop
+        {{ newest_floor() }}
         {{ tick_when_due() | indent }}
 
         v_limit := p_limit - claimed;

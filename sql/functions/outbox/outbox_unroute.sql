@@ -22,7 +22,10 @@ begin
     where r.topic = p_topic
         and (
             r.queue_id = (select c.channel_id from channel c where c.kind = 'queue' and c.name = p_queue)
-            or r.handler in (p_handler, _handler_name(p_handler))
+            -- by its stored name too, with or without the argument: the function itself may be gone
+            or r.handler = _handler_name(p_handler)
+            or r.handler = p_handler
+            or split_part(r.handler, '(', 1) = p_handler
         );
     v_is_found := found;
     update channel c set is_routed = false
