@@ -272,6 +272,9 @@ async def test_a_plain_owner_installs_works_and_removes(plain_owner: str) -> Non
         await migrate.apply(owner, "app")
         assert (await migrate.status(owner, "app")).in_step
         await owner.execute("select app.queue_create('mail')")
+        with pytest.raises(LedgerRefuses, match="channel still holds 1 row"):
+            await migrate.rollback(owner, "app", to=0)
+        await owner.execute("select app.queue_drop('mail')")
         await migrate.rollback(owner, "app", to=0)
 
 
