@@ -11,6 +11,13 @@ begin
 end;
 $$;
 
+-- Ticks keep a distance of ten times what the last one took, in real time, of which a standing clock knows nothing: it is
+-- forgotten, where no open transaction holds it.
 create function t.clock_moves(p_by interval) returns void
 language sql
-as $$select t.clock_stands(tidegate.clock_now() + p_by)$$;
+as $$
+    select t.clock_stands(tidegate.clock_now() + p_by);
+    update tidegate.floor set took = '0' where ctid = any(array(
+        select f.ctid from tidegate.floor f where f.took > '0' for update skip locked
+    ));
+$$;

@@ -1,7 +1,6 @@
 -- R107: what a session has set must not break a call, nor change what it does
-select plan(9);
 select queue_create('work', '{"max_attempts": 2, "backoff_base": "0"}');
-create function pg_temp.life(p_name text) returns text language plpgsql as $$
+create function t.life(p_name text) returns text language plpgsql as $$
 declare
     v_lease uuid;
     v_ids bigint[];
@@ -15,7 +14,7 @@ begin
     perform outbox_put_many(p_name, array['1', '2']::jsonb[]);
     perform outbox_put_specs(p_name, '[{"payload": 1, "idempotency_key": "k"}]');
     select * into v_swept from outbox_sweep();
-    perform pg_sleep(0.3);
+    perform pg_sleep(0.3); -- until a tick is due again
     select c.lease_id, array_agg(c.message_id order by c.message_id) into v_lease, v_ids
     from queue_claim('work', 10) as c group by c.lease_id;
     v_answer := outbox_settle(
@@ -24,42 +23,38 @@ begin
     return v_swept::text || v_answer::text || (select s.keys_removed from cleanup_sweep() as s);
 end;
 $$;
-select is(pg_temp.life('usual'), '(4,4,0,0,)(3,0,1,f)0', 'the life of four events');
-create function pg_temp.under(p_name text, p_settings text) returns setof text language plpgsql as $$
+-- Each under settings of its own, in a session of its own that has planned nothing yet; all of it is undone.
+create table t.outcome (nr serial, settings text, said text);
+create function t.live(p_settings text) returns void language plpgsql as $$
 begin
     execute p_settings;
-    return query select is(pg_temp.life(p_name), '(4,4,0,0,)(3,0,1,f)0', p_settings);
+    raise exception '%', t.life('orders');
 exception
     when others then
-        return query select fail(format('%s: %s %s', p_settings, sqlstate, sqlerrm));
+        insert into t.outcome (settings, said) values (p_settings, sqlerrm);
 end;
 $$;
-begin;
-select pg_temp.under('arrays', 'set local array_nulls = off');
-rollback;
-begin;
-select pg_temp.under('strings', 'set local standard_conforming_strings = off; set local quote_all_identifiers = on');
-rollback;
-begin;
-select pg_temp.under('checks', 'set local plpgsql.extra_errors = ''all''; set local plpgsql.extra_warnings = ''all''');
-rollback;
-begin;
-select pg_temp.under(
-    'styles', 'set local intervalstyle = sql_standard; set local datestyle = german; set local timezone = ''Pacific/Apia'''
+select t.live('set local search_path = tidegate, t, tap, public');
+\c
+select t.live('set local array_nulls = off');
+\c
+select t.live('set local standard_conforming_strings = off; set local quote_all_identifiers = on');
+\c
+select t.live('set local plpgsql.extra_errors = "all"; set local plpgsql.extra_warnings = "all"');
+\c
+select t.live('set local intervalstyle = sql_standard; set local datestyle = german; set local timezone = "Pacific/Apia"');
+\c
+select t.live('set local intervalstyle = iso_8601; set local statement_timeout = "90s"');
+\c
+select t.live(
+    'set local enable_indexscan = off; set local enable_tidscan = off; set local enable_nestloop = off; '
+    'set local enable_hashagg = off; set local work_mem = "64kB"'
 );
-rollback;
-begin;
-select pg_temp.under('iso', 'set local intervalstyle = iso_8601; set local statement_timeout = ''90s''');
-rollback;
-begin;
-select pg_temp.under(
-    'plans', 'set local enable_indexscan = off; set local enable_tidscan = off; set local enable_nestloop = off; '
-    'set local enable_hashagg = off; set local work_mem = ''64kB'''
-);
-rollback;
-begin;
-select pg_temp.under('nulls', 'set local transform_null_equals = on; set local extra_float_digits = -15');
-rollback;
+\c
+select t.live('set local transform_null_equals = on; set local extra_float_digits = -15');
+
+select plan(9);
+select is(said, '(4,4,0,0,)(3,0,1,f)0', settings) from t.outcome order by nr;
 select is_empty($$select sqlstate, message from incident$$, 'nothing was caught and noted');
 
 select * from finish();

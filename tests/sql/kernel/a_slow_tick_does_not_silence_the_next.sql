@@ -14,7 +14,7 @@ select results_eq($$select payload from queue_claim('work')$$, $$values ('"slow"
 -- then the next one comes soon
 select is((select took from floor order by floor_id desc limit 1), '500 ms'::interval, 'it counts as half a second');
 select queue_send('work', '"due"', p_run_at => clock_now() + interval '1 second');
-select t.clock_moves('5100 ms');
+select t.clock_stands(clock_now() + interval '5100 ms');
 select results_eq($$select payload from queue_claim('work')$$, $$values ('"due"'::jsonb)$$, 'so the next comes after five');
 
 select * from finish();
