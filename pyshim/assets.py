@@ -16,7 +16,6 @@ _INCLUDE = re.compile(r"^\s*\{%-?\s*include\s+\"(?P<path>[^\"]+)\"\s*-?%\}\s*$")
 class Migration:
     """One numbered change of shape. `up` and `down` are template paths relative to the SQL root."""
 
-    number: int
     name: str
     up: str
     down: str
@@ -53,9 +52,7 @@ def migrations(root: Path | None = None) -> list[Migration]:
             raise AssetError(f"migration {stem} has no {stem}.{missing}.sql")
         if number != len(found) + 1:
             raise AssetError(f"migration {stem} should be number {len(found) + 1:04d}")
-        found.append(
-            Migration(number, stem, f"migrations/{stem}.up.sql", f"migrations/{stem}.down.sql")
-        )
+        found.append(Migration(stem, f"migrations/{stem}.up.sql", f"migrations/{stem}.down.sql"))
     return found
 
 

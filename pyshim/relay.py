@@ -11,7 +11,7 @@ import json
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -178,10 +178,6 @@ class Relay:
             first_error=failed[0][1].error if failed else None,
             message_id=failed[0][0].message_id if failed else None,
         )
-
-    def summary(self) -> dict[str, int]:
-        """The totals by name."""
-        return asdict(self.totals)
 
 
 def _message(row: Any, topic: str) -> Message:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict
 from datetime import timedelta
 
 import click
@@ -43,11 +44,7 @@ def command(
     nothing is claimed and no event is charged an attempt.
     """
     publisher = publisher_for(target)
-
-    async def work(stop: loops.Stop) -> None:
-        await _relay(runtime, stop, publisher, topic, limit, lease, drain)
-
-    run_until_stopped(work)
+    run_until_stopped(lambda stop: _relay(runtime, stop, publisher, topic, limit, lease, drain))
 
 
 async def _relay(
@@ -81,4 +78,4 @@ async def _relay(
     finally:
         await session.close()
         await publisher.close()
-        logs.event(log, logging.INFO, "stopped", loop=f"relay {topic}", **relay.summary())
+        logs.event(log, logging.INFO, "stopped", loop=f"relay {topic}", **asdict(relay.totals))
