@@ -59,7 +59,7 @@ class NoSuchChannel(TidegateError):
 
 
 class ChannelInUse(TidegateError):
-    """The topic does not fit the call: it still holds events, is routed, or has no route."""
+    """The topic or queue does not fit the call: it holds messages, is routed, or has no route."""
 
     sqlstate = "TG022"
 
