@@ -383,7 +383,10 @@ async def refusal(
     """What migrate says, which must be what a rendered file says."""
     with pytest.raises(LedgerRefuses) as refused:
         await migrate.apply(connection, schema)
-    url = connection.info.dsn + f" password={connection.info.password}"
+    info = connection.info
+    url = make_conninfo(
+        host=info.host, port=info.port, user=info.user, password=info.password, dbname=info.dbname
+    )
     file = apply_file(url, render.render(schema, after=after))
     assert file.returncode != 0
     assert refused.value.message in file.stderr
