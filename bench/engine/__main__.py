@@ -120,17 +120,13 @@ def _large(connection: Connection, wal: Wal, cpu: Cpu, rounds: int, count: int) 
                 sample = measure(contender, texts, 10, cpu, wal)
                 if number:
                     samples[contender.name].append(sample)
-        for unit, total in (
-            ("µs/msg", lambda s: sum(s.cpu.values())),
-            ("B/msg", lambda s: sum(s.wal.values())),
-        ):
+        for what, unit in (("cpu", "µs/msg"), ("wal", "B/msg")):
             ours, bare = (
-                statistics.median(total(sample) for sample in samples[name])
+                statistics.median(sum(getattr(s, what).values()) for s in samples[name])
                 for name in ("queue", "bare")
             )
             if bare:
-                what = "CPU" if unit == "µs/msg" else "WAL"
-                yield Line(f"payload of {size // 1024} kB, {what}", unit, ours, bare, 1.2)
+                yield Line(f"payload of {size // 1024} kB, {what.upper()}", unit, ours, bare, 1.2)
     row = connection.execute(f"select count(*) from {SCHEMA}.body").fetchone()
     if row != (0,):
         raise RuntimeError(f"{row} bodies are left")

@@ -21,7 +21,6 @@ class Contender(Protocol):
     """One way to move messages. Each method is one statement and one transaction."""
 
     name: str
-    tables: Sequence[str]
 
     def put(self, payloads: Sequence[str]) -> None: ...
 
@@ -35,7 +34,6 @@ class Bare:
     """A table, INSERT, and DELETE … SKIP LOCKED … RETURNING: no lease, nothing to settle."""
 
     name = "bare"
-    tables = (BARE,)
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -79,7 +77,6 @@ class Queue:
     """queue_send, queue_claim, queue_ack."""
 
     name = "queue"
-    tables = ("ready", "lease", "body", "tally", "tide", "floor", "scheduled")
 
     def __init__(self, connection: Connection, schema: str, policy: str = "{}") -> None:
         self._connection = connection
@@ -89,7 +86,8 @@ class Queue:
             "select message_id from {}.queue_send_many('bench', %s::jsonb[])", schema
         )
         self._claim = _named(
-            "select lease_id, message_id, attempt, payload, headers from {}.queue_claim('bench', %s)",
+            "select lease_id, message_id, attempt, payload, headers"
+            " from {}.queue_claim('bench', %s)",
             schema,
         )
         self._settle = _named("select * from {}.queue_ack(%s)", schema)
@@ -112,7 +110,6 @@ class Outbox:
     """outbox_put, outbox_claim, outbox_settle with the ids of what was published."""
 
     name = "outbox"
-    tables = Queue.tables
 
     def __init__(self, connection: Connection, schema: str, policy: str = "{}") -> None:
         self._connection = connection

@@ -35,7 +35,7 @@ class Sweep:
 
     def bare(self, payloads: Sequence[str], batch: int) -> float:
         self._connection.execute(
-            f"""
+            """
             insert into bench_source (
                 position, channel_id, attempts, priority, message_id, enqueued_at, payload
             )
