@@ -4,7 +4,7 @@ set search_path = {{ schema }}, pg_temp
 as $$
 /*
  * One turn of the machine for one channel: a tide, due messages to ready, expired leases taken back, and a new floor
- * row. Bounded in rows and, between its steps, in time.
+ * row. Bounded in rows, and the taking back of leases in time too; it always gets its turn, however slow the rest is.
  *
  * Who ticks: whoever gets the advisory lock, or anybody once the last tick is five seconds old (its holder hangs).
  * Two ticks at once are harmless: rows are moved under their locks, and any floor proven once stays true.
@@ -42,12 +42,8 @@ begin
             p_channel_id, v_floor.scheduled_from - interval '1 minute', v_floor.move_limit
         );
         v_floor.has_more := v_moved = v_floor.move_limit;
-        if clock_timestamp() < v_started + interval '50 ms' then
-            v_moved := _lease_expire(p_channel_id, v_floor.lease_from - interval '1 minute', v_floor.move_limit);
-            v_floor.has_more := v_floor.has_more or v_moved >= least(v_floor.move_limit, 100);
-        else
-            v_floor.has_more := true;
-        end if;
+        v_moved := _lease_expire(p_channel_id, v_floor.lease_from - interval '1 minute', v_floor.move_limit);
+        v_floor.has_more := v_floor.has_more or v_moved >= least(v_floor.move_limit, 100);
 
         -- Hints may run ahead of what is proven, but only past transactions that have been open for a second.
         select t.position into v_reach
