@@ -14,7 +14,7 @@ as $$
  * deleted still count as live there.
  *
  * All of it is one subtransaction: whatever goes wrong is noted, the old floor is carried on, and the caller's claim
- * goes on. A timeout halves what the next tick may move, until it fits.
+ * goes on. A timeout cuts what the next tick may move, until it fits.
  */
 declare
     v_started timestamptz := clock_timestamp();
