@@ -1736,7 +1736,7 @@ set search_path = tidegate, pg_temp
 as $$
 /*
  * One turn of the machine for one channel: a tide, due messages to ready, expired leases taken back, and a new floor
- * row. Bounded in rows and, between its steps, in time.
+ * row. Bounded in rows, and the taking back of leases in time too; it always gets its turn, however slow the rest is.
  *
  * Who ticks: whoever gets the advisory lock, or anybody once the last tick is five seconds old (its holder hangs).
  * Two ticks at once are harmless: rows are moved under their locks, and any floor proven once stays true.
@@ -1746,7 +1746,7 @@ as $$
  * deleted still count as live there.
  *
  * All of it is one subtransaction: whatever goes wrong is noted, the old floor is carried on, and the caller's claim
- * goes on. A timeout halves what the next tick may move, until it fits.
+ * goes on. A timeout cuts what the next tick may move, until it fits.
  */
 declare
     v_started timestamptz := clock_timestamp();
@@ -1774,12 +1774,8 @@ begin
             p_channel_id, v_floor.scheduled_from - interval '1 minute', v_floor.move_limit
         );
         v_floor.has_more := v_moved = v_floor.move_limit;
-        if clock_timestamp() < v_started + interval '50 ms' then
-            v_moved := _lease_expire(p_channel_id, v_floor.lease_from - interval '1 minute', v_floor.move_limit);
-            v_floor.has_more := v_floor.has_more or v_moved >= least(v_floor.move_limit, 100);
-        else
-            v_floor.has_more := true;
-        end if;
+        v_moved := _lease_expire(p_channel_id, v_floor.lease_from - interval '1 minute', v_floor.move_limit);
+        v_floor.has_more := v_floor.has_more or v_moved >= least(v_floor.move_limit, 100);
 
         -- Hints may run ahead of what is proven, but only past transactions that have been open for a second.
         select t.position into v_reach
@@ -4499,7 +4495,7 @@ begin
         ('_require_read_committed', 'd33119c3cb4627319b3075c109b67cfb57143e50db379889f1955224da36ba0b'),
         ('_scheduled_promote', '124fab28cedf1119f5749857cfd256f5d7089dfe341215d8a54acfedc78294ff'),
         ('_stranded_replace', 'b75e74185537fd0a26c77cf63fc4ea16ec4b08e7c99c936452898ea192f64a9a'),
-        ('_tick', 'c24b0c4b99183febdc494f5c11171ba4e5de2a6d75bea633e06d61265fa4d803'),
+        ('_tick', '1170fe7608169866e8caaf3114c241d8127f2d299ba39088866ccc18b5565840'),
         ('_tide_advance', 'eef70d953ccdcf426f7dccf6680359fd5c7b6ac829482b9b89d1d7d88f674c45'),
         ('_tide_forget', '4cb4b8c07805ec58676250f8d6ddbc21ce6596385dcbd4f16445b2d8d6c21c68'),
         ('_tide_forget_deadlines', '7be29da1813cabf481e4c579632d8f509ab8bf268bde1889e193232c67b492a9'),
