@@ -27,9 +27,12 @@ help: ## this list
 demo: $(VENV)/.run ## watch events flow from transactions into queues, a handler and a broker
 	@$(TIDEGATE) demo $(ARGS)
 
+# Each worker starts a PostgreSQL of its own, which a few chosen tests are not worth.
+WORKERS ?= $(if $(ARGS),0,auto)
+
 .PHONY: test
 test: $(VENV)/.dev ## run the tests (ARGS="-k name" for some of them)
-	@$(BIN)/python -m pytest -m "not heavy" $(ARGS)
+	@$(BIN)/python -m pytest -m "not heavy" -n $(WORKERS) --maxprocesses 4 --dist worksteal $(ARGS)
 
 .PHONY: migrate
 migrate: $(VENV)/.run ## install or upgrade: make migrate SCHEMA=app_jobs DATABASE_URL=…
