@@ -25,11 +25,17 @@ _KEYWORD_SECRET = re.compile(
 )
 _QUERY_SECRET = re.compile(r"([?&](?:ssl)?password=)[^&\s]*", re.IGNORECASE)
 _URL_SECRET = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^/\s:@]*:)([^\s]*)(@)", re.IGNORECASE)
+_BARE_SECRET = re.compile(r":(?!//)\S*@")  # user:password@host, the scheme forgotten or misspelt
+_NOT_A_URL = (
+    "write postgresql://user:password@host:5432/dbname or host=… dbname=…;"
+    " write @ : / % in a password as %40 %3A %2F %25"
+)
 
 
 def redact(text: str) -> str:
     """`text` with every password in a URL or a keyword string replaced by `***`."""
     text = _URL_SECRET.sub(r"\1***\3", text)
+    text = _BARE_SECRET.sub(":***@", text)
     text = _QUERY_SECRET.sub(r"\1***", text)
     return _KEYWORD_SECRET.sub(r"\1=***", text)
 
@@ -74,16 +80,25 @@ def _checked_url(source: str, value: str) -> str:
     # SQLAlchemy writes postgresql+driver://; libpq knows no drivers.
     value = re.sub(r"^(postgres(?:ql)?)\+\w+://", r"\1://", value)
     try:
-        conninfo.conninfo_to_dict(value)
+        port = conninfo.conninfo_to_dict(value).get("port") or ""
+        usable = all(not each or str(each).isdigit() for each in str(port).split(","))
         if "://" in value:
-            urlsplit(value)
-    except Exception as error:
-        raise ConfigError(
-            f"{source} is not a PostgreSQL connection string: {redact(value)!r}"
-            f" ({redact(str(error).strip())})",
-            hint="write postgresql://user:password@host:5432/dbname or host=… dbname=…",
-        ) from None
+            usable = usable and _is_unambiguous(value)
+    except Exception:
+        usable = False
+    if not usable:  # any part of it may be a password, so nothing of it is shown
+        raise ConfigError(f"{source} is not a PostgreSQL connection string", hint=_NOT_A_URL)
     return value
+
+
+def _is_unambiguous(url: str) -> bool:
+    """Whether no `@`, `/`, `?` or `#` of a password can be taken for the end of it."""
+    urlsplit(url)
+    authority, _, rest = url.partition("://")[2].partition("/")
+    login, at, host = authority.partition("@")
+    if at:
+        return "@" not in host and not set("?#") & set(login)
+    return not (":" in authority and "@" in rest.partition("?")[0])
 
 
 def schema(

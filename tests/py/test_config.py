@@ -49,11 +49,42 @@ def test_nobody_naming_a_database_is_an_error_with_the_next_step() -> None:
     assert "DATABASE_URL=postgresql://" in (error.value.hint or "")
 
 
-@pytest.mark.parametrize("value", ["nonsense", "host=x port", "postgresql://u:secret@[h/x"])
-def test_a_connection_string_that_is_none_names_its_variable(value: str) -> None:
-    with pytest.raises(ConfigError, match=r"^DATABASE_URL is not") as error:
+@pytest.mark.parametrize(
+    "value",
+    [
+        "nonsense",
+        "host=x port",
+        "host=x password=my secret",
+        "u:secret@h/x",
+        "postgres//u:secret@h/x",
+        "postgresql://u:secret@[h/x",
+        "postgresql://u:p@secret@h/x",
+        "postgresql://u:p/secret@h/x",
+        "postgresql://u:1/secret@h/x",
+        "postgresql://u:p?secret@h/x",
+        "postgresql://u:p%secret@h/x",
+        "postgresql://u:secret",
+    ],
+)
+def test_a_connection_string_that_is_none_names_its_variable_and_shows_nothing(value: str) -> None:
+    with pytest.raises(ConfigError) as error:
         config.require_database(None, {"DATABASE_URL": value})
+    assert error.value.message == "DATABASE_URL is not a PostgreSQL connection string"
+    assert "%40 %3A %2F %25" in (error.value.hint or "")
     assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "postgresql://u:%40%2F@h1:5432,h2/d?sslmode=require",
+        "postgresql:///d?host=/tmp",
+        "postgresql://[::1]:5432/d",
+        "host=@/tmp port=5432,5433 dbname=d",
+    ],
+)
+def test_a_connection_string_that_libpq_takes_is_taken(value: str) -> None:
+    assert config.require_database(value, {}).url == value
 
 
 def test_the_schema_is_flag_then_variable_then_default() -> None:
@@ -92,6 +123,8 @@ def test_the_embedded_version_is_one_of_two() -> None:
         (r"password='se cr\'et' user=u", "password=*** user=u"),
         ("postgresql://u@h/d?password=secret&x=1", "postgresql://u@h/d?password=***&x=1"),
         ("postgresql://u@h/d", "postgresql://u@h/d"),
+        ("u:secret@h/d", "u:***@h/d"),
+        ("postgres//u:se@cret@h/d", "postgres//u:***@h/d"),
     ],
 )
 def test_a_password_is_never_shown(text: str, redacted: str) -> None:
