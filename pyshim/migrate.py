@@ -279,16 +279,29 @@ async def _run(connection: Connection, steps: list[render.Step]) -> None:
         except psycopg.OperationalError:
             raise
         except psycopg.Error as error:
-            raise from_database(error) or _step_error(step, error) from error
+            raise from_database(error) or _step_error(connection, step, error) from error
 
 
-def _step_error(step: render.Step, error: psycopg.Error) -> TidegateError:
+def _step_error(connection: Connection, step: render.Step, error: psycopg.Error) -> TidegateError:
     diag = error.diag
     line = ""
     if diag.statement_position:
         line = f" line {step.sql[: int(diag.statement_position)].count(chr(10)) + 1}"
     return MigrationError(
         f"{step.name}{line}: {diag.message_primary or error} (SQLSTATE {error.sqlstate})",
-        hint=diag.message_hint,
+        hint=diag.message_hint or _missing_right(connection, step, error),
         detail=diag.message_detail,
     )
+
+
+def _missing_right(connection: Connection, step: render.Step, error: psycopg.Error) -> str | None:
+    """What a DBA has to run, where a right of the installing role is what is missing."""
+    if not isinstance(error, psycopg.errors.InsufficientPrivilege):
+        return None
+    user = quote_ident(connection.info.user)
+    if step.name == "grants.sql":
+        return f"--roles needs CREATEROLE; have a DBA run: alter role {user} createrole"
+    if "permission denied for database" in str(error):
+        name = quote_ident(connection.info.dbname)
+        return f"have a DBA run: grant create on database {name} to {user}"
+    return None

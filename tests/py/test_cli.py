@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import subprocess
 import sys
 import time
@@ -13,6 +14,8 @@ from pathlib import Path
 import click
 import psycopg
 import pytest
+from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
 from pyshim import __version__, cli
 
@@ -137,6 +140,31 @@ def test_another_mistake_of_the_database_is_one_line(tidegate: Run, database: st
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "read-only transaction" in done.stderr
+
+
+def test_a_missing_right_is_told_with_what_a_dba_runs(tidegate: Run, empty_database: str) -> None:
+    name = f"app-{secrets.token_hex(4)}"
+    role = sql.Identifier(name)
+    with psycopg.connect(empty_database, autocommit=True) as conn:
+        conn.execute(sql.SQL("create role {} login password {}").format(role, name))
+        dbname = conn.info.dbname
+        where = {"DATABASE_URL": make_conninfo(empty_database, user=name, password=name)}
+        try:
+            done = tidegate("migrate", **where)
+            assert done.returncode == 1
+            grant = f'have a DBA run: grant create on database {dbname} to "{name}"\n'
+            assert complaint(done).endswith(grant)
+            conn.execute(
+                sql.SQL("grant create on database {} to {}").format(sql.Identifier(dbname), role)
+            )
+            done = tidegate("migrate", "--roles", "--schema", name, **where)
+            assert done.returncode == 1
+            assert f'--roles needs CREATEROLE; have a DBA run: alter role "{name}"' in complaint(
+                done
+            )
+        finally:
+            conn.execute(sql.SQL("drop owned by {}").format(role))
+            conn.execute(sql.SQL("drop role {}").format(role))
 
 
 def test_help_of_every_command_and_option_is_printed(tidegate: Run) -> None:
