@@ -62,6 +62,7 @@ def measure(
     the last 10 000."""
     put = f"select count(*) from {schema}.queue_send_many('pinned', %s::jsonb[])"
     claim = f"select lease_id, message_id, payload from {schema}.queue_claim('pinned', {_BATCH})"
+    connection.execute("set synchronous_commit = off")  # CPU is asked for, and a million is many
     used: list[float] = []
     for start in range(0, messages, 1000):
         connection.execute(put, [[payloads[(start + n) % len(payloads)] for n in range(1000)]])
@@ -70,5 +71,6 @@ def measure(
             rows = connection.execute(claim).fetchall()
             used.append((cpu.read() - before) / 1000)
             connection.execute(f"select {schema}.queue_ack(%s)", [rows[0][0]])
+    connection.execute("set synchronous_commit = on")
     window = 10_000 // _BATCH
     return statistics.mean(used[:window]), statistics.mean(used[-window:])
