@@ -11,7 +11,7 @@ import sys
 import click
 import psycopg
 
-from pyshim import __version__, config, errors, migrate, render
+from pyshim import __version__, assets, config, errors, migrate, render
 from pyshim.commands import demo, relay, sweep
 from pyshim.options import Options, shared_options
 
@@ -46,6 +46,12 @@ def migrate_command(options: Options, to: int | None, roles: bool, dry_run: bool
     )
     for name in report.migrations:
         click.echo(f"{'would apply' if dry_run else 'applied'} {name}")
+    would = "would install" if dry_run else "installed"
+    if report.added and len(report.added) == report.routines:
+        click.echo(f"{would} {report.routines} routines")
+    else:
+        for name in report.added:
+            click.echo(f"{would} {name}")
     for name in report.changed:
         click.echo(f"{'would replace' if dry_run else 'replaced'} {name}")
     would = "would be" if dry_run else "is"
@@ -128,12 +134,29 @@ def status_command(options: Options, as_json: bool) -> None:
             click.echo(f"  {entry.name}  {entry.version}  {when}{remark}")
         for name in status.pending:
             click.echo(f"  {name}  PENDING")
-        for name, why in status.drift:
-            click.echo(f"  {name}: {why}")
-        verdict = "in step" if status.in_step else "not in step: see tidegate migrate --dry-run"
-        click.echo(verdict)
+        for line in _drift_lines(status):
+            click.echo(f"  {line}")
+        if status.in_step:
+            click.echo("in step")
+        elif status.only_foreign:
+            click.echo("not in step: migrate leaves alone what is not part of Tidegate")
+        else:
+            click.echo("not in step: see tidegate migrate --dry-run")
     if not status.in_step:
         raise SystemExit(1)
+
+
+def _drift_lines(status: migrate.Status) -> list[str]:
+    """A line for each routine that differs; one for all where none is installed."""
+    missing = sum(why == migrate.NOT_INSTALLED for _, why in status.drift)
+    fold = missing == len(assets.routines())
+    lines = [f"{missing} routines not installed"] if fold else []
+    for name, why in status.drift:
+        if why == migrate.FOREIGN:
+            lines.append(f"{name}: {why}: drop it, or move it to another schema")
+        elif why != migrate.NOT_INSTALLED or not fold:
+            lines.append(f"{name}: {why}")
+    return lines
 
 
 for module in (demo, relay, sweep):

@@ -18,6 +18,9 @@ from pyshim.connect import Connection
 from pyshim.errors import MigrationError, SchemaMismatch, TidegateError, from_database
 from pyshim.names import check_schema_name, quote_ident
 
+FOREIGN = "not part of Tidegate"
+NOT_INSTALLED = "not yet installed"
+
 
 @dataclass(frozen=True)
 class Applied:
@@ -36,6 +39,7 @@ class Report:
     schema: str
     migrations: list[str]
     routines: int
+    added: list[str]
     changed: list[str]
     newest: int
 
@@ -53,8 +57,14 @@ class Status:
 
     @property
     def in_step(self) -> bool:
-        """True when a migrate would change nothing."""
+        """True when all is as this release has it, and nothing else is there."""
         return not (self.pending or self.unknown or self.changed or self.drift)
+
+    @property
+    def only_foreign(self) -> bool:
+        """True when nothing differs but by routines that are not ours: no migrate touches them."""
+        ours = any(why != FOREIGN for _, why in self.drift)
+        return not (self.in_step or self.pending or self.unknown or self.changed or ours)
 
 
 async def apply(
@@ -91,7 +101,8 @@ async def apply(
             schema=schema,
             migrations=[migration.name for migration in known[len(ledger) : target]],
             routines=len(assets.routines()) if at_head else 0,
-            changed=[name for name, why in drift if why != "not part of Tidegate"],
+            added=[name for name, why in drift if why == NOT_INSTALLED],
+            changed=[name for name, why in drift if why not in (FOREIGN, NOT_INSTALLED)],
             newest=target,
         )
 
@@ -127,7 +138,7 @@ async def rollback(
             steps.append(files.step(migration.down))
         if not dry_run:
             await _run(connection, steps)
-        return Report(schema, [migration.name for migration in undone], 0, [], target)
+        return Report(schema, [migration.name for migration in undone], 0, [], [], target)
 
 
 async def status(connection: Connection, schema: str) -> Status:

@@ -17,7 +17,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from pyshim import __version__, cli
+from pyshim import __version__, assets, cli
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 SETTINGS = ("TIDEGATE_DATABASE_URL", "TIDEGATE_SCHEMA", "DATABASE_URL")
@@ -88,6 +88,29 @@ def test_status_names_what_was_changed_by_hand(tidegate: Run, database: str) -> 
     assert json.loads(as_json.stdout)["drift"] == [
         {"routine": "clock_now()", "drift": "changed by hand"}
     ]
+
+
+def test_what_is_not_ours_is_named_with_what_to_do(tidegate: Run, database: str) -> None:
+    with psycopg.connect(database) as conn:
+        conn.execute("create function tidegate.mine() returns int language sql return 1")
+    status = tidegate("status", DATABASE_URL=database)
+    assert status.returncode == 1
+    assert status.stdout.endswith(
+        "  mine(): not part of Tidegate: drop it, or move it to another schema\n"
+        "not in step: migrate leaves alone what is not part of Tidegate\n"
+    )
+
+
+def test_after_a_rollback_the_routines_are_one_line(tidegate: Run, database: str) -> None:
+    where = {"DATABASE_URL": database}
+    count = len(assets.routines())
+    assert tidegate("rollback", **where).returncode == 0
+    status = tidegate("status", **where).stdout
+    assert f"  {count} routines not installed\n" in status
+    assert "not yet installed" not in status
+    migrated = tidegate("migrate", **where).stdout
+    assert f"\ninstalled {count} routines\n" in migrated
+    assert len(migrated.splitlines()) == 3
 
 
 def test_a_rollback_that_would_lose_rows_says_how_many(tidegate: Run, database: str) -> None:
