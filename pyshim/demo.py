@@ -121,8 +121,9 @@ class Demo:
         self._committed = self._rolled_back = 0
         self._sweepers = [Sweeper(runtime.session()) for _ in range(2)]
 
-    async def run(self) -> bool:
-        """Install, produce, deliver, watch. True when the summary adds up."""
+    async def run(self) -> bool | None:
+        """Install, produce, deliver, watch. True when the summary adds up; None when a signal ended
+        it before there was one."""
         logs.configure(stream=self._live)
         self._stop.on_signals()
         watcher = await self._connect()
@@ -130,6 +131,9 @@ class Demo:
             await self._install(watcher)
             self._started = time.monotonic()
             await loops.together(self._stop, *self._running(), self._watch(watcher))
+            if self._stop.interrupted:
+                self._live.show([])
+                return None
             return await self._summarise(watcher)
         finally:
             await watcher.close()

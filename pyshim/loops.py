@@ -80,6 +80,7 @@ class Stop:
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
+        self.interrupted = False  # by a signal
 
     def __bool__(self) -> bool:
         return self._event.is_set()
@@ -103,6 +104,7 @@ class Stop:
 
         def first(number: signal.Signals) -> None:
             logs.event(log, logging.INFO, "stopping", signal=number.name)
+            self.interrupted = True
             self.set()
             for each in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(each)

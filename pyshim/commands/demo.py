@@ -14,6 +14,8 @@ from psycopg import sql
 
 from pyshim import config, embedded
 from pyshim.demo import Broker, Demo
+from pyshim.errors import TidegateError
+from pyshim.names import quote_ident
 from pyshim.options import Options, shared_options
 from pyshim.runtime import Runtime
 from pyshim.session import DEFAULT_TIMEOUT
@@ -31,13 +33,19 @@ def command(options: Options) -> None:
     TIDEGATE_DEMO_REDIS or localhost. Exits 1 if the summary does not add up.
     """
     schema = options.schema()
-    with _database(options) as database:
-        runtime = Runtime(database, schema, DEFAULT_TIMEOUT, "demo")
-        if not asyncio.run(_demo(runtime)):
-            raise SystemExit(1)
+    try:
+        with _database(options) as database:
+            adds_up = asyncio.run(_demo(Runtime(database, schema, DEFAULT_TIMEOUT, "demo")))
+    except KeyboardInterrupt:
+        adds_up = None
+    if adds_up is None:
+        click.echo("interrupted; everything removed")
+        raise SystemExit(130)
+    if not adds_up:
+        raise SystemExit(1)
 
 
-async def _demo(runtime: Runtime) -> bool:
+async def _demo(runtime: Runtime) -> bool | None:
     broker = await Broker.find(os.environ.get("TIDEGATE_DEMO_REDIS") or DEFAULT_REDIS)
     try:
         return await Demo(runtime, broker).run()
@@ -57,7 +65,13 @@ def _database(options: Options) -> Iterator[config.Database]:
         return
     dbname = f"tidegate_demo_{uuid4().hex[:8]}"
     with psycopg.connect(named.url, autocommit=True) as admin:
-        admin.execute(sql.SQL("create database {}").format(sql.Identifier(dbname)))
+        try:
+            admin.execute(sql.SQL("create database {}").format(sql.Identifier(dbname)))
+        except psycopg.errors.InsufficientPrivilege as error:
+            raise TidegateError(
+                f"the demo makes a database of its own: {error.diag.message_primary}",
+                hint=f"have a DBA run: alter role {quote_ident(admin.info.user)} createdb",
+            ) from None
         try:
             yield config.Database(config.with_database(named.url, dbname), named.source)
         finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -76,6 +77,32 @@ def test_the_command_makes_a_database_of_its_own_and_takes_it_away(database: str
         assert done.returncode == 0, done.stdout + done.stderr
         assert "it adds up" in done.stdout
         assert "\x1b" not in done.stdout
+        assert conn.execute(databases).fetchone() == before
+
+
+def test_an_interrupted_demo_removes_everything_and_judges_nothing(database: str) -> None:
+    with psycopg.connect(database) as conn:
+        databases = "select count(*) from pg_database"
+        before = conn.execute(databases).fetchone()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pyshim", "demo"],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={
+                **os.environ,
+                "TIDEGATE_DATABASE_URL": database,
+                "TIDEGATE_DEMO_REDIS": "redis://127.0.0.1:1/0",
+                "PYTHONPATH": os.pathsep.join(sys.path),
+            },
+        )
+        assert process.stdout is not None
+        while "delivered" not in process.stdout.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        said, _ = process.communicate(timeout=30)
+        assert process.returncode == 130
+        assert said.endswith("interrupted; everything removed\n")
+        assert "WRONG" not in said
         assert conn.execute(databases).fetchone() == before
 
 
