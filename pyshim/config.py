@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from psycopg import conninfo
+from psycopg import conninfo, pq
 
 from pyshim.errors import ConfigError
 from pyshim.names import check_schema_name
@@ -46,6 +46,16 @@ class Database:
 
     url: str
     source: str
+
+    def place(self) -> str:
+        """host:port/dbname, for people: no user, no password."""
+        named = {option.keyword: option.val for option in pq.Conninfo.get_defaults()}
+        known = {key.decode(): (value or b"").decode() for key, value in named.items()}
+        known.update(
+            {key: str(value) for key, value in conninfo.conninfo_to_dict(self.url).items()}
+        )
+        host = known["host"] or known["hostaddr"] or "local"
+        return f"{host}:{known['port']}/{known['dbname'] or known['user']}"
 
     def __repr__(self) -> str:
         return f"Database(url={redact(self.url)!r}, source={self.source!r})"

@@ -18,6 +18,8 @@ from pyshim.migrate import check_schema
 from pyshim.options import Options, shared_options
 from pyshim.session import DEFAULT_TIMEOUT, Session
 
+log = logging.getLogger("tidegate")
+
 
 def seconds(context: click.Context, option: click.Parameter, value: str | None) -> float | None:
     """Callback of an option: `500ms`, `5s`, `2min`, `1h` or a bare number, as seconds."""
@@ -36,6 +38,13 @@ class Runtime:
     def session(self) -> Session:
         """A session with a connection of its own, opened when first used."""
         return Session(self._open, self.schema, timeout=self.timeout)
+
+    def announce(self, loop: str, **fields: object) -> None:
+        """Log that a loop starts, and where."""
+        place = self.database.place()
+        logs.event(
+            log, logging.INFO, "started", loop=loop, schema=self.schema, database=place, **fields
+        )
 
     async def _open(self) -> Connection:
         connection = await connect(self.database, application_name=self._name)

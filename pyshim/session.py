@@ -55,6 +55,7 @@ class Session:
         self._opener = opener
         self._sleep = sleep
         self._connection: AsyncConnection[Any] | None = None
+        self._lost = False
         self._one_at_a_time = asyncio.Lock()
 
     @classmethod
@@ -157,6 +158,9 @@ class Session:
         if self._connection is None:
             assert self._opener is not None, "an adopted connection cannot be replaced"
             self._connection = await self._opener()
+            if self._lost:
+                self._lost = False
+                logs.event(log, logging.INFO, "reconnected")
         return self._connection
 
     async def _abandon(self, task: asyncio.Future[list[Any]]) -> None:
@@ -177,6 +181,7 @@ class Session:
             return
         idle = connection.pgconn.transaction_status == TransactionStatus.IDLE
         if verdict is Verdict.RECONNECT or not idle:
+            self._lost = True
             await self.close()
 
 

@@ -73,6 +73,7 @@ async def _relay(
             stop.set()
         return progress
 
+    runtime.announce(f"relay {topic}")
     try:
         await loops.run(f"relay {topic}", step, loops.Pace.polling(), stop)
     finally:

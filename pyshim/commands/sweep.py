@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections.abc import Coroutine
 from dataclasses import asdict
 from typing import Any
 
@@ -79,12 +80,23 @@ async def _follow(
     running = [loops.run("sweep", sweeper.step, loops.Pace.every(interval), stop)]
     if cleanup:
         pace = loops.Pace.every(CLEANUP_INTERVAL)
-        running.append(loops.run("cleanup", Cleaner(runtime.session()).step, pace, stop))
+        cleaning = loops.run("cleanup", Cleaner(runtime.session()).step, pace, stop)
+        running.append(_after_a_sweep(sweeper, cleaning, stop))
+    runtime.announce("sweep", topic=topic, interval=f"{interval:g}s")
     try:
         await loops.together(stop, *running)
     finally:
         await session.close()
         logs.event(log, logging.INFO, "stopped", loop="sweep", **asdict(sweeper.totals))
+
+
+async def _after_a_sweep(
+    sweeper: Sweeper, loop: Coroutine[Any, Any, None], stop: loops.Stop
+) -> None:
+    """Run `loop` from the first sweep on: a database that is down is told of once, not twice."""
+    while not (stop or sweeper.totals.sweeps):
+        await stop.pause(0.1)
+    await loop
 
 
 def _table(row: dict[str, Any]) -> str:

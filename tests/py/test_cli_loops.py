@@ -131,8 +131,29 @@ def test_a_following_sweeper_delivers_what_comes_and_ends_on_sigterm(
     _, err = sweeper.communicate(timeout=5)
     assert sweeper.returncode == 0
     events = [json.loads(line) for line in err.splitlines()]
+    assert (events[0]["event"], events[0]["schema"]) == ("started", "tidegate")
+    assert events[0]["database"].endswith(f"/{conn.info.dbname}")
     assert events[-1]["event"] == "stopped"
     assert events[-1]["dispatched"] == 14
+
+
+def test_a_loop_says_that_it_has_reconnected(
+    start: Callable[..., subprocess.Popen[str]], conn: psycopg.Connection[Any]
+) -> None:
+    conn.execute("select outbox_route('t', 'q')")
+    waiting = "select ready from backlog where kind = 'queue' and name = 'q'"
+    sweeper = start("sweep", "--follow", "--no-cleanup")
+    for expected in (1, 2):
+        _put(conn, 1)
+        _until(lambda n=expected: _scalar(conn, waiting) == n)  # type: ignore[misc]
+        conn.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity"
+            " where datname = current_database() and application_name like 'tidegate sweep%'"
+        )
+    sweeper.send_signal(signal.SIGTERM)
+    _, err = sweeper.communicate(timeout=10)
+    assert err.index("event=started") < err.index("event=reconnecting")
+    assert err.index("event=reconnecting") < err.index("event=reconnected")
 
 
 def test_a_relay_writes_envelopes_to_stdout_and_settles_them(
@@ -241,5 +262,7 @@ def test_a_database_that_is_down_is_told_without_its_password(run: Run) -> None:
         told = run(*words, url="postgresql://u:hunter2@127.0.0.1:1/x")
         assert told.returncode == 1
         assert "cannot connect" in told.stderr
+        assert told.stderr.count("connect attempt") == 2
+        assert ("database=127.0.0.1:1/x" in told.stderr) == (words != ["sweep"])
         assert "hunter2" not in told.stderr
         assert "Traceback" not in told.stderr

@@ -133,6 +133,27 @@ def test_a_password_is_never_shown(text: str, redacted: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("postgresql://u:secret@h:5433/d", "h:5433/d"),
+        ("host=/tmp user=u password=secret", "/tmp:5432/u"),
+        ("", "there:5432/x"),
+    ],
+)
+def test_where_a_database_is_can_be_told(
+    url: str, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PGPORT", "PGHOSTADDR", "PGSERVICE"):
+        monkeypatch.delenv(name, raising=False)
+    if url:
+        monkeypatch.delenv("PGDATABASE", raising=False)
+    else:
+        monkeypatch.setenv("PGHOST", "there")
+        monkeypatch.setenv("PGDATABASE", "x")
+    assert config.Database(url, "the test").place() == place
+
+
+@pytest.mark.parametrize(
     ("url", "other"),
     [
         (
