@@ -7,11 +7,11 @@ select
     a.event_id,
     a.attempts,
     a.enqueued_at,
-    coalesce(a.payload, b.payload) as payload,
     a.headers,
     a.group_key,
     a.run_id,
-    a.tenant
+    a.tenant,
+    coalesce(a.payload, b.payload) as payload
 from {{ schema }}.archive a
 inner join {{ schema }}.channel c on c.channel_id = a.channel_id
 left join {{ schema }}.body b on b.body_id = a.body_id;

@@ -4410,11 +4410,11 @@ select
     a.event_id,
     a.attempts,
     a.enqueued_at,
-    coalesce(a.payload, b.payload) as payload,
     a.headers,
     a.group_key,
     a.run_id,
-    a.tenant
+    a.tenant,
+    coalesce(a.payload, b.payload) as payload
 from tidegate.archive a
 inner join tidegate.channel c on c.channel_id = a.channel_id
 left join tidegate.body b on b.body_id = a.body_id;
@@ -4503,7 +4503,7 @@ begin
         ('_topic_is_routed', '3c38a04becda1b8930f89d649c735a18a502992d383afd178576c22fac7e1f71'),
         ('_topic_matches', 'f195c07c02a6941e8b845e5698a609fa5fdc16cd3ea396772c8a235730d46be6'),
         ('_topic_move', '4bacd46f9545ab16d148b78c2c0880eb63deca01fbb84bcaf9b0a4daf04bcf0c'),
-        ('archived', 'e8d47af2d6ecb82b82c0352dba8b36caef3413b9b811e0b1891105691b622dbd'),
+        ('archived', 'e4ead07f728b6087d048da37a7913e0d9661dfb7c3531ceafca08ec9f9707139'),
         ('backlog', '7dc0d1699bdf1dc7298604eade33dfcaf1eea3c7d236fd7e6843db46fb2ef34b'),
         ('cleanup_sweep', '69a4f7d7c84ce39f2722c51151c151bc4fea865180eb649d548359f1044a10c2'),
         ('clock_now', 'ddeefe2d6f3e3b6e3bcc63e7b223e578613d7393cb5f3253d06e700692700b10'),
