@@ -12,7 +12,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c const
 TIDEGATE := $(BIN)/tidegate
 
 # A variable given to make reaches the commands through the environment, so no quoting can break.
-ifdef SCHEMA
+ifneq ($(origin SCHEMA),undefined)
+ifeq ($(value SCHEMA),)
+$(error SCHEMA is empty: name a schema, or leave SCHEMA out)
+endif
 export TIDEGATE_SCHEMA := $(value SCHEMA)
 endif
 

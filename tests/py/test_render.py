@@ -127,20 +127,33 @@ def test_an_upgrade_from_nowhere_is_refused(after: int) -> None:
         render.render("app", after=after)
 
 
-def test_make_render_prints_the_file_and_nothing_else() -> None:
+def make(*words: str) -> subprocess.CompletedProcess[str]:
+    """What make does with these words, in the virtual environment that runs the tests."""
     venv = Path(sys.prefix)
     # Not what a make above this test was told.
-    told = ("MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS", "ARGS", "VENV")
-    done = subprocess.run(
-        ["make", f"VENV={venv}", "-o", venv / ".run", "render", "SCHEMA=Odd-Name"],
+    told = ("MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS", "ARGS", "VENV", "SCHEMA")
+    return subprocess.run(
+        ["make", f"VENV={venv}", "-o", venv / ".run", *words],
         cwd=ROOT,
         env={name: value for name, value in os.environ.items() if name not in told},
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
     )
+
+
+def test_make_render_prints_the_file_and_nothing_else() -> None:
+    done = make("render", "SCHEMA=Odd-Name")
+    assert done.returncode == 0, done.stderr
     render.checksums.cache_clear()
     assert done.stdout == render.render("Odd-Name")
+
+
+def test_make_refuses_an_empty_schema_and_needs_none() -> None:
+    refused = make("-n", "migrate", "SCHEMA=")
+    assert refused.returncode != 0
+    assert "SCHEMA is empty" in refused.stderr
+    assert make("-n", "migrate").returncode == 0
 
 
 async def test_every_key_word_is_quoted(connection: Connection) -> None:
