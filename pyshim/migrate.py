@@ -20,6 +20,7 @@ from pyshim.names import check_schema_name, quote_ident
 
 FOREIGN = "not part of Tidegate"
 NOT_INSTALLED = "not yet installed"
+_UPGRADE_DRIVER = "upgrade this driver: pip install . in a checkout of the newer release"
 
 
 @dataclass(frozen=True)
@@ -194,7 +195,7 @@ async def check_schema(connection: psycopg.AsyncConnection[Any], schema: str) ->
     if migration > newest and _minor(version) > _minor(__version__) + 1:
         raise SchemaMismatch(
             f"schema {schema!r} was made by tidegate {version}, too new for tidegate {__version__}",
-            hint="upgrade this driver: pip install --upgrade tidegate",
+            hint=_UPGRADE_DRIVER,
         )
 
 
@@ -228,7 +229,7 @@ def _check_frozen(schema: str, ledger: list[Applied], known: list[assets.Migrati
         names = ", ".join(entry.name for entry in ledger[len(known) :])
         raise SchemaMismatch(
             f"schema {schema!r} has migrations unknown to tidegate {__version__}: {names}",
-            hint="upgrade this driver: pip install --upgrade tidegate",
+            hint=_UPGRADE_DRIVER,
         )
 
 

@@ -25,7 +25,7 @@ def publisher_for(target: str) -> Publisher:
         except ImportError:
             raise ConfigError(
                 "publishing to Redis needs the package redis",
-                hint="pip install 'tidegate[redis]'",
+                hint="pip install '.[redis]' in a checkout of Tidegate, or pip install redis",
             ) from None
         return RedisPublisher.from_url(target)
     raise ConfigError(f"unknown target {redact(target)!r}", hint=f"one of: {_TARGETS}")

