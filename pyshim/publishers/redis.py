@@ -125,8 +125,11 @@ class RedisPublisher:
                 socket_connect_timeout=3.0,
                 socket_timeout=10.0,
             )
-        except ValueError as error:
-            raise ConfigError(f"{redact(url)!r} is not a Redis URL: {error}") from None
+        except ValueError:  # its words may hold a part of the password
+            raise ConfigError(
+                f"{redact(url)!r} is not a Redis URL",
+                hint="write @ : / % in a password as %40 %3A %2F %25",
+            ) from None
         return cls(
             client,
             stream=Key(names["stream"]) if names.get("stream") else None,

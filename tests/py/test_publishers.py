@@ -83,9 +83,18 @@ def test_a_missing_redis_package_is_told_with_what_to_install(
     assert "pip install '.[redis]' in a checkout" in (raised.value.hint or "")
 
 
-def test_a_password_in_a_refused_target_is_not_shown() -> None:
+@pytest.mark.parametrize(
+    "target",
+    [
+        "redis://user:hunter2@h/0?color=red&stream=x",
+        "redis://user:hunter2/x@h/0?stream=x",
+        "redis//:hunter2@h/0?stream=x",
+        "user:hunter2@h/0",
+    ],
+)
+def test_a_password_in_a_refused_target_is_not_shown(target: str) -> None:
     with pytest.raises(ConfigError) as raised:
-        publisher_for("redis://user:hunter2@h/0?color=red&stream=x")
+        publisher_for(target)
     assert "hunter2" not in str(raised.value)
 
 
