@@ -1,234 +1,101 @@
-"""`python -m bench.engine`: what the engine costs beside bare SQL, in one interleaved run."""
+"""`python -m bench.engine`: run the experiments, print the table, keep JSON and a plot."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import os
-import platform
-import statistics
-from collections.abc import Callable, Iterator
+import json
+import re
+import time
 from pathlib import Path
 
 import click
-import psycopg
 
-from bench.engine import payloads, pinned, report
+from bench.engine import idle, large, life, payloads, pinned, plot, report, sweep
 from bench.engine.contenders import Bare, Contender, Outbox, Queue
-from bench.engine.life import PHASES, Sample, measure
-from bench.engine.meter import Connection, Cpu, Wal
-from bench.engine.report import Line
-from bench.engine.sweep import Sweep
-from pyshim import config, embedded, migrate
-from pyshim.connect import connect
+from bench.engine.place import Place, open_place
+from pyshim import config
+from pyshim.errors import TidegateError
 
-SCHEMA = "tidegate_bench"
-CPU_BOUND = {1: 1.8, 10: 1.3, 100: 1.25, 500: 1.25}
-WAL_BOUND = {1: 2.0, 100: 1.35}
-_SERVER = {
-    "shared_buffers": "512MB",
-    "max_wal_size": "8GB",
-    "checkpoint_timeout": "30min",
-    "wal_compression": "off",
-    "synchronous_commit": "on",
-}
-# Both contenders plan once, and never by a table that happened to be empty.
-_SESSION = "set plan_cache_mode = force_generic_plan; set enable_seqscan = off; set jit = off"
+RESULTS = Path(__file__).parents[1] / "results"
+EXPERIMENTS = ("life", "sweep", "large", "idle", "pinned")
+BATCHES = {1: 1_000, 10: 5_000, 100: 20_000, 500: 20_000}  # messages a round, by batch
 
 
-@contextlib.contextmanager
-def _database() -> Iterator[tuple[str, str]]:
-    """URL of a server with an installation of its own, and where it came from."""
-    named = os.environ.get("TIDEGATE_DATABASE_URL") or os.environ.get("DATABASE_URL")
-    with contextlib.ExitStack() as stack:
-        if named:
-            url, origin = named, "DATABASE_URL"
-        else:
-            server = stack.enter_context(embedded.running(fsync=True, settings=_SERVER))
-            url, origin = (
-                server.url,
-                "embedded: " + ", ".join(f"{name}={value}" for name, value in _SERVER.items()),
-            )
-
-        async def install() -> None:
-            async with await connect(config.Database(url, origin)) as connection:
-                await connection.execute(f"drop schema if exists {SCHEMA} cascade")
-                await migrate.apply(connection, SCHEMA)
-
-        asyncio.run(install())
-        yield url, origin
-        if named:
-            with psycopg.connect(url, autocommit=True) as connection:
-                connection.execute(f"drop schema {SCHEMA} cascade")
-
-
-def _lives(
-    connection: Connection, wal: Wal, cpu: Cpu, rounds: int, count: int, texts: list[str]
-) -> Iterator[Line]:
-    """Put, claim, settle at each batch: contenders take turns, medians of the rounds."""
-    contenders: list[Contender] = [
-        Bare(connection),
-        Queue(connection, SCHEMA),
-        Outbox(connection, SCHEMA),
-    ]
-    for batch in (1, 10, 100, 500):
-        amount = min(count, 100 * batch) if batch > 1 else count // 10
-        amount -= amount % batch
-        samples: dict[str, list[Sample]] = {contender.name: [] for contender in contenders}
-        for number in range(rounds + 1):
-            for contender in contenders:
-                sample = measure(contender, texts[:amount], batch, cpu, wal)
-                if number:  # the first round warms up
-                    samples[contender.name].append(sample)
-        cost = {
-            name: {
-                "cpu": statistics.median(sum(s.cpu[p] for p in PHASES) for s in found),
-                "wal": statistics.median(sum(s.wal.values()) for s in found),
-                "rate": 1e6 / statistics.median(sum(s.time[p] for p in PHASES) for s in found),
-            }
-            for name, found in samples.items()
-        }
-        rates = ", ".join(f"{name} {c['rate']:,.0f}/s" for name, c in cost.items())
-        click.echo(f"batch {batch}: whole lives by wall clock: {rates}", err=True)
-        for name in ("queue", "outbox"):
-            if cpu.is_known:
-                yield Line(
-                    f"{name}, CPU at batch {batch}",
-                    "µs/msg",
-                    cost[name]["cpu"],
-                    cost["bare"]["cpu"],
-                    CPU_BOUND[batch],
-                )
-            if batch in WAL_BOUND:
-                yield Line(
-                    f"{name}, WAL at batch {batch}",
-                    "B/msg",
-                    cost[name]["wal"],
-                    cost["bare"]["wal"],
-                    WAL_BOUND[batch],
-                )
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--quick", is_flag=True, help="Small rounds, under a minute: for a first look only.")
+@click.option("--rounds", type=click.IntRange(1), help="Measured rounds (default 9, quick 3).")
+@click.option("--messages", type=click.IntRange(10_000), help="Pinned run (default 1000000).")
+@click.option("--only", multiple=True, type=click.Choice(EXPERIMENTS), help="May be repeated.")
+@click.option("--name", help="Results are bench/results/NAME.json and .svg (default pg18, …).")
+@click.option("--database-url", help="A server, where a database is made (default DATABASE_URL).")
+def main(
+    quick: bool,
+    rounds: int | None,
+    messages: int | None,
+    only: tuple[str, ...],
+    name: str | None,
+    database_url: str | None,
+) -> None:
+    """What the engine costs, beside the same work in bare SQL. See bench/README.md."""
+    rounds = rounds or (3 if quick else 9)
+    messages = messages or (20_000 if quick else 1_000_000)
+    shrink = 5 if quick else 1
+    started = time.strftime("%Y-%m-%d")
+    try:
+        with open_place(config.database(database_url)) as place:
+            described = place.describe()
+            _say(*report.header(described))
+            found, picture = _run(place, only or EXPERIMENTS, rounds, messages, shrink)
+    except TidegateError as error:
+        raise click.ClickException(str(error)) from None
+    name = name or _default_name(str(described["server"]), quick)
+    RESULTS.mkdir(exist_ok=True)
+    kept = {"on": started, "rounds": rounds, **described, **found}
+    (RESULTS / f"{name}.json").write_text(json.dumps(kept, indent=1) + "\n")
+    (RESULTS / f"{name}.svg").write_text(picture)
+    _say("", f"kept as bench/results/{name}.json and {name}.svg")
 
 
-def _large(connection: Connection, wal: Wal, cpu: Cpu, rounds: int, count: int) -> Iterator[Line]:
-    """Payloads of 8 and 64 kB, and that nothing of them is left."""
-    contenders: list[Contender] = [Bare(connection), Queue(connection, SCHEMA)]
-    for size, amount in ((8192, count), (65536, max(count // 8, 20))):
-        texts = payloads.large(amount, size)
-        samples: dict[str, list[Sample]] = {contender.name: [] for contender in contenders}
-        for number in range(rounds + 1):
-            for contender in contenders:
-                sample = measure(contender, texts, 10, cpu, wal)
-                if number:
-                    samples[contender.name].append(sample)
-        for what, unit in (("cpu", "µs/msg"), ("wal", "B/msg")):
-            ours, bare = (
-                statistics.median(sum(getattr(s, what).values()) for s in samples[name])
-                for name in ("queue", "bare")
-            )
-            if bare:
-                yield Line(f"payload of {size // 1024} kB, {what.upper()}", unit, ours, bare, 1.2)
-    row = connection.execute(f"select count(*) from {SCHEMA}.body").fetchone()
-    if row != (0,):
-        raise RuntimeError(f"{row} bodies are left")
+def _run(
+    place: Place, chosen: tuple[str, ...], rounds: int, messages: int, shrink: int
+) -> tuple[dict[str, object], str]:
+    lives: list[life.Result] = []
+    swept = larges = idled = None
+    pins: list[pinned.Result] = []
+    small = payloads.small(max(BATCHES.values()))
+    place.checkpoint()
+    if "life" in chosen:
+        connection = place.connection
+        contenders: list[Contender] = [Bare(connection), Queue(connection), Outbox(connection)]
+        for batch, count in BATCHES.items():
+            count = max(batch, count // shrink)
+            lives.append(life.run(place, contenders, small[:count], batch, rounds))
+            _say(*(report.life_lines(lives) if len(lives) == 1 else report.life_rows(lives[-1])))
+    if "sweep" in chosen:
+        swept = sweep.run(place, small[: 10_000 // shrink], rounds)
+        _say(*report.sweep_lines(swept))
+    if "large" in chosen:
+        larges = large.run(place, 10_000 // (rounds + 1) // shrink, rounds)
+        _say(*report.large_lines(larges))
+    if "idle" in chosen:
+        idled = idle.run(place, rounds)
+        _say(*report.idle_lines(idled))
+    if "pinned" in chosen:
+        _say(*report.pinned_header(messages))
+        for pin in pinned.run(place, small, messages):
+            pins.append(pin)
+            _say(report.pinned_line(pin))
+    caption = str(place.describe()["server"]).split(" on ")[0]
+    return report.as_json(lives, swept, larges, idled, pins), plot.svg(lives, pins, caption)
 
 
-def _polls(connection: Connection, wal: Wal, cpu: Cpu) -> Iterator[Line]:
-    """Polling an empty queue beside SELECT 1, and the WAL that it writes."""
-    connection.execute(f"select {SCHEMA}.queue_create('idle')")
-    poll = f"select message_id from {SCHEMA}.queue_claim('idle', 10)"
-
-    def cost(statement: str) -> float:
-        start = cpu.read()
-        for _ in range(500):
-            connection.execute(statement)
-        return (cpu.read() - start) / 500_000
-
-    cost(poll)
-    before = wal.read()
-    ours = statistics.median(cost(poll) for _ in range(5))
-    written = wal.read() - before
-    bare = statistics.median(cost("select 1") for _ in range(5))
-    click.echo(f"WAL of 2,500 polls of an idle queue: {written} bytes", err=True)
-    if cpu.is_known:
-        yield Line("poll of an empty queue (bare: SELECT 1)", "µs", ours, bare, 4.0)
+def _default_name(server: str, quick: bool) -> str:
+    version = re.search(r"\d+", server)
+    return f"pg{version[0] if version else ''}{'-quick' if quick else ''}"
 
 
-def _pinned(
-    connection: Connection,
-    connect_: Callable[[], Connection],
-    cpu: Cpu,
-    texts: list[str],
-    messages: int,
-) -> Iterator[Line]:
-    """Claims after many messages against claims after few, with the horizon pinned."""
-    for variant in pinned.VARIANTS:
-        connection.execute(f"delete from {SCHEMA}.lease")
-        connection.execute(f"delete from {SCHEMA}.scheduled")
-        connection.execute(f"delete from {SCHEMA}.ready")
-        connection.execute(f"select {SCHEMA}.queue_create('pinned')")
-        with variant(connect_, SCHEMA):
-            first, last = pinned.measure(connection, SCHEMA, cpu, texts, messages)
-        what = f"pinned ({variant.__name__}), claim after {messages:,} (bare: after 10,000)"
-        yield Line(what, "µs", last, first, 1.5)
-
-
-@click.command()
-@click.option("--quick", is_flag=True, help="Fewer rounds and messages: under a minute or two.")
-@click.option("--messages", default=1_000_000, help="How many pass while the horizon is pinned.")
-@click.option("--name", default="latest", help="Name of the files in bench/results.")
-def main(quick: bool, messages: int, name: str) -> None:
-    """Measure Tidegate beside bare SQL in one run; see bench/README.md."""
-    rounds, count = (3, 5_000) if quick else (5, 20_000)
-    messages = min(messages, 30_000) if quick else messages
-    texts = payloads.small(count)
-    with _database() as (url, origin), contextlib.ExitStack() as stack:
-
-        def connect_() -> Connection:
-            connection = psycopg.connect(url, autocommit=True)
-            connection.prepare_threshold = 2
-            return connection
-
-        connection = stack.enter_context(connect_())
-        connection.execute(_SESSION)
-        wal = Wal(stack.enter_context(connect_()))
-        cpu = Cpu(connection)
-        version = connection.info.server_version
-        setting = {
-            "server": f"PostgreSQL {version // 10000}.{version % 10000}",
-            "settings": origin,
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-            "rounds": str(rounds),
-        }
-        if not cpu.is_known:
-            click.echo("The server's processes are not to be seen here: no CPU figures.", err=True)
-        wal.monitor.execute("checkpoint")  # full page images fall into the round that warms up
-        connection.execute(f"create schema if not exists {SCHEMA}_tables")
-        connection.execute(f"set search_path = {SCHEMA}_tables")
-
-        lines: list[Line] = []
-
-        def add(found: Iterator[Line]) -> None:
-            for line in found:
-                lines.append(line)
-                click.echo(f"{line.what}: {line.ratio:.2f} ({line.verdict})", err=True)
-
-        add(_lives(connection, wal, cpu, rounds, count, texts))
-        if cpu.is_known:
-            sweep = Sweep(connection, SCHEMA, cpu)
-            pairs = [
-                (sweep.tidegate(texts[:5000], 500), sweep.bare(texts[:5000], 500))
-                for _ in range(rounds + 1)
-            ][1:]
-            ours, bare = (statistics.median(pair[n] for pair in pairs) for n in (0, 1))
-            add(iter([Line("sweep of 500 into one queue, CPU", "µs/msg", ours, bare, 1.3)]))
-        add(_large(connection, wal, cpu, rounds, 80 if quick else 400))
-        add(_polls(connection, wal, cpu))
-        if cpu.is_known:
-            add(_pinned(connection, connect_, cpu, texts, messages))
-        connection.execute(f"drop schema {SCHEMA}_tables cascade")
-
-    click.echo(report.table(lines))
-    report.write(Path(__file__).parents[1] / "results", name, setting, lines)
+def _say(*lines: str) -> None:
+    for line in lines:
+        click.echo(line)
 
 
 if __name__ == "__main__":

@@ -1,76 +1,155 @@
-"""Claims while an old snapshot keeps vacuum from removing anything: cost early and late."""
+"""The cost of a claim while something keeps vacuum, or a floor, from moving."""
 
 from __future__ import annotations
 
+import contextlib
+import json
 import statistics
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from uuid import uuid4
 
-from bench.engine.meter import Connection, Cpu
+from bench.engine.contenders import PLACES, Queue
+from bench.engine.meter import Connection
+from bench.engine.place import SCHEMA, Place
 
-_BATCH = 100
+BATCH = 100
+WINDOWS = 100  # measured stretches of a run; the first tenth of them is the beginning
 
 
-@contextmanager
-def reader(connect: Callable[[], Connection], schema: str) -> Iterator[None]:
-    """An idle snapshot."""
-    with connect() as other:
-        other.execute("begin isolation level repeatable read")
-        other.execute("select count(*) from pg_class")
+@dataclass
+class Result:
+    """One obstacle. CPU of a claim in µs, its ticks included, over the messages consumed so far."""
+
+    obstacle: str
+    messages: int
+    consumed: list[int] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    buffers: list[int] = field(default_factory=list)
+
+    @property
+    def early(self) -> float:
+        """After a hundredth of all messages: 10 000 of 1 000 000."""
+        return statistics.fmean(self.cpu[1:3])
+
+    @property
+    def late(self) -> float:
+        return statistics.fmean(self.cpu[-2:])
+
+    @property
+    def ratio(self) -> float:
+        return self.late / self.early if self.early else 0.0
+
+
+def run(place: Place, payloads: Sequence[str], messages: int) -> Iterator[Result]:
+    """One result an obstacle, each on a queue of its own."""
+    for name, obstacle in OBSTACLES.items():
+        queue = f"pinned_{uuid4().hex[:8]}"
+        with obstacle(place, queue):
+            yield _consume(place, name, queue, payloads, messages)
+        place.rest(*PLACES)
+
+
+def _consume(
+    place: Place, obstacle: str, name: str, payloads: Sequence[str], messages: int
+) -> Result:
+    """Put, claim and settle a hundred at a time, `messages` in all."""
+    queue = Queue(place.connection, name)
+    result = Result(obstacle, messages)
+    claims = max(1, messages // BATCH // WINDOWS)
+    batch = payloads[:BATCH]
+    for window in range(WINDOWS):
+        used = 0
+        for _ in range(claims):
+            queue.put(batch)
+            start = place.cpu.read()
+            count, lease = queue.claim(BATCH)
+            used += place.cpu.read() - start
+            if count:
+                queue.settle(lease)
+        result.consumed.append((window + 1) * claims * BATCH)
+        result.cpu.append(used / 1000 / claims)
+        result.buffers.append(_buffers(place, queue, name, batch))
+    return result
+
+
+def _buffers(place: Place, queue: Queue, name: str, batch: Sequence[str]) -> int:
+    """Buffers that one claim of a hundred touches."""
+    queue.put(batch)
+    lease_id = uuid4()
+    row = place.connection.execute(
+        "explain (analyze, buffers, format json) select * from "
+        f"{SCHEMA}.queue_claim(%s, {BATCH}, p_lease_id => %s)",
+        [name, lease_id],
+    ).fetchone()
+    assert row
+    queue.settle(lease_id)
+    plan = (row[0] if isinstance(row[0], list) else json.loads(row[0]))[0]["Plan"]
+    return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
+
+
+# What stands in the way, from before the queue's first message to its last.
+
+
+@contextlib.contextmanager
+def _snapshot(place: Place, queue: str) -> Iterator[None]:
+    """An idle transaction holds an old snapshot."""
+    with place.connect() as idle:
+        idle.execute("begin isolation level repeatable read")
+        idle.execute("select count(*) from pg_class")
         yield
+        idle.execute("rollback")
 
 
-@contextmanager
-def producer(connect: Callable[[], Connection], schema: str) -> Iterator[None]:
-    """The same, and a producer of the same queue that stays open after one message."""
-    with reader(connect, schema), connect() as other:
-        other.execute("begin")
-        other.execute(f"select {schema}.queue_send('pinned', '0')")
+@contextlib.contextmanager
+def _producer(place: Place, queue: str) -> Iterator[None]:
+    """A producer of the queue has put one message, and does not end."""
+    with place.connect() as producer:
+        Queue(producer, queue)
+        producer.execute("begin")
+        producer.execute(f"select from {SCHEMA}.queue_send(%s, '{{}}')", [queue])
         yield
+        producer.execute("rollback")
 
 
-@contextmanager
-def due(connect: Callable[[], Connection], schema: str) -> Iterator[None]:
-    """The same snapshot, and one due message that somebody has locked."""
-    with reader(connect, schema), connect() as other:
-        other.execute(
-            f"select {schema}.queue_send('pinned', '0', p_run_at => now() + interval '10 ms')"
+@contextlib.contextmanager
+def _due(place: Place, queue: str) -> Iterator[None]:
+    """A message is due, and somebody has locked it."""
+    with place.connect() as locker:
+        Queue(locker, queue)
+        locker.execute(
+            f"select from {SCHEMA}.queue_send(%s, '{{}}', p_run_at => now() + interval '50 ms')",
+            [queue],
         )
-        other.execute("begin")
-        other.execute(f"select from {schema}.scheduled for update")
-        yield
+        with _locked(locker, "scheduled"):
+            yield
 
 
-@contextmanager
-def expired(connect: Callable[[], Connection], schema: str) -> Iterator[None]:
-    """The same snapshot, and one expired lease that somebody has locked."""
-    with reader(connect, schema), connect() as other:
-        other.execute(f"select {schema}.queue_send('pinned', '0')")
-        other.execute(f"select from {schema}.queue_claim('pinned', 1, p_lease => '10 ms')")
-        other.execute("begin")
-        other.execute(f"select from {schema}.lease for update")
-        yield
+@contextlib.contextmanager
+def _expired(place: Place, queue: str) -> Iterator[None]:
+    """A lease has expired, and somebody has locked it."""
+    with place.connect() as locker:
+        Queue(locker, queue).put(["{}"])
+        locker.execute(f"select from {SCHEMA}.queue_claim(%s, 1, interval '50 ms')", [queue])
+        with _locked(locker, "lease"):
+            yield
 
 
-VARIANTS = (reader, producer, due, expired)
+@contextlib.contextmanager
+def _locked(connection: Connection, table: str) -> Iterator[None]:
+    connection.execute("begin")
+    row = connection.execute(f"select 1 from {SCHEMA}.{table} for update").fetchone()
+    if row is None:
+        raise RuntimeError(f"nothing to lock in {table}")
+    time.sleep(0.1)
+    yield
+    connection.execute("rollback")
 
 
-def measure(
-    connection: Connection, schema: str, cpu: Cpu, payloads: list[str], messages: int
-) -> tuple[float, float]:
-    """CPU in µs of a claim of 100, its ticks included: of those up to 10 000 messages, and of
-    the last 10 000."""
-    put = f"select count(*) from {schema}.queue_send_many('pinned', %s::jsonb[])"
-    claim = f"select lease_id, message_id, payload from {schema}.queue_claim('pinned', {_BATCH})"
-    connection.execute("set synchronous_commit = off")  # CPU is asked for, and a million is many
-    used: list[float] = []
-    for start in range(0, messages, 1000):
-        connection.execute(put, [[payloads[(start + n) % len(payloads)] for n in range(1000)]])
-        for _ in range(1000 // _BATCH):
-            before = cpu.read()
-            rows = connection.execute(claim).fetchall()
-            used.append((cpu.read() - before) / 1000)
-            connection.execute(f"select {schema}.queue_ack(%s)", [rows[0][0]])
-    connection.execute("set synchronous_commit = on")
-    window = 10_000 // _BATCH
-    return statistics.mean(used[:window]), statistics.mean(used[-window:])
+OBSTACLES: dict[str, Callable[[Place, str], contextlib.AbstractContextManager[None]]] = {
+    "an idle snapshot": _snapshot,
+    "an open producer": _producer,
+    "a locked due message": _due,
+    "a locked expired lease": _expired,
+}

@@ -1,85 +1,168 @@
-"""Results as a table, as JSON and as a picture."""
+"""What a run found, as a table for people and as JSON for later."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from xml.sax.saxutils import escape
+import statistics
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from bench.engine import idle, large, life, pinned, sweep
+
+# What must hold, as ratios to bare; `poll` to SELECT 1, `pinned` to the beginning of the run.
+CPU = {1: 1.8, 10: 1.3, 100: 1.25, 500: 1.25}
+WAL = {1: 2.0, 100: 1.35}
+SWEEP = 1.3
+LARGE = 1.2
+PINNED = 1.5
+POLL = 4.0
 
 
-@dataclass
-class Line:
-    """One comparison: what, with which unit, how much here and in bare SQL, and the bound."""
-
-    what: str
-    unit: str
-    tidegate: float
-    bare: float
-    bound: float
-
-    @property
-    def ratio(self) -> float:
-        return self.tidegate / self.bare if self.bare else 0.0
-
-    @property
-    def verdict(self) -> str:
-        return "ok" if self.ratio <= self.bound else "above"
+def verdict(ratio: float, bound: float | None) -> str:
+    """The bound, and whether the ratio, as it is printed, keeps it."""
+    if bound is None:
+        return ""
+    return f"≤ {bound:.2f} {'ok' if round(ratio, 2) <= bound else 'ABOVE'}"
 
 
-def table(lines: list[Line]) -> str:
-    rows = [("", "unit", "tidegate", "bare", "ratio", "bound", "")]
-    for line in lines:
-        rows.append(
-            (
-                line.what,
-                line.unit,
-                f"{line.tidegate:.1f}",
-                f"{line.bare:.1f}",
-                f"{line.ratio:.2f}",
-                f"{line.bound:.2f}",
-                line.verdict,
-            )
+def header(found: Mapping[str, Any]) -> Iterator[str]:
+    machine = found["machine"]
+    yield found["server"]
+    yield ", ".join(f"{name} {value}" for name, value in found["settings"].items())
+    yield (
+        f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gb']} GB,"
+        f" {machine['system']}, load {' '.join(map(str, machine['load']))}"
+    )
+    if not found["has_lz4"]:
+        yield "This server was built without lz4: leases are compressed with pglz, which is slower."
+    if not found["cpu_is_known"]:
+        yield "The server's processes are not to be seen from here: CPU is left out."
+
+
+def life_lines(results: list[life.Result]) -> Iterator[str]:
+    yield ""
+    yield "Life of a message of 200 bytes: CPU of the backend in µs, WAL in bytes, per message"
+    yield (
+        f"{'batch':>5} {'':7}{'put':>8}{'claim':>8}{'settle':>8}{'sum':>8}{'ratio':>7}"
+        f"  {'':13}{'WAL':>6}{'ratio':>7}  {'':13}{'put/s':>9}{'consumed/s':>12}"
+    )
+    for result in results:
+        yield from life_rows(result)
+
+
+def life_rows(result: life.Result) -> Iterator[str]:
+    for name in result.samples:
+        cpu, wal = result.ratio(name, lambda s: s.life), result.ratio(name, lambda s: s.wal)
+        is_bare = name == "bare"
+        phases = "".join(f"{result.phase(name, phase):8.1f}" for phase in life.PHASES)
+        whole, written = result.median(name, lambda s: s.life), result.median(name, lambda s: s.wal)
+        cpu_verdict = "" if is_bare or not cpu else verdict(cpu, CPU.get(result.batch))
+        wal_verdict = "" if is_bare else verdict(wal, WAL.get(result.batch))
+        put = result.median(name, lambda s: s.time["put"])
+        consume = result.median(name, lambda s: s.time["claim"] + s.time["settle"])
+        yield (
+            f"{result.batch:5} {name:7}{phases}{whole:8.1f}{cpu:7.2f}"
+            f"  {cpu_verdict:13}{written:6.0f}{wal:7.2f}"
+            f"  {wal_verdict:13}{1e6 / put:9.0f}{1e6 / consume:12.0f}"
         )
-    widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if n < 2 else cell.rjust(width)
-            for n, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
+
+
+def large_lines(result: large.Result) -> Iterator[str]:
+    yield ""
+    yield f"Large payloads, {large.BATCH} at a time: whole life, per message"
+    for size, lived in result.lives.items():
+        cpu = lived.ratio("queue", lambda s: s.life)
+        wal = lived.ratio("queue", lambda s: s.wal)
+        yield (
+            f"{size:4} kB  CPU {lived.median('bare', lambda s: s.life):7.1f} →"
+            f" {lived.median('queue', lambda s: s.life):7.1f} µs{cpu:6.2f}"
+            f"  {verdict(cpu, LARGE if cpu else None):13}"
+            f"WAL {lived.median('bare', lambda s: s.wal):7.0f} →"
+            f" {lived.median('queue', lambda s: s.wal):7.0f}{wal:6.2f}  {verdict(wal, LARGE)}"
+        )
+    state = "ok" if result.left == 0 else "ABOVE"
+    yield f"  rows left in body after {result.lived} messages of 8 kB: {result.left}  {state}"
+
+
+def sweep_lines(result: sweep.Result) -> Iterator[str]:
+    cpu, wal = result.ratio(result.cpu), result.ratio(result.wal)
+    yield ""
+    yield f"Sweep of {sweep.LIMIT} into one queue beside DELETE … RETURNING → INSERT, per event"
+    yield (
+        f"  CPU {_of(result.cpu['bare'])} → {_of(result.cpu['sweep'])} µs{cpu:6.2f}"
+        f"  {verdict(cpu, SWEEP if cpu else None):13}"
+        f"WAL {_of(result.wal['bare'])} → {_of(result.wal['sweep'])}{wal:6.2f}"
     )
 
 
-def write(folder: Path, name: str, setting: dict[str, str], lines: list[Line]) -> None:
-    """`name`.json and `name`.svg in `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    found = [asdict(line) | {"ratio": round(line.ratio, 3)} for line in lines]
-    text = json.dumps({"setting": setting, "results": found}, indent=1)
-    (folder / f"{name}.json").write_text(text + "\n")
-    (folder / f"{name}.svg").write_text(_picture(setting, lines))
+def idle_lines(result: idle.Result) -> Iterator[str]:
+    yield ""
+    yield "An empty queue: CPU of a poll beside SELECT 1, per call"
+    yield (
+        f"  {_of(result.select_1)} → {_of(result.poll)} µs{result.ratio:6.2f}"
+        f"  {verdict(result.ratio, POLL if result.ratio else None):13}"
+        f"WAL of {idle.POLLS} polls: {statistics.median(result.wal):.0f} bytes"
+    )
 
 
-def _picture(setting: dict[str, str], lines: list[Line]) -> str:
-    """A bar a line: its ratio to bare, with the bound as a stroke."""
-    scale, left, height = 160, 330, 22
-    parts = []
-    for n, line in enumerate(lines):
-        top = 40 + n * height
-        colour = "#2a7f62" if line.verdict == "ok" else "#c46a1b"
-        parts.append(
-            f'<text x="{left - 8}" y="{top + 13}" text-anchor="end">{escape(line.what)}</text>'
-            f'<rect x="{left}" y="{top + 3}" width="{line.ratio * scale:.0f}" height="13"'
-            f' fill="{colour}"/>'
-            f'<line x1="{left + line.bound * scale:.0f}" x2="{left + line.bound * scale:.0f}"'
-            f' y1="{top}" y2="{top + 19}" stroke="#333"/>'
-            f'<text x="{left + line.ratio * scale + 6:.0f}" y="{top + 13}">{line.ratio:.2f}</text>'
-        )
-    title = f"Ratio to bare SQL; the stroke is the bound. {setting['server']}"
+def pinned_line(result: pinned.Result) -> str:
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="900" height="{60 + len(lines) * height}"'
-        ' font-family="sans-serif" font-size="12">'
-        f'<rect width="100%" height="100%" fill="white"/><text x="12" y="22">{escape(title)}</text>'
-        + "".join(parts)
-        + "</svg>\n"
+        f"  {result.obstacle:24}{result.early:8.0f} →{result.late:8.0f} µs{result.ratio:6.2f}"
+        f"  {verdict(result.ratio, PINNED if result.ratio else None):13}"
+        f"buffers {statistics.median(result.buffers[1:4]):.0f} →"
+        f" {statistics.median(result.buffers[-3:]):.0f}"
     )
+
+
+def pinned_header(messages: int) -> Iterator[str]:
+    yield ""
+    yield (
+        f"A claim of {pinned.BATCH}, its ticks included, after {messages // 100} and after"
+        f" {messages} messages"
+    )
+
+
+def _of(values: list[float]) -> str:
+    return f"{statistics.median(values):.1f}"
+
+
+def as_json(
+    lives: list[life.Result],
+    swept: sweep.Result | None,
+    larges: large.Result | None,
+    idled: idle.Result | None,
+    pins: list[pinned.Result],
+) -> dict[str, Any]:
+    """Ratios and every sample, so that another median can be taken later."""
+    found: dict[str, Any] = {"life": [_life_json(result) for result in lives]}
+    if swept:
+        found["sweep"] = {
+            "cpu_ratio": swept.ratio(swept.cpu),
+            "wal_ratio": swept.ratio(swept.wal),
+            "cpu": swept.cpu,
+            "wal": swept.wal,
+        }
+    if larges:
+        found["large"] = {
+            "sizes": {size: _life_json(lived) for size, lived in larges.lives.items()},
+            "lived": larges.lived,
+            "left_in_body": larges.left,
+        }
+    if idled:
+        found["idle"] = {"ratio": idled.ratio, **vars(idled)}
+    if pins:
+        found["pinned"] = [{"ratio": pin.ratio, **vars(pin)} for pin in pins]
+    return found
+
+
+def _life_json(result: life.Result) -> dict[str, Any]:
+    return {
+        "batch": result.batch,
+        "contenders": {
+            name: {
+                "cpu_ratio": result.ratio(name, lambda s: s.life),
+                "wal_ratio": result.ratio(name, lambda s: s.wal),
+                "samples": [vars(sample) for sample in samples],
+            }
+            for name, samples in result.samples.items()
+        },
+    }

@@ -1,66 +1,87 @@
-"""A sweep of one topic into one queue, beside the bare move of rows of the same shape."""
+"""A sweep of 500 events into one queue, beside a bare DELETE … RETURNING → INSERT of such rows."""
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-from bench.engine.meter import Connection, Cpu
+from bench.engine.contenders import PLACES, Outbox, Queue
+from bench.engine.place import SCHEMA, Place
 
-_BARE = """
-with moved as (
+LIMIT = 500
+
+_BARE = f"""
+with taken as (
     delete from bench_source where ctid = any(array(
         select ctid from bench_source
-        order by channel_id, priority, position limit %s for update skip locked
+        where channel_id = %s and priority = 0
+        order by position limit {LIMIT} for update skip locked
     )) returning *
 )
-insert into bench_target select * from moved
+insert into bench_target select * from taken
 """
 
 
-class Sweep:
-    """CPU in µs an event of moving `batch` events at a time."""
+@dataclass
+class Result:
+    """µs of CPU and bytes of WAL per event, round by round; the first name is bare."""
 
-    def __init__(self, connection: Connection, schema: str, cpu: Cpu) -> None:
-        self._connection = connection
-        self._schema = schema
-        self._cpu = cpu
-        connection.execute(
+    cpu: dict[str, list[float]] = field(default_factory=lambda: {"bare": [], "sweep": []})
+    wal: dict[str, list[float]] = field(default_factory=lambda: {"bare": [], "sweep": []})
+
+    def ratio(self, what: dict[str, list[float]]) -> float:
+        pairs = zip(what["sweep"], what["bare"], strict=True)
+        return statistics.median(one / other for one, other in pairs if other)
+
+
+def run(place: Place, payloads: Sequence[str], rounds: int) -> Result:
+    """Each round moves all payloads by sweeps of 500, and as many rows of the same shape bare."""
+    connection = place.connection
+    queue = Queue(connection, "swept")
+    topic = Outbox(connection, "swept")
+    connection.execute(f"select {SCHEMA}.outbox_route('swept', 'swept')")
+    for table in ("bench_source", "bench_target"):
+        place.monitor.execute(f"create table {table} (like {SCHEMA}.ready including all)")
+    result = Result()
+    for number in range(rounds + 1):
+        for start in range(0, len(payloads), LIMIT):
+            topic.put(payloads[start : start + LIMIT])
+        place.monitor.execute("truncate bench_source, bench_target")
+        row = place.monitor.execute(
             f"""
-            select {schema}.topic_create('bench_routed'), {schema}.queue_create('bench_swept');
-            select {schema}.outbox_route('bench_routed', 'bench_swept');
-            create table bench_source (like {schema}.ready including all);
-            create table bench_target (like {schema}.ready including all);
+            insert into bench_source
+            select r.* from {SCHEMA}.ready r
+            inner join {SCHEMA}.channel c using (channel_id)
+            where c.kind = 'topic' and c.name = 'swept'
+            returning channel_id
             """
-        )
+        ).fetchone()
+        assert row
+        for name in ("bare", "sweep") if number % 2 else ("sweep", "bare"):
+            place.rest(*PLACES, "bench_source", "bench_target")
+            moved, cpu, lsn = 0, place.cpu.read(), place.wal.read()
+            while moved < len(payloads):
+                if name == "bare":
+                    count = connection.execute(_BARE, [row[0]]).rowcount
+                else:
+                    count = _sweep(place)
+                if count == 0:
+                    raise RuntimeError(f"{name}: only {moved} of {len(payloads)} moved")
+                moved += count
+            cpu, written = place.cpu.read() - cpu, place.wal.read() - lsn
+            if number > 0:
+                result.cpu[name].append(cpu / 1000 / moved)
+                result.wal[name].append(written / moved)
+        while (claimed := queue.claim(LIMIT))[0]:
+            queue.settle(claimed[1])
+    connection.execute(f"select {SCHEMA}.outbox_unroute('swept', 'swept')")
+    return result
 
-    def bare(self, payloads: Sequence[str], batch: int) -> float:
-        self._connection.execute(
-            """
-            insert into bench_source (
-                position, channel_id, attempts, priority, message_id, enqueued_at, payload
-            )
-            select n, 1, 0, 0, n, clock_timestamp(), p
-            from unnest(%s::jsonb[]) with ordinality as u (p, n);
-            """,
-            [list(payloads)],
-        )
-        used = self._measure(_BARE, batch, len(payloads))
-        self._connection.execute("truncate bench_source, bench_target")
-        return used
 
-    def tidegate(self, payloads: Sequence[str], batch: int) -> float:
-        self._connection.execute(
-            f"select count(*) from {self._schema}.outbox_put_many('bench_routed', %s::jsonb[])",
-            [list(payloads)],
-        )
-        used = self._measure(
-            f"select * from {self._schema}.outbox_sweep(%s, 'bench_routed')", batch, len(payloads)
-        )
-        self._connection.execute(f"truncate {self._schema}.ready")
-        return used
-
-    def _measure(self, statement: str, batch: int, count: int) -> float:
-        start = self._cpu.read()
-        for _ in range(count // batch):
-            self._connection.execute(statement, [batch])
-        return (self._cpu.read() - start) / 1000 / count
+def _sweep(place: Place) -> int:
+    row = place.connection.execute(
+        f"select claimed from {SCHEMA}.outbox_sweep({LIMIT}, 'swept')"
+    ).fetchone()
+    assert row
+    return int(row[0])
