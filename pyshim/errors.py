@@ -71,7 +71,7 @@ class WrongIsolation(TidegateError):
 
 
 class SweepInSweep(TidegateError):
-    """A SQL handler called outbox_sweep, which was calling it."""
+    """A SQL handler called outbox_sweep or queue_work, of which one was calling it."""
 
     sqlstate = "TG031"
 
@@ -86,6 +86,12 @@ class NoSuchHandler(TidegateError):
     """The handler does not exist, or is no function of one jsonb or message that returns void."""
 
     sqlstate = "TG041"
+
+
+class NotRetryable(TidegateError):
+    """Yours to raise in a SQL handler: this message fails for good, with attempts left or not."""
+
+    sqlstate = "TG042"
 
 
 class SchemaMismatch(TidegateError):

@@ -13,6 +13,7 @@ revoke all on all procedures in schema {{ schema }} from public;
 {%- set operator = [
     "topic_create", "topic_configure", "topic_pause", "topic_resume", "topic_drop",
     "outbox_route", "outbox_unroute", "queue_create", "queue_configure", "queue_pause", "queue_resume", "queue_drop",
+    "queue_work",
     "dead_letter_list", "dead_letter_payload", "dead_letter_requeue", "dead_letter_discard",
 ] %}
 {%- set monitor = ["dead_letter_count"] %}

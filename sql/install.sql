@@ -54,6 +54,12 @@
 {% include "functions/dead_letter/dead_letter_requeue.sql" %}
 {% include "functions/dead_letter/dead_letter_discard.sql" %}
 
+-- Handler: SQL functions of the users', checked and run by sweeps and queue_work.
+{% include "functions/handler/_handler_oid.sql" %}
+{% include "functions/handler/_handler_name.sql" %}
+{% include "functions/handler/_handler_call.sql" %}
+{% include "functions/handler/_handler_run.sql" %}
+
 -- Queue: policy, send, claim, settle.
 {% include "functions/queue/queue_create.sql" %}
 {% include "functions/queue/queue_configure.sql" %}
@@ -67,6 +73,7 @@
 {% include "functions/queue/queue_nack.sql" %}
 {% include "functions/queue/queue_settle.sql" %}
 {% include "functions/queue/queue_release.sql" %}
+{% include "functions/queue/queue_work.sql" %}
 
 -- Outbox: topics and puts.
 {% include "functions/outbox/_topic_matches.sql" %}
@@ -81,9 +88,6 @@
 {% include "functions/outbox/outbox_put_specs.sql" %}
 
 -- Outbox: routes and the sweep that delivers to them.
-{% include "functions/outbox/_handler_oid.sql" %}
-{% include "functions/outbox/_handler_name.sql" %}
-{% include "functions/outbox/_handler_call.sql" %}
 {% include "functions/outbox/outbox_route.sql" %}
 {% include "functions/outbox/outbox_unroute.sql" %}
 {% include "functions/outbox/_topic_move.sql" %}

@@ -1,6 +1,7 @@
 {% from "macros/message.sql" import message_names %}
 {#-
-  The one path by which messages leave ready: shared by queue_claim, outbox_claim and, up to the tick, the sweep.
+  The one path by which messages leave ready: shared by queue_claim, outbox_claim and, up to the tick, outbox_sweep and
+  queue_work.
 
   newest_floor     what the last tick of the channel found.
   may_tick         declares whether this call may tick at all.
@@ -21,14 +22,17 @@ v_may_tick boolean := current_setting('tidegate.tick', true) = 'on' or (
     );
 {%- endmacro %}
 
-{#- A tick is due 250 ms or 5000 positions after the last one, but never sooner than ten times what that one took.
+{#- A tick is due 250 ms or 5000 positions after the last one, or 25 ms where messages of groups come in, but never sooner than ten times what that one took.
     It is worth it when positions were drawn since, somebody held one or messages stood in ready then, or a deadline
     has passed, or the clock was set back.
     The tests without a query come first: the others cost as much as a claim of one. -#}
 {% macro tick_when_due() -%}
     v_since := v_now - v_floor.ticked_at;
     v_drawn := coalesce(pg_sequence_last_value('position_seq'), 0) - v_floor.position;
-    if (v_since > '250 ms' or v_since < '0' or v_drawn > 5000 or v_floor.has_more)
+    if (
+            v_since > '250 ms' or v_since < '0' or v_drawn > 5000 or v_floor.has_more
+            or (v_floor.has_groups and v_drawn > 0 and v_since > '25 ms')
+        )
         and not v_since between '0' and 10 * v_floor.took
         and v_may_tick
     then
@@ -123,6 +127,9 @@ begin
     end if;
 
     {{ newest_floor() }}
+    if v_now < v_floor.idle_until and pg_sequence_last_value('position_seq') = v_floor.position then
+        return;
+    end if;
     {{ tick_when_due() }}
 
     v_is_plain := not v_channel.archive;
@@ -152,7 +159,8 @@ begin
             ))
             returning
                 array[row({{ message_names() }})::message], coalesce(body_bytes, 0),
-                not v_channel.archive and body_bytes is null and requeued_from is null
+                not v_channel.archive and body_bytes is null and requeued_from is null and group_key is null
+                and job_key is null
             into v_messages, v_bytes, v_is_plain;
             exit when found;
             continue;
@@ -164,11 +172,12 @@ begin
             v_messages || array_agg(c.message),
             least(v_batch, min(c.max_batch)),
             v_bytes + coalesce(sum(c.body_bytes), 0),
-            v_is_plain and count(c.body_bytes) + count(c.requeued_from) = 0
+            v_is_plain
+            and count(c.body_bytes) + count(c.requeued_from) + count(c.group_key) + count(c.job_key) = 0
         into v_ctids, v_messages, v_batch, v_bytes, v_is_plain
         from (
             select
-                r.ctid, r.max_batch, r.body_bytes, r.requeued_from,
+                r.ctid, r.max_batch, r.body_bytes, r.requeued_from, r.group_key, r.job_key,
                 row({{ message_names("r") }})::message as message
             from ready r
             where r.channel_id = v_channel.channel_id and r.priority = v_priority
@@ -212,8 +221,9 @@ begin
 end;
 {%- endmacro %}
 
-{#- For the sweep: lock up to v_limit messages above their hints, in order, into v_ctids; null when there are none. -#}
-{% macro lock_candidates() -%}
+{#- For outbox_sweep and queue_work: lock up to v_limit messages above their hints, in order, into v_ctids; null when there
+    are none. `cap` is what v_limit was before. -#}
+{% macro lock_candidates(cap) -%}
     v_ctids := null;
     foreach v_priority in array v_floor.priorities loop
         select v_ctids || array_agg(r.ctid) into v_ctids
@@ -225,7 +235,7 @@ end;
             limit v_limit
             for update skip locked
         ) r;
-        v_limit := p_limit - claimed - coalesce(cardinality(v_ctids), 0);
+        v_limit := {{ cap }} - coalesce(cardinality(v_ctids), 0);
         exit when v_limit <= 0;
     end loop;
 {%- endmacro %}

@@ -4,7 +4,7 @@ metrics  maintenance      read everything, or name what is due; nobody calls the
 recovery  cleanup         sweepers: call below, never each other
 run                       cancels and finishes across places
 outbox  queue             the faces: sends, claims, settlements
-barrier  dead_letter  guard  leader  counter
+barrier  dead_letter  guard  leader  counter  handler
 place                     every move of a message
 kernel                    calls nothing above
 """
@@ -27,7 +27,7 @@ PACKAGE = ROOT / "pyshim"
 LAYERS = [
     ("kernel",),
     ("place",),
-    ("barrier", "dead_letter", "guard", "leader", "counter"),
+    ("barrier", "dead_letter", "guard", "leader", "counter", "handler"),
     ("outbox", "queue"),
     ("run",),
     ("recovery", "cleanup"),

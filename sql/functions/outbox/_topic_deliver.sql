@@ -15,20 +15,8 @@ language plpgsql volatile
 set search_path = {{ schema }}, pg_temp
 as $$
 /*
- * The events are locked by the caller. Without handlers they move in one statement. With handlers:
- * first all of them in one subtransaction; if any raises, each in one of its own, and only those that raise are
- * charged. Queues receive only what every handler took.
- *
- * A plain SET in a handler outlives it, so our search_path is set again before anything else is looked up.
- *
- * Deferred constraints are checked where they can still be told apart, but only when the sweep is the first to write in
- * its transaction (p_may_check): it would else fire the caller's own deferred triggers, before PostgreSQL 18 with our
- * rights. Unchecked, they fail the transaction at its commit.
- *
- * Time: each pass stops calling handlers after half of what is left of statement_timeout, and leaves the rest where
- * it stands, so slow handlers still make progress. A handler that is cancelled by the timeout has therefore had at
- * least that long for itself: it is charged, and ends the pass. So does any other cancel, which cannot be told from
- * one that a handler passes on from elsewhere, and would otherwise stop the topic for ever.
+ * The events are locked by the caller. Without handlers they move in one statement; with handlers, queues receive only
+ * what every handler took.
  */
 declare
     v_queues integer[];
@@ -37,14 +25,7 @@ declare
     v_call text;
     v_ctids tid[];
     v_messages message[];
-    v_message message;
-    v_ordinal integer := 0;
-    v_reached integer;
-    v_failed integer[] := '{}';
-    v_errors text[] := '{}';
-    v_is_isolated boolean := false;
-    v_end timestamptz := 'infinity';
-    v_stop timestamptz := 'infinity';
+    v_run record;
 begin
     claimed := 0;
     dispatched := 0;
@@ -89,84 +70,19 @@ begin
     from ready r
     cross join installation i
     where r.ctid = any(p_ctids);
-    v_reached := cardinality(v_messages);
+    select * into v_run from _handler_run(v_calls, v_messages, p_may_check);
 
-    if current_setting('statement_timeout') <> '0' then
-        v_end := statement_timestamp() + current_setting('statement_timeout')::interval;
-        v_stop := clock_timestamp() + (v_end - clock_timestamp()) / 2;
-    end if;
-    begin
-        foreach v_message in array v_messages loop
-            if clock_timestamp() > v_stop then
-                v_reached := v_ordinal;
-                exit;
-            end if;
-            v_ordinal := v_ordinal + 1;
-            foreach v_call in array v_calls loop
-                execute v_call using v_message;
-                perform pg_catalog.set_config(
-                    'search_path', pg_catalog.format('%I, pg_temp', {{ schema_literal }}), true
-                );
-            end loop;
-        end loop;
-        if p_may_check then
-            set constraints all immediate; -- what handlers deferred is checked while it can still be undone
-        end if;
-    exception
-        when query_canceled then
-            v_failed := array[v_ordinal];
-            v_errors := array[sqlerrm];
-            v_reached := 0; -- what the others did is undone, uncharged, and done again by a later sweep
-        when others or assert_failure then
-            v_is_isolated := true;
-    end;
-
-    if v_is_isolated then
-        if v_end <> 'infinity' then
-            v_stop := clock_timestamp() + (v_end - clock_timestamp()) / 2;
-        end if;
-        v_ordinal := 0;
-        v_reached := cardinality(v_messages);
-        foreach v_message in array v_messages loop
-            if clock_timestamp() > v_stop and v_ordinal > 0 then
-                v_reached := v_ordinal;
-                exit;
-            end if;
-            v_ordinal := v_ordinal + 1;
-            begin
-                foreach v_call in array v_calls loop
-                    execute v_call using v_message;
-                    perform pg_catalog.set_config(
-                        'search_path', pg_catalog.format('%I, pg_temp', {{ schema_literal }}), true
-                    );
-                end loop;
-                if p_may_check then
-                    set constraints all immediate;
-                end if;
-            exception
-                when query_canceled then
-                    v_failed := v_failed || v_ordinal;
-                    v_errors := v_errors || sqlerrm;
-                    v_reached := v_ordinal;
-                    exit;
-                when others or assert_failure then
-                    v_failed := v_failed || v_ordinal;
-                    v_errors := v_errors || sqlerrm;
-            end;
-        end loop;
-    end if;
-
-    if v_failed <> '{}' then
-        first_error := v_errors[1];
+    if v_run.failed <> '{}' then
+        first_error := v_run.errors[1];
         with failed as (
-            delete from ready where ctid = any(array(select v_ctids[f] from unnest(v_failed) f)) returning *
+            delete from ready where ctid = any(array(select v_ctids[f] from unnest(v_run.failed) f)) returning *
         )
         select
             array_agg(row({{ message_names("f") }})::message order by f.priority, f.position)
         into v_messages
         from failed f;
         select f.retried, f.dead_lettered into retried, dead_lettered
-        from _message_fail(p_topic_id, v_messages, v_errors, null, null) f;
+        from _message_fail(p_topic_id, v_messages, v_run.errors, v_run.finals, null) f;
         insert into tally (channel_id, outcome, amount)
         select p_topic_id, o.outcome, o.amount
         from (values ('retried', retried), ('dead_lettered', dead_lettered)) as o (outcome, amount)
@@ -174,7 +90,7 @@ begin
     end if;
 
     v_ctids := array(
-        select v_ctids[o] from generate_series(1, v_reached) o where o <> all(v_failed) order by o
+        select v_ctids[o] from generate_series(1, v_run.reached) o where o <> all(v_run.failed) order by o
     );
     if v_ctids <> '{}' then
         dispatched := _topic_move(p_topic_id, p_topic, p_archive, v_queues, v_ctids);

@@ -47,7 +47,7 @@ begin
     if current_setting('tidegate.sweeping', true) = 'on' then
         raise exception using
             errcode = 'TG031',
-            message = 'outbox_sweep was called inside a sweep',
+            message = 'outbox_sweep was called by a handler',
             hint = 'A handler may put and send; what it puts is swept by the next sweep.';
     end if;
     if p_topic is not null and not exists (
@@ -71,7 +71,7 @@ begin
         {{ tick_when_due() | indent }}
 
         v_limit := p_limit - claimed;
-        {{ lock_candidates() | indent }}
+        {{ lock_candidates("p_limit - claimed") | indent }}
         continue when v_ctids is null;
 
         select * into v_outcome
@@ -88,4 +88,4 @@ end;
 $$;
 
 comment on function {{ schema }}.outbox_sweep(integer, text) is
-'Deliver up to p_limit due events of routed topics, or of one of them, each to all its routes in this transaction: to queues as a set, to SQL handlers with a retry one by one, so that one that raises fails alone. claimed = dispatched + retried + dead_lettered; all 0 when nothing is due. first_error is the first failed event''s own, or that of a topic held back by a handler that is missing or unsafe. Errors: TG010 bad argument, TG020 no such topic, TG022 a topic without a route, TG030 not READ COMMITTED, TG031 inside a sweep.';
+'Deliver up to p_limit due events of routed topics, or of one of them, each to all its routes in this transaction: to queues as a set, to SQL handlers with a retry one by one, so that one that raises fails alone. claimed = dispatched + retried + dead_lettered; all 0 when nothing is due. first_error is the first failed event''s own, or that of a topic held back by a handler that is missing or unsafe. Errors: TG010 bad argument, TG020 no such topic, TG022 a topic without a route, TG030 not READ COMMITTED, TG031 inside a handler.';

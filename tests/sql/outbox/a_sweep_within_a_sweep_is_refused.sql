@@ -29,7 +29,7 @@ select outbox_unroute('orders', p_handler => 'shop.swallows');
 select outbox_route('orders', p_handler => 'shop.raises');
 select count(*) from outbox_put_many('orders', array['4', '5']::jsonb[]);
 select is(
-    (select s::text from outbox_sweep() as s), '(2,0,2,0,"outbox_sweep was called inside a sweep")',
+    (select s::text from outbox_sweep() as s), '(2,0,2,0,"outbox_sweep was called by a handler")',
     'one that does not is charged'
 );
 

@@ -19,7 +19,7 @@ begin
             message = format('no handler %s', coalesce(quote_literal(p_handler), 'null')),
             hint = 'Name a function with its schema, taking one jsonb (the payload) or one '
                 || current_schema || '.message, for example billing.on_order(jsonb). If a route names a function that '
-                || 'is gone, bring it back, or take the route away: outbox_unroute(topic, p_handler => ...).';
+                || 'is gone, bring it back, or take the route away with outbox_unroute.';
     end if;
     select * into v_function from pg_proc where oid = v_oid;
     v_argument := v_function.proargtypes[0];
