@@ -3,20 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import pwd
-import shutil
-import socket
-import subprocess
-import time
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import psycopg
 import pytest
-from psycopg.conninfo import conninfo_to_dict
 
 from pyshim import calls
 from pyshim.config import Database
@@ -24,45 +14,6 @@ from pyshim.connect import connect
 from pyshim.session import Session
 
 pytestmark = pytest.mark.heavy
-
-
-@pytest.fixture
-def pooled(database: str, tmp_path: Path) -> Iterator[str]:
-    """The database behind a PgBouncer that hands out two server connections by transaction."""
-    binary = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
-    assert binary, "this test needs pgbouncer: install the package of that name"
-    parts = conninfo_to_dict(database)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    settings = tmp_path / "pgbouncer.ini"
-    server = " ".join(f"{name}={parts[name]}" for name in ("host", "port", "user", "dbname"))
-    secret = f" password={parts['password']}" if parts.get("password") else ""
-    settings.write_text(
-        f"[databases]\npooled = {server}{secret}\n"
-        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
-        "auth_type = any\npool_mode = transaction\ndefault_pool_size = 2\nlogfile =\n"
-    )
-    tmp_path.chmod(0o755)
-    as_user: dict[str, Any] = {}
-    if os.geteuid() == 0:
-        for folder in (tmp_path.parent, tmp_path.parent.parent):
-            folder.chmod(0o755)
-        as_user = {"user": pwd.getpwnam("nobody").pw_uid}
-    process = subprocess.Popen([binary, str(settings)], stderr=subprocess.PIPE, cwd="/", **as_user)
-    url = f"postgresql://anyone@127.0.0.1:{port}/pooled"
-    end = time.monotonic() + 10
-    while True:
-        try:
-            psycopg.connect(url).close()
-            break
-        except psycopg.OperationalError:
-            assert process.poll() is None, process.stderr and process.stderr.read()
-            assert time.monotonic() < end
-            time.sleep(0.1)
-    yield url
-    process.terminate()
-    process.communicate()
 
 
 async def test_two_pools_of_calls_meet_no_prepared_name_and_leave_no_state(

@@ -1,0 +1,375 @@
+"""Send and put from an application, on its own psycopg connection and inside its transaction.
+
+`Client(schema).send(connection, queue, payload)` is one `select` on the connection given: nothing
+is committed, closed or repeated here. With a `psycopg.Connection` it returns the answer; with a
+`psycopg.AsyncConnection` it returns something to await.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import re
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, TypeVar, overload
+from uuid import UUID
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import tuple_row
+
+from pyshim import calls, config
+from pyshim.errors import BadArgument, SchemaMismatch, from_database
+from pyshim.names import quote_ident
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+T = TypeVar("T")
+
+Connection = psycopg.Connection[Any]
+AsyncConnection = psycopg.AsyncConnection[Any]
+
+
+class Sent(NamedTuple):
+    """The answer to a send or a put.
+
+    `outcome` is inserted, or says what became of the payload instead: deduplicated (the message_id
+    is then the first one), replaced or follow_up (see the table of job keys in docs/concepts.md).
+    """
+
+    message_id: int
+    outcome: str
+
+
+class PutOptions(TypedDict, total=False):
+    """What a put may say besides its payload; None is as if not said."""
+
+    headers: Mapping[str, Any] | None  # traceparent, tracestate, baggage and what else travels
+    run_at: datetime | str | None  # with a time zone
+    priority: int | None  # 0 goes first, 9 last
+    group_key: str | None
+    idempotency_key: str | None
+    event_id: UUID | str | None
+    run_id: str | None
+    tenant: str | None
+
+
+class SendOptions(PutOptions, total=False):
+    """What a send may say besides its payload; None is as if not said."""
+
+    job_key: str | None
+    key_mode: str | None  # replace, preserve_run_at or dedupe
+    max_attempts: int | None  # 1 is one delivery, 0 is for ever
+    backoff: Mapping[str, Any] | None  # base, cap, factor, jitter
+
+
+_JSON_OPTIONS = frozenset({"headers", "backoff"})
+_SINGLE_ONLY = frozenset({"event_id", "job_key", "key_mode"})
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+
+
+class Client:
+    """Sends to the queues and puts into the topics of one installation.
+
+    `schema` is TIDEGATE_SCHEMA, else tidegate, when not given. `dumps` writes payloads, headers and
+    policies as JSON: `json.dumps` without NaN unless given. A client holds no connection and no
+    state: make one at import, and use it from any thread or task.
+
+    What the database refuses with a TG code is raised as the `TidegateError` of that code, a
+    missing function as `SchemaMismatch`, everything else as psycopg raised it; as with any failed
+    statement, the transaction is over then. What cannot be written as JSON is a `BadArgument`
+    before anything is sent, and leaves the transaction as it was.
+    """
+
+    def __init__(
+        self, schema: str | None = None, *, dumps: Callable[[Any], str | bytes] | None = None
+    ) -> None:
+        self.schema = config.schema(schema)
+        self._dumps = dumps or functools.partial(json.dumps, allow_nan=False, ensure_ascii=False)
+
+    @overload
+    def send(
+        self, connection: Connection, queue: str, payload: Any, **options: Unpack[SendOptions]
+    ) -> Sent: ...
+
+    @overload
+    def send(
+        self, connection: AsyncConnection, queue: str, payload: Any, **options: Unpack[SendOptions]
+    ) -> Coroutine[Any, Any, Sent]: ...
+
+    def send(
+        self,
+        connection: Connection | AsyncConnection,
+        queue: str,
+        payload: Any,
+        **options: Unpack[SendOptions],
+    ) -> Sent | Coroutine[Any, Any, Sent]:
+        """Send a message to a queue: it exists if the transaction commits."""
+        given = self._given("send", SendOptions, options)
+        arguments = {"queue": queue, "payload": self._json("payload", payload)}
+        return self._call(connection, calls.QUEUE_SEND, arguments, given, _first)
+
+    @overload
+    def send_many(
+        self,
+        connection: Connection,
+        queue: str,
+        payloads: Iterable[Any],
+        **options: Unpack[SendOptions],
+    ) -> list[Sent]: ...
+
+    @overload
+    def send_many(
+        self,
+        connection: AsyncConnection,
+        queue: str,
+        payloads: Iterable[Any],
+        **options: Unpack[SendOptions],
+    ) -> Coroutine[Any, Any, list[Sent]]: ...
+
+    def send_many(
+        self,
+        connection: Connection | AsyncConnection,
+        queue: str,
+        payloads: Iterable[Any],
+        **options: Unpack[SendOptions],
+    ) -> list[Sent] | Coroutine[Any, Any, list[Sent]]:
+        """Send many messages in one call: an answer for each, in order.
+
+        The options hold for all. An idempotency key becomes one for each: the key, a colon and the
+        message's place, from 1. Not for event_id and job keys: see `send_specs`.
+        """
+        given = self._given("send_many", SendOptions, options, without=_SINGLE_ONLY)
+        arguments = {"queue": queue, "payloads": self._jsons(payloads)}
+        return self._call(connection, calls.QUEUE_SEND_MANY, arguments, given, list)
+
+    @overload
+    def send_specs(
+        self, connection: Connection, queue: str, specs: Iterable[Mapping[str, Any]]
+    ) -> list[Sent]: ...
+
+    @overload
+    def send_specs(
+        self, connection: AsyncConnection, queue: str, specs: Iterable[Mapping[str, Any]]
+    ) -> Coroutine[Any, Any, list[Sent]]: ...
+
+    def send_specs(
+        self,
+        connection: Connection | AsyncConnection,
+        queue: str,
+        specs: Iterable[Mapping[str, Any]],
+    ) -> list[Sent] | Coroutine[Any, Any, list[Sent]]:
+        """Send many messages with options of their own: `{"payload": …, "run_at": …, …}` each."""
+        arguments = {"queue": queue, "specs": self._specs(specs)}
+        return self._call(connection, calls.QUEUE_SEND_SPECS, arguments, {}, list)
+
+    @overload
+    def put(
+        self, connection: Connection, topic: str, payload: Any, **options: Unpack[PutOptions]
+    ) -> Sent: ...
+
+    @overload
+    def put(
+        self, connection: AsyncConnection, topic: str, payload: Any, **options: Unpack[PutOptions]
+    ) -> Coroutine[Any, Any, Sent]: ...
+
+    def put(
+        self,
+        connection: Connection | AsyncConnection,
+        topic: str,
+        payload: Any,
+        **options: Unpack[PutOptions],
+    ) -> Sent | Coroutine[Any, Any, Sent]:
+        """Put an event into a topic: it exists if the transaction commits."""
+        given = self._given("put", PutOptions, options)
+        arguments = {"topic": topic, "payload": self._json("payload", payload)}
+        return self._call(connection, calls.OUTBOX_PUT, arguments, given, _first)
+
+    @overload
+    def put_many(
+        self,
+        connection: Connection,
+        topic: str,
+        payloads: Iterable[Any],
+        **options: Unpack[PutOptions],
+    ) -> list[Sent]: ...
+
+    @overload
+    def put_many(
+        self,
+        connection: AsyncConnection,
+        topic: str,
+        payloads: Iterable[Any],
+        **options: Unpack[PutOptions],
+    ) -> Coroutine[Any, Any, list[Sent]]: ...
+
+    def put_many(
+        self,
+        connection: Connection | AsyncConnection,
+        topic: str,
+        payloads: Iterable[Any],
+        **options: Unpack[PutOptions],
+    ) -> list[Sent] | Coroutine[Any, Any, list[Sent]]:
+        """Put many events in one call: an answer for each, in order. Options as in `send_many`."""
+        given = self._given("put_many", PutOptions, options, without=_SINGLE_ONLY)
+        arguments = {"topic": topic, "payloads": self._jsons(payloads)}
+        return self._call(connection, calls.OUTBOX_PUT_MANY, arguments, given, list)
+
+    @overload
+    def put_specs(
+        self, connection: Connection, topic: str, specs: Iterable[Mapping[str, Any]]
+    ) -> list[Sent]: ...
+
+    @overload
+    def put_specs(
+        self, connection: AsyncConnection, topic: str, specs: Iterable[Mapping[str, Any]]
+    ) -> Coroutine[Any, Any, list[Sent]]: ...
+
+    def put_specs(
+        self,
+        connection: Connection | AsyncConnection,
+        topic: str,
+        specs: Iterable[Mapping[str, Any]],
+    ) -> list[Sent] | Coroutine[Any, Any, list[Sent]]:
+        """Put many events with options of their own: `{"payload": …, "group_key": …, …}` each."""
+        arguments = {"topic": topic, "specs": self._specs(specs)}
+        return self._call(connection, calls.OUTBOX_PUT_SPECS, arguments, {}, list)
+
+    def _call(
+        self,
+        connection: Connection | AsyncConnection,
+        statement: str,
+        arguments: Mapping[str, Any],
+        options: Mapping[str, Any],
+        shape: Callable[[Iterable[Sent]], T],
+    ) -> T | Coroutine[Any, Any, T]:
+        """One statement, in whatever state the connection is. Options that were not given are not
+        passed: their defaults stand in SQL, once."""
+        query = calls.bind(statement, self.schema, options)
+        everything = {**arguments, **options}
+        # The cursors are ours: the connection's may number its placeholders, or keep no rows. A
+        # prepared name would outlive the transaction, which a transaction pooler cannot have.
+        if isinstance(connection, psycopg.AsyncConnection):
+            return self._call_async(connection, query, everything, shape)
+        if not isinstance(connection, psycopg.Connection):
+            raise TypeError(
+                f"the connection is a {type(connection).__name__};"
+                " give a psycopg.Connection or a psycopg.AsyncConnection"
+            )
+        with self._typed_errors(), psycopg.Cursor(connection, row_factory=tuple_row) as cursor:
+            cursor.execute(query, everything, prepare=False)
+            return shape(map(Sent._make, cursor.fetchall()))
+
+    async def _call_async(
+        self,
+        connection: AsyncConnection,
+        query: sql.Composed,
+        arguments: Mapping[str, Any],
+        shape: Callable[[Iterable[Sent]], T],
+    ) -> T:
+        with self._typed_errors():
+            async with psycopg.AsyncCursor(connection, row_factory=tuple_row) as cursor:
+                await cursor.execute(query, arguments, prepare=False)
+                return shape(map(Sent._make, await cursor.fetchall()))
+
+    @contextlib.contextmanager
+    def _typed_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except (psycopg.errors.UndefinedFunction, psycopg.errors.InvalidSchemaName) as error:
+            raise SchemaMismatch(
+                f"schema {self.schema!r} holds no Tidegate installation that can do this:"
+                f" {error.diag.message_primary}",
+                hint=f"run: tidegate migrate --schema {quote_ident(self.schema)}",
+            ) from error
+        except psycopg.Error as error:
+            ours = from_database(error)
+            if ours is None:
+                raise
+            raise ours from error
+
+    def _given(
+        self,
+        method: str,
+        known: type[PutOptions] | type[SendOptions],
+        options: Mapping[str, Any],
+        *,
+        without: frozenset[str] = frozenset(),
+    ) -> dict[str, Any]:
+        """The options that were given, as the statement takes them."""
+        allowed = sorted(known.__annotations__.keys() - without)
+        for name in options:
+            if name not in allowed:
+                raise TypeError(f"{method}() has no option {name!r}; it has {', '.join(allowed)}")
+        return {
+            name: self._json(name, value) if name in _JSON_OPTIONS else _plain(name, value)
+            for name, value in options.items()
+            if value is not None
+        }
+
+    def _jsons(self, payloads: Iterable[Any]) -> list[str]:
+        if isinstance(payloads, str | bytes | Mapping):
+            raise TypeError(f"payloads is a {type(payloads).__name__}; give a list, an item each")
+        return [self._json(f"payloads[{at}]", payload) for at, payload in enumerate(payloads)]
+
+    def _specs(self, specs: Iterable[Mapping[str, Any]]) -> str:
+        """A JSON array; each payload as `dumps` writes it. Which keys there are, SQL knows."""
+        written = []
+        for at, spec in enumerate(specs):
+            if not isinstance(spec, Mapping):
+                raise TypeError(f"specs[{at}] is a {type(spec).__name__}; give a dict with payload")
+            items = (
+                f"{json.dumps(name)}:{self._json(f'specs[{at}].{name}', _plain(name, value))}"
+                for name, value in spec.items()
+                if value is not None or name == "payload"
+            )
+            written.append("{" + ",".join(items) + "}")
+        return "[" + ",".join(written) + "]"
+
+    def _json(self, name: str, value: Any) -> str:
+        """`value` as JSON that a jsonb can hold, or `BadArgument` before the server sees it: its
+        refusal would end the caller's transaction."""
+        try:
+            written = self._dumps(value)
+            text = written if isinstance(written, str) else written.decode()
+            text.encode()
+        except UnicodeEncodeError:
+            raise BadArgument(
+                f"{name} holds half of a surrogate pair, which is no character",
+                hint="decode the text it came from as what it is, or send it as base64",
+            ) from None
+        except TypeError as error:
+            raise BadArgument(
+                f"{name} cannot be written as JSON: {error}",
+                hint="say how: Client(dumps=functools.partial(json.dumps, default=str))",
+            ) from error
+        except (ValueError, RecursionError) as error:
+            raise BadArgument(
+                f"{name} cannot be written as JSON: {error}",
+                hint="JSON has no NaN or Infinity, and no circles: send null or a string instead",
+            ) from error
+        if "\\u0000" in text and _NUL.search(text):
+            raise BadArgument(
+                f"{name} holds the character U+0000, which PostgreSQL cannot store",
+                hint="take it out, or send the text as base64",
+            )
+        return text
+
+
+def _first(rows: Iterable[Sent]) -> Sent:
+    return next(iter(rows))
+
+
+def _plain(name: str, value: Any) -> Any:
+    """An option as text where Python's own form would mean something else to the server."""
+    if name == "run_at" and isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise BadArgument(
+                f"run_at is {value}, without a time zone",
+                hint="the session's zone would be taken; datetime.now(timezone.utc) has one",
+            )
+        return value.isoformat()
+    return str(value) if name == "event_id" and value is not None else value
