@@ -1,0 +1,126 @@
+"""One call of a handler, and what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pyshim.config import redact
+from pyshim.registry import Delivery, Handler, LeaseLost, Malformed, Reject, Retry
+
+Verdict = Literal["done", "acked", "failed", "released", "lost"]
+
+_LONGEST_ERROR = 1000  # what the database keeps
+_OWN = str(Path(__file__).parent)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a message. acked: the handler settled it itself; released: given back
+    uncharged; lost: no longer ours to settle."""
+
+    verdict: Verdict
+    error: str | None = None
+    retryable: bool = True
+    retry_in: float | None = None
+    reason: str | None = None
+    trace: str | None = None
+
+
+DONE = Outcome("done")
+ACKED = Outcome("acked")
+LOST = Outcome("lost")
+
+
+def failed(error: BaseException, handler: Handler | None = None) -> Outcome:
+    """The outcome of a call that raised."""
+    if isinstance(error, LeaseLost):
+        return LOST
+    text = clean(str(error))
+    if isinstance(error, Malformed):
+        return Outcome("failed", text or "malformed", retryable=False, reason="malformed")
+    if isinstance(error, Reject):
+        return Outcome("failed", text or "rejected by its handler", retryable=False)
+    if isinstance(error, Retry):
+        return Outcome("failed" if error.charge else "released", text, retry_in=error.in_)
+    name = type(error).__name__
+    return Outcome(
+        "failed",
+        f"{name}: {text}" if text else name,
+        retryable=not (handler and isinstance(error, handler.reject)),
+        retry_in=handler.retry_in if handler else None,
+        trace=trace(error),
+    )
+
+
+def clean(text: str) -> str:
+    """Text that every database takes, passwords of URLs redacted."""
+    text = text[: 4 * _LONGEST_ERROR].replace("\x00", "").encode("utf-8", "replace").decode()
+    return redact(text)[:_LONGEST_ERROR]
+
+
+def trace(error: BaseException) -> str:
+    """Where an error came from, innermost first and in one line; our own frames are left out."""
+    seen: list[str] = []
+    each: BaseException | None = error
+    while each is not None and len(seen) < 5:
+        frames = [
+            f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}"
+            for frame in reversed(traceback.extract_tb(each.__traceback__))
+            if not frame.filename.startswith(_OWN)
+        ]
+        named = "" if each is error else f"{type(each).__name__}: {clean(str(each))} at "
+        seen.append(named + " < ".join(frames[:20]))
+        each = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
+    return " | after ".join(seen)
+
+
+def call(handler: Handler, delivery: Delivery) -> Outcome:
+    """Call a sync handler to its end."""
+    try:
+        answer = handler.function(handler.prepare(delivery))
+        if inspect.isawaitable(answer):
+            if inspect.iscoroutine(answer):
+                answer.close()
+            raise TypeError("the handler returned an awaitable: declare it with `async def`")
+    except BaseException as error:
+        return failed(error, handler)
+    return ACKED if delivery.was_acked else DONE
+
+
+async def call_async(handler: Handler, delivery: Delivery) -> Outcome:
+    """Call an async handler to its end. Cancelling this cancels it."""
+    try:
+        await handler.function(handler.prepare(delivery))
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:  # SystemExit, too: it would end the worker
+        return failed(error, handler)
+    return ACKED if delivery.was_acked else DONE
+
+
+async def call_in_thread(handler: Handler, delivery: Delivery) -> Outcome:
+    """Call a sync handler in a thread of its own. Nothing can end it: not even the interpreter's
+    exit waits for it."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Outcome] = loop.create_future()
+
+    def tell(outcome: Outcome) -> None:
+        if not future.done():
+            future.set_result(outcome)
+
+    def work() -> None:
+        outcome = call(handler, delivery)
+        try:
+            loop.call_soon_threadsafe(tell, outcome)
+        except RuntimeError:  # the loop has been closed meanwhile
+            return
+
+    name = f"{handler.queue}-{delivery.message_id}"
+    threading.Thread(target=work, name=name, daemon=True).start()
+    return await future

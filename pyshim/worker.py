@@ -1,0 +1,569 @@
+"""Works on queues: claim under a lease, call the handler of each message, settle what became of it.
+
+At least once. Killed anywhere, the messages come back when their lease expires; a worker that was
+frozen past its lease is told that it is lost, and settles nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import deque
+from collections.abc import Coroutine, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from psycopg.types.json import Jsonb
+
+from pyshim import calls, child, handling, logs
+from pyshim.batch import Batch
+from pyshim.children import CannotStart, Children
+from pyshim.errors import ConfigError
+from pyshim.handling import LOST, Outcome
+from pyshim.heart import Beat, Heart, Pulse
+from pyshim.loops import Pace, Progress, Stop
+from pyshim.registry import Handler, Malformed, Registry, delivery
+from pyshim.retry import Verdict, classify
+from pyshim.session import Session
+
+log = logging.getLogger("tidegate")
+
+DEFAULT_CONCURRENCY = 10
+DEFAULT_PROCESSES = 2
+DEFAULT_GRACE = 25.0  # less than the 30 s that Kubernetes and others leave
+
+_PREFETCH = 1.0  # seconds: no message is claimed long before it can start
+_MOST_PREFETCHED = 100
+_LINGER = 0.02  # seconds in which others may finish, to be settled in one call
+_END_GRACE = 2.0  # for a handler that is cancelled to clean up
+_DEADLINE_MARGIN = 3.0  # what is left of max_runtime to end a handler and settle
+_LAST_WORDS = 5.0  # to settle after a hard stop
+_NO_PROCESS_RETRY = 5.0
+_SETTLE_PACE = Pace(interval=0.0, idle=0.0, idle_max=0.0, error=0.1)
+
+_RELEASED = Outcome("released", retry_in=0.0)
+_CANCELLED = Outcome("failed", "cancelled", retryable=False)
+
+
+@dataclass
+class Worked:
+    """Totals of a queue's worker since it started. `lost` counts messages whose lease was gone
+    before they were settled: they run, or have run, elsewhere too."""
+
+    claimed: int = 0
+    done: int = 0
+    retried: int = 0
+    dead_lettered: int = 0
+    released: int = 0
+    lost: int = 0
+
+
+class _Item:
+    """A message in hand. `end` is set to what becomes of it if its handler must end before it
+    returns."""
+
+    def __init__(self, row: Any, lease: _Lease) -> None:
+        self.row = row
+        self.lease = lease
+        self.started: float | None = None
+        self.is_running = False
+        self.end: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+    @property
+    def message_id(self) -> int:
+        return int(self.row.message_id)
+
+    def stop(self, outcome: Outcome) -> None:
+        if not self.end.done():
+            self.end.set_result(outcome)
+
+
+class _Lease:
+    """The messages of one claim until the last is settled, or the lease is lost."""
+
+    def __init__(self, lease_id: UUID, rows: Sequence[Any]) -> None:
+        self.lease_id = lease_id
+        self.items = {row.message_id: _Item(row, self) for row in rows}
+        self.claimed = time.monotonic()
+        self.expires: float = self.claimed + min(row.lease_left.total_seconds() for row in rows)
+        self.finished: list[tuple[_Item, Outcome]] = []
+        self.is_lost = False
+        self.news = asyncio.Event()
+        self.alarm: asyncio.TimerHandle | None = None
+        self.margin = 0.0
+        self.pulse: Pulse | None = None
+
+    def is_stale(self) -> bool:
+        """Whether its time is over as far as we know: nothing more is started until it is
+        renewed."""
+        return time.monotonic() >= self.expires
+
+
+class QueueWorker:
+    """Works on one queue: a claim a step, `concurrency` handlers at once.
+
+    `batch` is how many messages a claim asks for when that is more than are free to start; without
+    it, as many as were seen to start within a second.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        queue: str,
+        session: Session,
+        renewals: Session,
+        heart: Heart,
+        stop: Stop,
+        *,
+        concurrency: int | None = None,
+        batch: int | None = None,
+        worker: str | None = None,
+    ) -> None:
+        self.queue = queue
+        self.totals = Worked()
+        self.idle_since = -1  # how much had been finished anywhere when a claim last found nothing
+        settings = registry.settings(queue)
+        handlers = registry.handlers(queue)
+        in_process = any(handler.in_process for handler in handlers)
+        if in_process and registry.reference is None:
+            raise ConfigError(
+                f"a handler of queue {queue!r} runs in a process, which cannot find its registry",
+                hint="get the registry with pyshim.registry.load('module:name'), or say in_thread",
+            )
+        self.concurrency = (
+            concurrency
+            or settings.concurrency
+            or (DEFAULT_PROCESSES if in_process else DEFAULT_CONCURRENCY)
+        )
+        self._registry = registry
+        self._session = session
+        self._renewals = renewals
+        self._heart = heart
+        self._stop = stop
+        self._worker = worker
+        self._lease = settings.lease
+        asked = batch or settings.batch
+        self._is_adaptive = asked is None
+        self._batch = Batch(asked or max(_MOST_PREFETCHED, self.concurrency))
+        if asked is None:
+            self._batch.limit = self.concurrency
+        self._children = Children(registry.reference) if in_process and registry.reference else None
+        self._free = self.concurrency
+        self._waiting: deque[_Item] = deque()
+        self._leases: dict[UUID, _Lease] = {}
+        self._claiming: UUID | None = None  # the id of a claim whose answer never came
+        self._room = asyncio.Event()
+        self._room.set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._stuck: set[asyncio.Task[Outcome]] = set()
+
+    @property
+    def in_hand(self) -> int:
+        """Messages that are claimed and not settled."""
+        return sum(len(lease.items) + len(lease.finished) for lease in self._leases.values())
+
+    @property
+    def finished(self) -> int:
+        """Messages that are no longer in hand."""
+        totals = self.totals
+        settled = totals.done + totals.retried + totals.dead_lettered
+        return settled + totals.released + totals.lost
+
+    @property
+    def stuck(self) -> int:
+        """Handlers that go on although they were told to end."""
+        return len(self._stuck)
+
+    # Claiming
+
+    async def step(self) -> Progress:
+        """Wait until a handler can start, then claim."""
+        await self._wait_for_room()
+        if self._stop:
+            return Progress.NONE
+        limit = self._batch.limit
+        asked = limit if limit > self.concurrency else min(limit, self._free)
+        rows = await self._claim(asked)
+        if not rows:
+            return Progress.NONE
+        self.totals.claimed += len(rows)
+        lease = _Lease(rows[0].lease_id, rows)
+        self._leases[lease.lease_id] = lease
+        self._waiting.extend(lease.items.values())
+        self._keep(lease)
+        self._spawn(self._settle(lease))
+        self._start_waiting()
+        return Progress.FULL if len(rows) >= asked else Progress.SOME
+
+    async def _claim(self, limit: int) -> list[Any]:
+        # A claim whose answer never came is asked again under the same id, and answers the same.
+        self._claiming = self._claiming or uuid4()
+        rows = await self._session.call(
+            calls.QUEUE_CLAIM_TEXT,
+            {
+                "queue": self.queue,
+                "limit": limit,
+                "lease": self._lease,
+                "worker": self._worker,
+                "lease_id": self._claiming,
+            },
+        )
+        self._claiming = None
+        return rows
+
+    async def _wait_for_room(self) -> None:
+        while not (self._room.is_set() or self._stop):
+            room = asyncio.ensure_future(self._room.wait())
+            stop = asyncio.ensure_future(self._stop.pause(60))
+            await asyncio.wait({room, stop}, return_when=asyncio.FIRST_COMPLETED)
+            room.cancel()
+            stop.cancel()
+
+    def _look_for_room(self) -> None:
+        if self._free > 0 and not self._waiting:
+            self._room.set()
+        else:
+            self._room.clear()
+
+    # Handling
+
+    def _start_waiting(self) -> None:
+        for _ in range(len(self._waiting)):
+            if self._free <= 0 or self._stop:
+                break
+            item = self._waiting.popleft()
+            if item.lease.is_stale():
+                self._waiting.append(item)
+                continue
+            self._free -= 1
+            item.is_running = True
+            item.started = time.monotonic()
+            self._spawn(self._work(item))
+            if self._is_adaptive and not any(e.lease is item.lease for e in self._waiting):
+                self._adapt(item.lease)
+        self._look_for_room()
+
+    def _adapt(self, lease: _Lease) -> None:
+        if time.monotonic() - lease.claimed < _PREFETCH:
+            self._batch.fits()
+        else:
+            self._batch.too_much()
+            self._batch.limit = max(self._batch.limit, self.concurrency)
+
+    async def _work(self, item: _Item) -> None:
+        handler: Handler | None = None
+        try:
+            handler, outcome = await self._handle(item)
+        except Exception as error:  # a mistake of ours must not keep the message for ever
+            outcome = handling.failed(error)
+        if outcome.verdict == "failed":
+            self._tell_failure(item, handler, outcome)
+        self._finish(item, outcome)
+        self._free += 1
+        self._start_waiting()
+
+    async def _handle(self, item: _Item) -> tuple[Handler | None, Outcome]:
+        row = item.row._asdict()
+        try:
+            message = delivery(row, self.queue, self._session.schema)
+        except Malformed as error:
+            return None, handling.failed(error)
+        task = message.headers.get("task")
+        handler = self._registry.find(self.queue, task)
+        if handler is None:
+            which = "" if task is None else f" for task {handling.clean(repr(task))}"
+            told = f"no handler{which} in {self._registry.reference or 'the registry'}"
+            return None, Outcome("failed", told, retryable=False, reason="unknown_handler")
+        if handler.is_async:
+            call = handling.call_async(handler, message)
+        elif self._children and handler.in_process:
+            asked = child.request(row, self.queue, self._session.schema, handler.task)
+            call = self._children.run(asked)
+        else:
+            call = handling.call_in_thread(handler, message)
+        return handler, await self._until(asyncio.ensure_future(call), item, handler)
+
+    async def _until(self, call: asyncio.Task[Outcome], item: _Item, handler: Handler) -> Outcome:
+        """The outcome of a call, or of what ends it."""
+        await asyncio.wait(
+            {call, item.end}, timeout=handler.timeout, return_when=asyncio.FIRST_COMPLETED
+        )
+        if call.done():
+            if call.cancelled():
+                return Outcome("failed", "CancelledError", retry_in=handler.retry_in)
+            if isinstance(error := call.exception(), CannotStart):
+                self._log(logging.ERROR, "no process", message_id=item.message_id, error=error)
+                return Outcome("released", retry_in=_NO_PROCESS_RETRY)
+            return handling.failed(error) if error else call.result()
+        outcome = (
+            item.end.result()
+            if item.end.done()
+            else Outcome("failed", f"timeout: ended after {handler.timeout:g} s")
+        )
+        if not handler.in_thread:
+            call.cancel()
+            await asyncio.wait({call}, timeout=min(_END_GRACE, item.lease.margin or _END_GRACE))
+        if not call.done():
+            self._is_stuck(call, item, handler)
+        elif not call.cancelled():
+            call.exception()
+        return outcome
+
+    def _is_stuck(self, call: asyncio.Task[Outcome], item: _Item, handler: Handler) -> None:
+        # It keeps its place, so that those that cannot be ended do not pile up.
+        why = "a thread cannot be ended" if handler.in_thread else "it ignores its cancellation"
+        self._log(
+            logging.ERROR, "handler goes on", task=handler.task, message_id=item.message_id,
+            attempt=item.row.attempt, why=why,
+        )  # fmt: skip
+        self._free -= 1
+        self._stuck.add(call)
+
+        def ended(call: asyncio.Task[Outcome]) -> None:
+            self._stuck.discard(call)
+            if not call.cancelled():
+                call.exception()
+            self._free += 1
+            self._start_waiting()
+
+        call.add_done_callback(ended)
+
+    # Renewing
+
+    def _keep(self, lease: _Lease) -> None:
+        lease.pulse = Pulse(
+            self._renewals,
+            lease.lease_id,
+            self._lease,
+            (lease.expires - lease.claimed) / 3,
+            lambda beat: self._on_beat(lease, beat),
+            {"queue": self.queue},
+        )
+        self._heart.keep(lease.pulse)
+
+    def _on_beat(self, lease: _Lease, beat: Beat) -> None:
+        if lease.lease_id not in self._leases:
+            return
+        if beat.is_lost:
+            self._lose(lease)
+            return
+        now = time.monotonic()
+        lease.expires = now + beat.expires_in
+        lifetime = now - lease.claimed + beat.deadline_in
+        lease.margin = min(_DEADLINE_MARGIN, lifetime / 5)
+        if lease.alarm is not None:
+            lease.alarm.cancel()
+        left = max(0.0, beat.deadline_in - lease.margin)
+        loop = asyncio.get_running_loop()
+        lease.alarm = loop.call_later(left, self._out_of_time, lease, lifetime)
+        for message_id in beat.cancelled:
+            if item := lease.items.get(message_id):
+                self._log(logging.INFO, "cancelled", message_id=message_id)
+                self._end(item, _CANCELLED)
+        self._start_waiting()
+
+    def _out_of_time(self, lease: _Lease, lifetime: float) -> None:
+        """The lease cannot be renewed beyond this: what has not started is given back, what runs is
+        ended. Charged is only who ran for half of the time: others waited for their neighbours."""
+        now = time.monotonic()
+        error = f"timeout: ended at the queue's max_runtime of {lifetime:.3g} s"
+        for item in list(lease.items.values()):
+            if item.is_running and item.started and (now - item.started) * 2 >= now - lease.claimed:
+                self._end(item, Outcome("failed", error))
+            else:
+                self._end(item, _RELEASED)
+        if len(lease.items) > 1:
+            self._batch.too_much()
+
+    def _end(self, item: _Item, outcome: Outcome) -> None:
+        if item.is_running:
+            item.stop(outcome)
+            return
+        with contextlib.suppress(ValueError):
+            self._waiting.remove(item)
+        self._finish(item, outcome)
+
+    def _lose(self, lease: _Lease) -> None:
+        """Somebody else has the messages now: end their handlers, settle nothing."""
+        if lease.is_lost:
+            return
+        lease.is_lost = True
+        running = sum(item.is_running for item in lease.items.values())
+        self._log(
+            logging.WARNING, "lease lost", lease_id=lease.lease_id,
+            messages=len(lease.items) + len(lease.finished), running=running,
+            note="double run possible" if running else None,
+        )  # fmt: skip
+        for item in list(lease.items.values()):
+            self._end(item, LOST)
+        lease.news.set()
+
+    # Settling
+
+    def _finish(self, item: _Item, outcome: Outcome) -> None:
+        if item.lease.items.pop(item.message_id, None) is not None:
+            item.lease.finished.append((item, outcome))
+            item.lease.news.set()
+
+    async def _settle(self, lease: _Lease) -> None:
+        """Settle what finishes, in as few calls as come without waiting, until nothing is left."""
+        try:
+            while lease.items:
+                await lease.news.wait()
+                lease.news.clear()
+                if lease.items and not lease.is_lost:
+                    await asyncio.sleep(_LINGER)
+                await self._settle_finished(lease)
+            await self._settle_finished(lease)
+        finally:
+            if lease.alarm is not None:
+                lease.alarm.cancel()
+            if lease.pulse is not None:
+                self._heart.drop(lease.pulse)
+            self._leases.pop(lease.lease_id, None)
+            self._look_for_room()
+
+    async def _settle_finished(self, lease: _Lease) -> None:
+        while lease.finished:
+            if lease.is_lost:
+                self.totals.lost += len(lease.finished)
+                lease.finished.clear()
+                return
+            known = list(lease.finished)
+            await self._tell_database(lease, known)
+            del lease.finished[: len(known)]
+
+    async def _tell_database(self, lease: _Lease, known: list[tuple[_Item, Outcome]]) -> None:
+        started = time.monotonic()
+        done = [item.message_id for item, outcome in known if outcome.verdict == "done"]
+        failures = [(i.message_id, o) for i, o in known if o.verdict == "failed"]
+        before = Worked(**vars(self.totals))
+        self.totals.done += sum(outcome.verdict == "acked" for _, outcome in known)
+        self.totals.lost += sum(outcome.verdict == "lost" for _, outcome in known)
+        if done or failures:
+            answer = await self._insist(
+                calls.QUEUE_SETTLE,
+                {"lease_id": lease.lease_id, "done": done, "failed": _failures(failures)},
+                {"failed": _failures(failures, plain=True)},
+            )
+            if answer.lost:
+                self.totals.lost += len(done) + len(failures)
+                self._lose(lease)
+            else:
+                self.totals.done += len(done)
+                self.totals.retried += answer.retried
+                self.totals.dead_lettered += answer.dead_lettered
+        for retry_in, ids in _by_delay(known).items():
+            answer = await self._insist(
+                calls.QUEUE_RELEASE,
+                {"lease_id": lease.lease_id, "message_ids": ids, "retry_in": retry_in},
+            )
+            self.totals.lost += len(ids) if answer.lost else 0
+            self.totals.released += answer.retried
+        counts = {name: n - getattr(before, name) for name, n in vars(self.totals).items()}
+        self._log(
+            logging.DEBUG, "worked", **{name: n for name, n in counts.items() if n},
+            ms=round((time.monotonic() - started) * 1000),
+        )  # fmt: skip
+
+    async def _insist(
+        self, statement: str, arguments: dict[str, Any], plainer: dict[str, Any] | None = None
+    ) -> Any:
+        """The answer, however long the database is away: a repeat has one effect. What it refuses
+        is said once more with `plainer` arguments."""
+        errors = 0
+        while True:
+            try:
+                return await self._session.one(statement, arguments)
+            except Exception as error:
+                errors += 1
+                verdict = classify(error)
+                pause = _SETTLE_PACE.after_error(errors)
+                self._log(
+                    logging.WARNING, "not settled", verdict=verdict.value, in_a_row=errors,
+                    retry_in=f"{pause:.1f}s", error=error,
+                )  # fmt: skip
+                if verdict is Verdict.NEVER and plainer:
+                    arguments, plainer = {**arguments, **plainer}, None
+                await asyncio.sleep(pause)
+
+    # Stopping
+
+    async def finish(self, grace: float) -> None:
+        """Give back what has not started, wait for the handlers that run for `grace` seconds, then
+        end them and give back theirs."""
+        for item in list(self._waiting):
+            self._end(item, _RELEASED)
+        await self._settled_within(grace)
+        if self._leases:
+            left = [item for lease in self._leases.values() for item in lease.items.values()]
+            self._log(logging.WARNING, "ended", after=f"{grace:g}s", messages=len(left))
+            for item in left:
+                self._end(item, _RELEASED)
+            await self._settled_within(_LAST_WORDS)
+        if self._claiming is not None:
+            await self._forget_claim(self._claiming)
+        if self._leases:
+            self._log(logging.ERROR, "left to expire", messages=self.in_hand)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._children:
+            await self._children.close()
+        await self._session.close()
+
+    async def _settled_within(self, seconds: float) -> None:
+        tasks = set(self._tasks)
+        if tasks:
+            await asyncio.wait(tasks, timeout=seconds)
+
+    async def _forget_claim(self, lease_id: UUID) -> None:
+        """Whether that claim arrived was never known: if it did, give back what it got."""
+        with contextlib.suppress(Exception):
+            release = {"lease_id": lease_id, "message_ids": None, "retry_in": timedelta(0)}
+            await self._session.one(calls.QUEUE_RELEASE, release)
+
+    # Telling
+
+    def _tell_failure(self, item: _Item, handler: Handler | None, outcome: Outcome) -> None:
+        self._log(
+            logging.WARNING, "failed", task=handler.task if handler else None,
+            message_id=item.message_id, attempt=item.row.attempt, reason=outcome.reason,
+            error=outcome.error, at=outcome.trace or None,
+        )  # fmt: skip
+
+    def _log(self, level: int, name: str, **fields: Any) -> None:
+        logs.event(log, level, name, queue=self.queue, **fields)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _failures(failures: Iterable[tuple[int, Outcome]], *, plain: bool = False) -> Jsonb:
+    entries = []
+    for message_id, outcome in failures:
+        error = outcome.error or ""
+        entry = {
+            "message_id": message_id,
+            "error": error.encode("ascii", "replace").decode() if plain else error,
+            "retryable": outcome.retryable,
+            "retry_in": None if outcome.retry_in is None else f"{outcome.retry_in:.6f} s",
+            "reason": None if plain else outcome.reason,
+        }
+        entries.append({name: value for name, value in entry.items() if value is not None})
+    return Jsonb(entries)
+
+
+def _by_delay(known: Iterable[tuple[_Item, Outcome]]) -> dict[timedelta, list[int]]:
+    delays: dict[timedelta, list[int]] = {}
+    for item, outcome in known:
+        if outcome.verdict == "released":
+            delay = timedelta(seconds=outcome.retry_in or 0.0)
+            delays.setdefault(delay, []).append(item.message_id)
+    return delays
