@@ -5,7 +5,7 @@ create or replace function {{ schema }}._handler_run(
     out reached integer,
     out failed integer[],
     out errors text[],
-    out finals boolean[]
+    out finals text[]
 )
 language plpgsql volatile
 set search_path = {{ schema }}, pg_temp
@@ -15,7 +15,11 @@ set enable_bitmapscan = on
 as $$
 /*
  * First all messages in one subtransaction; if any raises, each in one of its own, and only those that raise have
- * failed. What sweeps pin for their own plans is not forced on handlers.
+ * failed.
+ *
+ * What sweeps pin for their own plans is not forced on handlers. They are marked, so that a sweep within a sweep is
+ * refused: locks of its own transaction would not stop it. Nor does a claim of theirs tick, to which what is worked on
+ * here would seem gone.
  *
  * A plain SET in a handler outlives it. That of search_path would decide what the caller's names mean, here and for
  * the rest of his session, and only a rollback undoes it: so it fails the message.
@@ -31,6 +35,7 @@ as $$
  */
 declare
     v_path constant text := current_setting('search_path');
+    v_tick constant text := coalesce(current_setting('tidegate.tick', true), '');
     v_call text;
     v_message message;
     v_ordinal integer := 0;
@@ -46,6 +51,8 @@ begin
         v_end := statement_timestamp() + current_setting('statement_timeout')::interval;
         v_stop := clock_timestamp() + (v_end - clock_timestamp()) / 2;
     end if;
+    perform set_config('tidegate.handling', 'on', true), set_config('tidegate.tick', 'off', true);
+
     begin
         foreach v_message in array p_messages loop
             if clock_timestamp() > v_stop then
@@ -69,53 +76,53 @@ begin
         when query_canceled then
             failed := array[v_ordinal];
             errors := array[sqlerrm];
-            finals := array[false];
+            finals := array[null::text];
             reached := 0; -- what the others did is undone, uncharged, and done again by a later call
         when others or assert_failure then
             v_is_isolated := true;
     end;
-    if not v_is_isolated then
-        return;
-    end if;
 
-    if v_end <> 'infinity' then
-        v_stop := clock_timestamp() + (v_end - clock_timestamp()) / 2;
-    end if;
-    v_ordinal := 0;
-    reached := cardinality(p_messages);
-    foreach v_message in array p_messages loop
-        if clock_timestamp() > v_stop and v_ordinal > 0 then
-            reached := v_ordinal;
-            exit;
+    if v_is_isolated then
+        if v_end <> 'infinity' then
+            v_stop := clock_timestamp() + (v_end - clock_timestamp()) / 2;
         end if;
-        v_ordinal := v_ordinal + 1;
-        begin
-            foreach v_call in array p_calls loop
-                execute v_call using v_message;
-                if pg_catalog.current_setting('search_path') operator(pg_catalog.<>) v_path then
-                    raise exception using
-                        errcode = 'TG040',
-                        message = 'the handler set search_path for good: use set local, or the function''s own head';
-                end if;
-            end loop;
-            if p_may_check then
-                set constraints all immediate;
-            end if;
-        exception
-            when query_canceled then
-                failed := failed || v_ordinal;
-                errors := errors || sqlerrm;
-                finals := finals || false;
+        v_ordinal := 0;
+        reached := cardinality(p_messages);
+        foreach v_message in array p_messages loop
+            if clock_timestamp() > v_stop and v_ordinal > 0 then
                 reached := v_ordinal;
                 exit;
-            when others or assert_failure then
-                failed := failed || v_ordinal;
-                errors := errors || sqlerrm;
-                finals := finals || (sqlstate = 'TG042');
-        end;
-    end loop;
+            end if;
+            v_ordinal := v_ordinal + 1;
+            begin
+                foreach v_call in array p_calls loop
+                    execute v_call using v_message;
+                    if pg_catalog.current_setting('search_path') operator(pg_catalog.<>) v_path then
+                        raise exception using
+                            errcode = 'TG040',
+                            message = 'the handler set search_path for good: use set local, or the function''s own head';
+                    end if;
+                end loop;
+                if p_may_check then
+                    set constraints all immediate;
+                end if;
+            exception
+                when query_canceled then
+                    failed := failed || v_ordinal;
+                    errors := errors || sqlerrm;
+                    finals := finals || null::text;
+                    reached := v_ordinal;
+                    exit;
+                when others or assert_failure then
+                    failed := failed || v_ordinal;
+                    errors := errors || sqlerrm;
+                    finals := finals || case when sqlstate = 'TG042' then 'not_retryable' end;
+            end;
+        end loop;
+    end if;
+    perform set_config('tidegate.handling', 'off', true), set_config('tidegate.tick', v_tick, true);
 end;
 $$;
 
 comment on function {{ schema }}._handler_run(text[], {{ schema }}.message[], boolean) is
-'Call handlers with each message: all or, when one raises, each by itself. reached: how many were tried, from the first; failed: the ordinals of those that raised, beside their errors and whether they asked not to be retried (TG042). What is neither reached nor failed was not touched.';
+'Call handlers with each message: all or, when one raises, each by itself. reached: how many were tried, from the first; failed: the ordinals of those that raised, beside their errors and the reason of a failure that is final (TG042). What is neither reached nor failed was not touched.';

@@ -44,7 +44,7 @@ begin
     if current_setting('transaction_isolation') <> 'read committed' then
         perform _require_read_committed('outbox_sweep');
     end if;
-    if current_setting('tidegate.sweeping', true) = 'on' then
+    if current_setting('tidegate.handling', true) = 'on' then
         raise exception using
             errcode = 'TG031',
             message = 'outbox_sweep was called by a handler',
@@ -61,7 +61,6 @@ begin
             hint = 'Make one with outbox_route, or drain it with a relay (outbox_claim, outbox_settle).';
     end if;
 
-    perform set_config('tidegate.sweeping', 'on', true);
     for v_channel in
         select * from channel c
         where c.kind = 'topic' and c.is_routed and not c.is_paused and (p_topic is null or c.name = p_topic)
@@ -83,7 +82,6 @@ begin
         first_error := coalesce(first_error, v_outcome.first_error);
         exit when claimed = p_limit;
     end loop;
-    perform set_config('tidegate.sweeping', 'off', true);
 end;
 $$;
 

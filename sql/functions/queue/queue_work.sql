@@ -18,6 +18,9 @@ as $$
  * They are taken out before the handlers run, not only locked: a handler that claims from, or purges, its own queue
  * would not be stopped by locks of its own transaction. What was not reached goes back to the position it had. That is
  * no entry: to everybody else it has been there all the time, so floors stay true.
+ *
+ * Who sends or cancels by a job key locks the key, and then waits for the message. So the key is locked here before the
+ * work, not after it; where somebody has it already, the message is left to him.
  */
 declare
     v_now timestamptz := clock_now();
@@ -32,6 +35,7 @@ declare
     v_call text;
     v_ctids tid[];
     v_positions bigint[];
+    v_keys text[];
     v_messages message[]; -- as they stand
     v_deliveries message[]; -- as handlers see them
     v_run record;
@@ -45,7 +49,7 @@ begin
     if current_setting('transaction_isolation') <> 'read committed' then
         perform _require_read_committed('queue_work');
     end if;
-    if current_setting('tidegate.sweeping', true) = 'on' then
+    if current_setting('tidegate.handling', true) = 'on' then
         raise exception using
             errcode = 'TG031',
             message = 'queue_work was called by a handler',
@@ -68,14 +72,37 @@ begin
     end if;
 
     select
+        array_agg(r.ctid order by r.priority, r.position),
         array_agg(r.position order by r.priority, r.position),
         array_agg(row({{ message_names("r") }})::message order by r.priority, r.position)
-    into v_positions, v_messages
+    into v_ctids, v_positions, v_messages
     from ready r
     where r.ctid = any(v_ctids);
     v_limit := _batch_fit(v_messages);
     v_messages := v_messages[:v_limit];
-    delete from ready where ctid = any(v_ctids[:v_limit]);
+    if exists (select from unnest(v_messages) m where m.job_key is not null) then
+        with held as (
+            select j.key from unnest(v_messages) m
+            inner join job_key j
+                on j.channel_id = v_channel.channel_id and j.key = m.job_key and j.message_id = m.message_id
+            for update of j skip locked
+        )
+        select coalesce(array_agg(h.key), '{}') into v_keys from held h;
+        select
+            array_agg(v_ctids[m.ordinality] order by m.ordinality),
+            array_agg(v_positions[m.ordinality] order by m.ordinality),
+            array_agg(row({{ message_names("m") }})::message order by m.ordinality)
+        into v_ctids, v_positions, v_messages
+        from unnest(v_messages) with ordinality m
+        where m.job_key is null or m.job_key = any(v_keys) or not exists (
+            select from job_key j
+            where j.channel_id = v_channel.channel_id and j.key = m.job_key and j.message_id = m.message_id
+        );
+        if v_messages is null then
+            return v_answer;
+        end if;
+    end if;
+    delete from ready where ctid = any(v_ctids[:cardinality(v_messages)]);
     select array_agg(row({{ message_names("m", {
         "payload": "coalesce(m.payload, (select b.payload from body b where b.body_id = m.body_id))",
         "event_id": "coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id))",
@@ -83,9 +110,7 @@ begin
     into v_deliveries
     from unnest(v_messages) with ordinality m;
 
-    perform set_config('tidegate.sweeping', 'on', true);
     select * into v_run from _handler_run(array[v_call], v_deliveries, v_may_check);
-    perform set_config('tidegate.sweeping', 'off', true);
     if not exists (select from channel c where c.channel_id = v_channel.channel_id) then
         perform _no_such_channel('queue', p_queue); -- a handler dropped it, which undoes both
     end if;
