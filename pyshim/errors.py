@@ -64,6 +64,12 @@ class ChannelInUse(TidegateError):
     sqlstate = "TG022"
 
 
+class ChannelDraining(TidegateError):
+    """The queue is draining and takes no more messages."""
+
+    sqlstate = "TG023"
+
+
 class WrongIsolation(TidegateError):
     """The call needs READ COMMITTED."""
 

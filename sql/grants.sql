@@ -4,15 +4,16 @@ revoke all on all functions in schema {{ schema }} from public;
 revoke all on all procedures in schema {{ schema }} from public;
 {%- if roles %}
 {#- Who may call what. An operator may do what producers, workers and monitors may. #}
-{%- set producer = ["outbox_put", "outbox_put_many", "outbox_put_specs", "queue_send", "queue_send_many"] %}
+{%- set producer = ["outbox_put", "outbox_put_many", "outbox_put_specs", "queue_send", "queue_send_many", "queue_send_specs"] %}
 {%- set worker = [
     "outbox_sweep", "outbox_claim", "outbox_settle", "outbox_release", "queue_claim", "queue_ack", "queue_nack",
-    "queue_settle", "queue_release",
+    "queue_settle", "queue_release", "queue_extend",
     "guard_claim", "guard_finish", "inbox_accept", "cleanup_sweep",
 ] %}
 {%- set operator = [
     "topic_create", "topic_configure", "topic_pause", "topic_resume", "topic_drop",
     "outbox_route", "outbox_unroute", "queue_create", "queue_configure", "queue_pause", "queue_resume", "queue_drop",
+    "queue_drain", "queue_purge", "queue_peek", "queue_cancel",
     "queue_work",
     "dead_letter_list", "dead_letter_payload", "dead_letter_requeue", "dead_letter_discard",
 ] %}

@@ -29,15 +29,26 @@
 
 -- Place: every move of a message between ready, scheduled, lease, dead_letter, archive and body.
 {% include "functions/place/_channel_configure.sql" %}
+{% include "functions/place/_specs_check.sql" %}
+{% include "functions/place/_backoff_check.sql" %}
+{% include "functions/place/_has_turn.sql" %}
+{% include "functions/place/_message_enter.sql" %}
 {% include "functions/place/_message_return.sql" %}
+{% include "functions/place/_message_end.sql" %}
+{% include "functions/place/_message_bury.sql" %}
+{% include "functions/place/_message_cancel.sql" %}
+{% include "functions/place/_message_drop.sql" %}
 {% include "functions/place/_message_fail.sql" %}
 {% include "functions/place/_message_finish.sql" %}
 {% include "functions/place/_batch_fit.sql" %}
 {% include "functions/place/_lease_left.sql" %}
+{% include "functions/place/_cancelled.sql" %}
 {% include "functions/place/_lease_deliveries.sql" %}
 {% include "functions/place/_lease_settle.sql" %}
 {% include "functions/place/_failed_check.sql" %}
 {% include "functions/place/_scheduled_promote.sql" %}
+{% include "functions/place/_group_advance.sql" %}
+{% include "functions/place/_keyed_send.sql" %}
 {% include "functions/place/_lease_expire.sql" %}
 {% include "functions/place/_tick.sql" %}
 {% include "functions/place/_stranded_replace.sql" %}
@@ -65,14 +76,20 @@
 {% include "functions/queue/queue_configure.sql" %}
 {% include "functions/queue/queue_pause.sql" %}
 {% include "functions/queue/queue_resume.sql" %}
+{% include "functions/queue/queue_drain.sql" %}
+{% include "functions/queue/queue_purge.sql" %}
 {% include "functions/queue/queue_drop.sql" %}
 {% include "functions/queue/queue_send.sql" %}
 {% include "functions/queue/queue_send_many.sql" %}
+{% include "functions/queue/queue_send_specs.sql" %}
+{% include "functions/queue/queue_peek.sql" %}
+{% include "functions/queue/queue_cancel.sql" %}
 {% include "functions/queue/queue_claim.sql" %}
 {% include "functions/queue/queue_ack.sql" %}
 {% include "functions/queue/queue_nack.sql" %}
 {% include "functions/queue/queue_settle.sql" %}
 {% include "functions/queue/queue_release.sql" %}
+{% include "functions/queue/queue_extend.sql" %}
 {% include "functions/queue/queue_work.sql" %}
 
 -- Outbox: topics and puts.

@@ -23,10 +23,9 @@ begin
     if found then
         insert into floor (
             channel_id, ticked_at, took, position, is_quiet, has_more, move_limit, priorities, floors, hints,
-        scheduled_from,
-            lease_from
+            scheduled_from, lease_from
         ) values (
-            v_channel_id, clock_now(), '0', 0, false, false, 1000, '{0}',
+            v_channel_id, 'epoch', '0', 0, false, false, 1000, '{0}',
             array_fill(0::bigint, array[10]), array_fill(0::bigint, array[10]), '-infinity', '-infinity'
         );
     end if;
@@ -63,20 +62,30 @@ begin
             hint = 'Take them away with outbox_unroute first.';
     end if;
 {%- endif %}
+{%- if kind == "queue" %}
+    if p_to is not null then
+        perform queue_purge({{ name }}, p_to);
+    end if;
+{%- endif %}
     select (select count(*) from ready r where r.channel_id = v_channel_id)
         + (select count(*) from scheduled s where s.channel_id = v_channel_id)
+        + (select count(*) from blocked b where b.channel_id = v_channel_id)
         + (select coalesce(sum(l.message_count), 0) from lease l where l.channel_id = v_channel_id)
     into v_count;
     if v_count > 0 then
         raise exception using
             errcode = 'TG022',
             message = format('{{ kind }} %L still holds %s message(s)', {{ name }}, v_count),
-            hint = {{ "'Sweep or relay them first.'" if kind == "topic" else "'Let workers finish them first.'" }};
+            hint = {{ "'Sweep or relay them first.'" if kind == "topic"
+                else "'Let workers finish them, or say where those that wait go: p_to => ''dead_letter'' or ''discard''.'" }};
     end if;
     delete from channel where channel_id = v_channel_id;
     delete from channel_priority where channel_id = v_channel_id;
     delete from floor where channel_id = v_channel_id;
     delete from idempotency_key where channel_id = v_channel_id;
+    delete from job_key where channel_id = v_channel_id;
+    delete from group_turn where channel_id = v_channel_id;
+    delete from cancel_request where channel_id = v_channel_id;
 {%- if kind == "topic" %}
     delete from route r where r.topic = {{ name }};
 {%- endif %}

@@ -20,9 +20,10 @@
     max_attempts integer,
     max_batch integer,
     requeued_from bigint,
+    backoff jsonb,
     topic text,
-    group_key text,
-    job_key text,
+    group_key text collate "C",
+    job_key text collate "C",
     run_id text,
     tenant text,
     errors jsonb
@@ -33,7 +34,7 @@
 {% macro message_names(of="", replaced={}) -%}
 {%- set names = [
     "attempts", "priority", "message_id", "enqueued_at", "payload", "headers", "event_id", "body_id", "body_bytes",
-    "max_attempts", "max_batch", "requeued_from", "topic", "group_key", "job_key", "run_id", "tenant", "errors",
+    "max_attempts", "max_batch", "requeued_from", "backoff", "topic", "group_key", "job_key", "run_id", "tenant", "errors",
 ] -%}
 {%- for name in names -%}
 {{ replaced[name] if name in replaced else (of ~ "." ~ name if of else name) }}{{ ", " if not loop.last }}

@@ -1,9 +1,10 @@
+{% from "macros/message.sql" import message_names %}
 {#-
   The one path by which messages come in: shared by outbox_put and queue_send, one at a time and many.
   `kind` is the channel's, `name` the argument that names it.
 -#}
 {% macro channel_check(kind, name) -%}
-    select c.channel_id, c.inline_limit, c.tenant_required into v_channel
+    select c.channel_id, c.inline_limit, c.tenant_required, c.is_draining into v_channel
     from channel c
     where c.kind = '{{ kind }}' and c.name = {{ name }};
     if not found then
@@ -16,6 +17,7 @@
         and (p_headers is null or (jsonb_typeof(p_headers) = 'object' and _json_size(p_headers) <= 8192))
 {%- if kind == "queue" %}
         and (p_max_attempts is null or p_max_attempts between 0 and 32767)
+        and p_backoff is null and not v_channel.is_draining
 {%- endif %}
     ) is not true then
         if current_setting('transaction_isolation') <> 'read committed' then
@@ -35,6 +37,15 @@
         if p_max_attempts not between 0 and 32767 then
             perform _bad_argument('p_max_attempts', p_max_attempts::text, 'Give 1 to 32767, or 0 for ever.');
         end if;
+        if p_backoff is not null then
+            perform _backoff_check(p_backoff);
+        end if;
+        if v_channel.is_draining then
+            raise exception using
+                errcode = 'TG023',
+                message = format('queue %L is draining and takes no more messages', p_queue),
+                hint = 'Send elsewhere, or let it take messages again with queue_resume.';
+        end if;
 {%- endif %}
         if octet_length(p_idempotency_key) > 512 then
             perform _bad_argument('p_idempotency_key', left(p_idempotency_key, 100), 'A key has at most 512 bytes; hash a longer one.');
@@ -48,12 +59,12 @@
 {% macro insert_one(kind, place, key, value) -%}
 insert into {{ place }} (
             {{ key }}, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id,
-            body_bytes, {{ "max_attempts, " if kind == "queue" }}group_key, run_id, tenant
+            body_bytes, {{ "max_attempts, backoff, " if kind == "queue" }}group_key, run_id, tenant
         ) values (
             {{ value }}, v_channel.channel_id, 0, p_priority, v_sent.message_id, clock_now(),
             case when v_body_id is null then p_payload end, p_headers, p_event_id, v_body_id,
             case when v_body_id is not null then v_size end,
-            {{ "p_max_attempts, " if kind == "queue" }}p_group_key, p_run_id, p_tenant
+            {{ "p_max_attempts, p_backoff, " if kind == "queue" }}p_group_key, p_run_id, p_tenant
         );
 {%- endmacro %}
 
@@ -92,13 +103,63 @@ begin
         insert into body (payload) values (p_payload) returning body_id into v_body_id;
     end if;
 
+{%- if kind == "queue" %}
+    if p_job_key is not null then
+        v_sent := _keyed_send(
+            v_channel.channel_id, p_key_mode, p_run_at,
+            row({{ message_names("", {
+                "attempts": "0", "priority": "p_priority", "message_id": "v_sent.message_id",
+                "enqueued_at": "clock_now()", "payload": "case when v_body_id is null then p_payload end",
+                "headers": "p_headers", "event_id": "p_event_id", "body_id": "v_body_id",
+                "body_bytes": "case when v_body_id is not null then v_size end", "max_attempts": "p_max_attempts",
+                "max_batch": "null", "requeued_from": "null", "backoff": "p_backoff", "topic": "null",
+                "group_key": "p_group_key", "job_key": "p_job_key", "run_id": "p_run_id", "tenant": "p_tenant",
+                "errors": "null",
+            }) }})::message
+        );
+        if p_idempotency_key is not null then
+            update idempotency_key set message_id = v_sent.message_id
+            where channel_id = v_channel.channel_id and key = p_idempotency_key;
+        end if;
+        return v_sent;
+    end if;
+{%- endif %}
+
     if p_run_at > clock_now() then
         {{ insert_one(kind, "scheduled", "due_at", "greatest(p_run_at, clock_now() + interval '1 microsecond')") }}
+{%- if kind == "queue" %}
+    elsif p_group_key is not null then
+        {{ insert_one(kind, "blocked", "position", "v_sent.message_id") }}
+{%- endif %}
     else
         {{ insert_one(kind, "ready", "position", "v_sent.message_id") }}
     end if;
     return v_sent;
 end;
+{%- endmacro %}
+
+{% macro insert_many(kind, place) -%}
+return query
+        with input as materialized (
+            select
+                nextval('position_seq') as id, u.payload,
+                case when _json_size(u.payload) > v_channel.inline_limit then nextval('body_body_id_seq') end as body_id
+            from unnest(p_payloads) as u (payload)
+        ), large as (
+            insert into body (body_id, payload) overriding system value
+            select i.body_id, i.payload from input i where i.body_id is not null
+        )
+        insert into {{ place }} (
+            position, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, body_id, body_bytes,
+            {{ "max_attempts, backoff, " if kind == "queue" }}group_key, run_id, tenant
+        )
+        select
+            i.id, v_channel.channel_id, 0, p_priority, i.id, v_now,
+            case when i.body_id is null then i.payload end, p_headers,
+            i.body_id, case when i.body_id is not null then _json_size(i.payload) end,
+            {{ "p_max_attempts, p_backoff, " if kind == "queue" }}p_group_key, p_run_id, p_tenant
+        from input i
+        returning {{ place }}.message_id, 'inserted'::text;
 {%- endmacro %}
 
 {% macro send_many_body(kind, name, one) -%}
@@ -117,27 +178,13 @@ begin
     end if;
 
     if p_idempotency_key is null and (p_run_at is null or p_run_at <= clock_now()) then
-        return query
-        with input as materialized (
-            select
-                nextval('position_seq') as id, u.payload,
-                case when _json_size(u.payload) > v_channel.inline_limit then nextval('body_body_id_seq') end as body_id
-            from unnest(p_payloads) as u (payload)
-        ), large as (
-            insert into body (body_id, payload) overriding system value
-            select i.body_id, i.payload from input i where i.body_id is not null
-        )
-        insert into ready (
-            position, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, body_id, body_bytes,
-            {{ "max_attempts, " if kind == "queue" }}group_key, run_id, tenant
-        )
-        select
-            i.id, v_channel.channel_id, 0, p_priority, i.id, v_now,
-            case when i.body_id is null then i.payload end, p_headers,
-            i.body_id, case when i.body_id is not null then _json_size(i.payload) end,
-            {{ "p_max_attempts, " if kind == "queue" }}p_group_key, p_run_id, p_tenant
-        from input i
-        returning ready.message_id, 'inserted'::text;
+{%- if kind == "queue" %}
+        if p_group_key is not null then
+            {{ insert_many(kind, "blocked") | indent }}
+            return;
+        end if;
+{%- endif %}
+        {{ insert_many(kind, "ready") }}
         return;
     end if;
 
@@ -148,7 +195,7 @@ begin
     cross join lateral {{ one }}(
         {{ name }}, u.payload,
         p_headers => p_headers, p_run_at => p_run_at, p_priority => p_priority, p_group_key => p_group_key,
-        p_run_id => p_run_id, p_tenant => p_tenant,{% if kind == "queue" %} p_max_attempts => p_max_attempts,{% endif %}
+        p_run_id => p_run_id, p_tenant => p_tenant,{% if kind == "queue" %} p_max_attempts => p_max_attempts, p_backoff => p_backoff,{% endif %}
         p_idempotency_key => p_idempotency_key || ':' || u.ordinal
     ) s
     order by u.ordinal;

@@ -9,6 +9,7 @@ create table {{ schema }}.channel (
     kind text not null,
     name text collate "C" not null,
     is_paused boolean not null default false,
+    is_draining boolean not null default false,
     is_routed boolean not null default false,
     event_prefix text not null,
     lease interval not null default '1 minute',
@@ -16,6 +17,7 @@ create table {{ schema }}.channel (
     max_attempts integer not null default 5,
     backoff_base interval not null default '2 seconds',
     backoff_cap interval not null default '5 minutes',
+    backoff_factor double precision not null default 2,
     jitter double precision not null default 0.1,
     retention interval not null default '7 days',
     archive boolean not null default false,
@@ -33,6 +35,7 @@ create table {{ schema }}.channel (
     constraint channel_backoff_base_not_negative check (backoff_base >= '0'),
     constraint channel_backoff_cap_not_below_base check (backoff_cap >= backoff_base),
     constraint channel_backoff_cap_within_a_century check (backoff_cap <= '100 years'),
+    constraint channel_backoff_factor_from_1_to_10 check (backoff_factor between 1 and 10),
     constraint channel_jitter_is_a_share check (jitter between 0 and 1),
     constraint channel_retention_is_positive check (retention > '0'),
     constraint channel_retention_within_a_century check (retention <= '100 years'),
@@ -42,9 +45,11 @@ create table {{ schema }}.channel (
 
 comment on table {{ schema }}.channel is
 'Topics and queues with their policy: configuration, read by every call and updated rarely.';
+comment on column {{ schema }}.channel.is_draining is 'Sends are refused; what is there is worked off.';
 comment on column {{ schema }}.channel.is_routed is 'A route matches this topic: it is swept, not relayed. Kept by outbox_route, outbox_unroute and topic_create.';
 comment on column {{ schema }}.channel.event_prefix is 'Copied from installation, so that a claim needs one lookup.';
 comment on column {{ schema }}.channel.max_attempts is 'The failure that brings a message to it is terminal; 0 = for ever.';
+comment on column {{ schema }}.channel.backoff_factor is 'By which the delay grows with each failure.';
 comment on column {{ schema }}.channel.jitter is 'Share by which a backoff may be shorter or longer.';
 comment on column {{ schema }}.channel.max_in_flight is 'At most so many messages leased at once; null = unlimited.';
 comment on column {{ schema }}.channel.inline_limit is 'Payloads above so many bytes are written once, to body.';
@@ -89,7 +94,7 @@ comment on type {{ schema }}.message is
 create type {{ schema }}.sent as (message_id bigint, outcome text);
 
 comment on type {{ schema }}.sent is
-'Answer to a put or a send. outcome: inserted | deduplicated (message_id is then the first one).';
+'Answer to a put or a send. outcome: inserted | deduplicated (message_id is the first one) | replaced (message_id keeps its place, the payload is new) | follow_up (kept until the leased message of its job key ends).';
 
 create type {{ schema }}.delivery as (
     lease_id uuid,
@@ -111,6 +116,11 @@ create type {{ schema }}.delivery as (
 
 comment on type {{ schema }}.delivery is
 'A message handed out under a lease. attempt counts from 1; topic is where an outbox event came from, null for a plain send.';
+
+create type {{ schema }}.extended as (expires_at timestamptz, deadline timestamptz, cancelled bigint[], lost boolean);
+
+comment on type {{ schema }}.extended is
+'Answer to an extension. deadline: no extension reaches beyond it (max_runtime). cancelled: messages of the lease that somebody wants stopped. lost = true: this lease is no longer yours, and the rest is null.';
 
 create type {{ schema }}.settled as (acked integer, retried integer, dead_lettered integer, lost boolean);
 
@@ -142,7 +152,62 @@ create table {{ schema }}.scheduled (
 );
 
 comment on table {{ schema }}.scheduled is
-'Messages with a future: delayed sends and retries. A tick moves what is due to ready.';
+'Messages with a future: delayed sends and retries. A tick moves what is due to ready, or, behind others of its group, to blocked.';
+
+create table {{ schema }}.blocked (
+    position bigint not null,
+    channel_id integer not null,
+{{ message_columns() }},
+    constraint blocked_pkey primary key (channel_id, group_key, position)
+);
+
+create index blocked_for_arrival on {{ schema }}.blocked (channel_id, position);
+
+comment on table {{ schema }}.blocked is
+'Messages of a group that wait for their predecessor. A send only appends here; whose turn it is stands in group_turn.';
+
+create table {{ schema }}.group_turn (
+    channel_id integer not null,
+    group_key text collate "C" not null,
+    turn bigint not null,
+    position bigint not null,
+    message_id bigint,
+    taken_at timestamptz not null,
+    constraint group_turn_pkey primary key (channel_id, group_key, turn)
+);
+
+comment on table {{ schema }}.group_turn is
+'Whose turn it is in a group, read newest first: the one message of it that is ready, leased or waits for a retry. Appended, and the row before it deleted: a row updated by each turn would become a version chain that all of them walk.';
+comment on column {{ schema }}.group_turn.position is 'Whatever waits in blocked stands above it.';
+comment on column {{ schema }}.group_turn.message_id is 'Null: nobody has the turn. Cleanup removes such rows when they are old.';
+
+create table {{ schema }}.job_key (
+    channel_id integer not null,
+    key text collate "C" not null,
+    message_id bigint not null,
+    follow_up {{ schema }}.message,
+    follow_up_due_at timestamptz,
+    constraint job_key_pkey primary key (channel_id, key)
+);
+
+comment on table {{ schema }}.job_key is
+'The one live message of each job key. Its row is what sends with that key and the end of that message lock.';
+comment on column {{ schema }}.job_key.follow_up is 'Sent while the message was leased: enters when that one has ended.';
+
+-- A message of a key stands in one place: all three are asked in one statement.
+{% for table in ["ready", "scheduled", "blocked"] %}
+create index {{ table }}_for_job_key on {{ schema }}.{{ table }} (channel_id, job_key) where job_key is not null;
+{% endfor %}
+
+create table {{ schema }}.cancel_request (
+    channel_id integer not null,
+    message_id bigint not null,
+    requested_at timestamptz not null,
+    constraint cancel_request_pkey primary key (channel_id, message_id)
+);
+
+comment on table {{ schema }}.cancel_request is
+'Leased messages that somebody wants stopped: queue_extend says so, and they are not handed out again.';
 
 create table {{ schema }}.lease (
     lease_id uuid primary key,
@@ -223,22 +288,40 @@ create table {{ schema }}.dead_letter (
         reason in ('exhausted', 'not_retryable', 'expired', 'malformed', 'unknown_handler', 'cancelled', 'purged')
     ),
     constraint dead_letter_state_is_known check (state in ('dead', 'requeued', 'resolved', 'discarded')),
+    constraint dead_letter_is_resolved_or_discarded_at check ((state in ('resolved', 'discarded')) = (resolved_at is not null)),
     constraint dead_letter_notes_are_a_list check (jsonb_typeof(notes) = 'array'),
     constraint dead_letter_exhausted_was_attempted check (reason <> 'exhausted' or attempts > 0)
 );
 
-create index dead_letter_for_channel on {{ schema }}.dead_letter (channel_id, dead_letter_id desc);
-create index dead_letter_for_triage on {{ schema }}.dead_letter (dead_at) where state = 'dead';
+-- A page of dead letters, with any filters, is a range of one of these for each state and reason (decision 0007). What
+-- has no tenant or run is not in theirs.
+create index dead_letter_for_page on {{ schema }}.dead_letter (state, reason, dead_at, dead_letter_id);
+create index dead_letter_for_channel_page on {{ schema }}.dead_letter (
+    channel, state, reason, dead_at, dead_letter_id
+);
+create index dead_letter_for_tenant_page on {{ schema }}.dead_letter (
+    tenant, state, reason, dead_at, dead_letter_id
+) where tenant is not null;
+create index dead_letter_for_tenant_channel_page on {{ schema }}.dead_letter (
+    tenant, channel, state, reason, dead_at, dead_letter_id
+) where tenant is not null;
+create index dead_letter_for_run_page on {{ schema }}.dead_letter (
+    run_id, state, reason, dead_at, dead_letter_id
+) where run_id is not null;
+create index dead_letter_for_job_key on {{ schema }}.dead_letter (channel_id, job_key)
+where job_key is not null and state = 'dead';
+create index dead_letter_for_cleanup on {{ schema }}.dead_letter (resolved_at)
+where state in ('resolved', 'discarded');
 
 comment on table {{ schema }}.dead_letter is
 'Messages that ended in failure, from topics and queues alike. No foreign keys: forensics outlive their owners.';
 comment on column {{ schema }}.dead_letter.dead_letter_id is 'What the dead_letter_* functions take; a requeued message carries it as requeued_from.';
 comment on column {{ schema }}.dead_letter.state is 'dead | requeued (its child is alive) | resolved (its child succeeded) | discarded.';
-comment on column {{ schema }}.dead_letter.failure_count is 'How often it landed here: 1, and one more for each child that died.';
+comment on column {{ schema }}.dead_letter.failure_count is 'How often it landed here: 1, and one more for each child, or later message of its job key, that died.';
 
 -- As in migration 0002: vacuum by a fixed number of dead rows, without pauses, and keep the tail. Analysing is rare:
 -- the plans of the claim path are pinned and do not depend on it.
-{% for table in ["ready", "scheduled", "lease", "body", "idempotency_key"] %}
+{% for table in ["ready", "scheduled", "blocked", "group_turn", "job_key", "lease", "body", "idempotency_key"] %}
 alter table {{ schema }}.{{ table }} set (
     autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
     autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000,

@@ -3,11 +3,14 @@ select
     c.kind,
     c.name,
     c.is_paused,
+    c.is_draining,
     r.ready,
     r.oldest_ready_at,
     s.scheduled,
     s.next_due_at,
-    l.leased
+    b.blocked,
+    l.leased,
+    k.follow_ups
 from {{ schema }}.channel c
 cross join lateral (
     select count(*) as ready, min(n.enqueued_at) as oldest_ready_at
@@ -19,6 +22,16 @@ cross join lateral (
     from {{ schema }}.scheduled n
     where n.channel_id = c.channel_id
 ) s
+cross join lateral (
+    select count(*) as blocked
+    from {{ schema }}.blocked n
+    where n.channel_id = c.channel_id
+) b
+cross join lateral (
+    select count(*) as follow_ups
+    from {{ schema }}.job_key n
+    where n.channel_id = c.channel_id and n.follow_up is distinct from null
+) k
 cross join lateral (
     select coalesce(sum(n.message_count), 0) as leased
     from {{ schema }}.lease n

@@ -96,6 +96,19 @@ begin
         select i.ctid from incident i where i.at < v_now - interval '7 days'
         order by i.incident_id limit p_limit for update skip locked
     ));
+    -- Turns of groups that have been still for an hour: behind a hidden dead row, the next one looks a little longer.
+    delete from group_turn where ctid = any(array(
+        select t.ctid from group_turn t
+        where t.message_id is null and t.taken_at < v_now - interval '1 hour'
+        limit p_limit for update skip locked
+    ));
+    -- No lease lives longer than max_runtime, so whatever was to be stopped has ended.
+    delete from cancel_request where ctid = any(array(
+        select r.ctid from cancel_request r
+        left join channel c on c.channel_id = r.channel_id
+        where r.requested_at < v_now - coalesce(c.max_runtime, '0') - interval '1 hour'
+        limit p_limit for update of r skip locked
+    ));
     -- Rows that overlapping ticks left behind; the ordinary ones are removed by the tick itself.
     delete from tide where ctid = any(array(
         select t.ctid from tide t where t.tide_id < (select max(n.tide_id) from tide n) - 128

@@ -15,6 +15,7 @@ begin
         (select max(t.position) from tide t),
         (select max(greatest(r.position, r.message_id)) from ready r),
         (select max(s.message_id) from scheduled s),
+        (select max(greatest(b.position, b.message_id)) from blocked b),
         (select max(d.message_id) from dead_letter d)
     ) into v_highest;
     delete from tide where ctid = any(array(select t.ctid from tide t for update skip locked));

@@ -8,13 +8,18 @@ as $$
 /*
  * One statement, so an event is in its topic or in all its queues. Targets are the queues, and null for the archive:
  * the first receives the event itself, each further one a copy with a message_id and a body of its own, under the
- * same event_id. Without a target the handlers were all there was to do, and the event ends.
+ * same event_id. In a queue, events of a group wait for their turn in blocked. Without a target the handlers were all
+ * there was to do, and the event ends.
  */
 declare
     v_targets integer[] := coalesce(p_queues, '{}') || case when p_archive then array[null::integer] else '{}' end;
+    v_has_priorities boolean;
+    v_is_grouped boolean;
     v_moved integer;
 begin
-    if exists (select from ready r where r.ctid = any(p_ctids) and r.priority > 0) then
+    select bool_or(r.priority > 0), bool_or(r.group_key is not null) into v_has_priorities, v_is_grouped
+    from ready r where r.ctid = any(p_ctids);
+    if v_has_priorities then
         perform _priority_declare(
             q.queue_id, array(select r.priority from ready r where r.ctid = any(p_ctids))
         )
@@ -22,7 +27,7 @@ begin
     end if;
 
     -- One queue and no archive, the ordinary case: nothing is copied.
-    if cardinality(v_targets) = 1 and not p_archive then
+    if cardinality(v_targets) = 1 and not p_archive and not v_is_grouped then
         with taken as (
             delete from ready where ctid = any(p_ctids) returning *
         ), resolved as (
@@ -55,8 +60,8 @@ begin
             end as own_body_id
         from (select * from taken order by priority, position) t
         cross join unnest(v_targets) with ordinality q (target, ordinality)
-    ), entered as (
-        insert into ready (position, channel_id, {{ message_names() }})
+    ), {% for place in ["ready", "blocked"] %}{{ "entered" if place == "ready" else "waiting" }} as (
+        insert into {{ place }} (position, channel_id, {{ message_names() }})
         select
             d.drawn, d.target,
             {{ message_names("d", {
@@ -74,8 +79,8 @@ begin
             }) }}
         from delivery d
         cross join installation i
-        where d.target is not null
-    ), archived as (
+        where d.target is not null and d.group_key is {{ "null" if place == "ready" else "not null" }}
+    ), {% endfor %}archived as (
         insert into archive (settled_at, channel_id, {{ message_names() }})
         select
             clock_now(), p_topic_id,

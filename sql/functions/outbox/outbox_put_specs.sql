@@ -5,29 +5,13 @@ security definer
 set search_path = {{ schema }}, pg_temp
 as $$
 declare
-    v_known constant text[] := array[
-        'payload', 'group_key', 'headers', 'run_at', 'priority', 'run_id', 'tenant', 'event_id', 'idempotency_key'
-    ];
     v_spec jsonb;
-    v_unknown text;
 begin
-    if jsonb_typeof(p_specs) is distinct from 'array' then
-        perform _bad_argument(
-            'p_specs', left(p_specs::text, 200), 'Give a JSON array of objects: [{"payload": {"id": 1}}]'
-        );
-    end if;
-    for v_spec in select s.value from jsonb_array_elements(p_specs) s loop
-        if jsonb_typeof(v_spec) <> 'object' or not v_spec ? 'payload' then
-            perform _bad_argument(
-                'an element of p_specs', left(v_spec::text, 200), 'Each is an object with a payload.'
-            );
-        end if;
-        select k into v_unknown from jsonb_object_keys(v_spec) k where k <> all(v_known) limit 1;
-        if found then
-            perform _bad_argument(
-                'a key of p_specs', v_unknown, 'The keys are ' || array_to_string(v_known, ', ') || '.'
-            );
-        end if;
+    for v_spec in
+        select s.spec from _specs_check(p_specs, array[
+            'payload', 'group_key', 'headers', 'run_at', 'priority', 'run_id', 'tenant', 'event_id', 'idempotency_key'
+        ]) s (spec)
+    loop
         return query
         select p.*
         from outbox_put(

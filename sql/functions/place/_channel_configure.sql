@@ -4,8 +4,8 @@ set search_path = {{ schema }}, pg_temp
 as $$
 declare
     v_known constant text[] := array[
-        'lease', 'max_runtime', 'max_attempts', 'backoff_base', 'backoff_cap', 'jitter', 'retention', 'archive',
-        'max_in_flight', 'inline_limit', 'tenant_required'
+        'lease', 'max_runtime', 'max_attempts', 'backoff_base', 'backoff_cap', 'backoff_factor', 'jitter',
+        'retention', 'archive', 'max_in_flight', 'inline_limit', 'tenant_required'
     ];
     v_unknown text;
     v_rule text;
@@ -26,6 +26,7 @@ begin
         max_attempts = coalesce((p_policy ->> 'max_attempts')::integer, c.max_attempts),
         backoff_base = coalesce((p_policy ->> 'backoff_base')::interval, c.backoff_base),
         backoff_cap = coalesce((p_policy ->> 'backoff_cap')::interval, c.backoff_cap),
+        backoff_factor = coalesce((p_policy ->> 'backoff_factor')::double precision, c.backoff_factor),
         jitter = coalesce((p_policy ->> 'jitter')::double precision, c.jitter),
         retention = coalesce((p_policy ->> 'retention')::interval, c.retention),
         archive = coalesce((p_policy ->> 'archive')::boolean, c.archive),

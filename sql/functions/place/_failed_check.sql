@@ -18,15 +18,21 @@ begin
         end if;
         if exists (
             select from jsonb_object_keys(v_entry) k
-            where k not in ('message_id', 'error', 'retryable', 'retry_in')
+            where k not in ('message_id', 'error', 'retryable', 'retry_in', 'reason')
         ) then
             perform _bad_argument(
-                'an entry of p_failed', v_entry::text, 'Its keys are message_id, error, retryable and retry_in.'
+                'an entry of p_failed', v_entry::text, 'Its keys are message_id, error, retryable, retry_in and reason.'
             );
         end if;
         if (v_entry ->> 'message_id')::numeric = any(p_done::numeric[]) then
             perform _bad_argument(
                 'p_failed', v_entry::text, 'A message is either done or failed: this one is named in p_done too.'
+            );
+        end if;
+        if v_entry ->> 'reason' not in ('not_retryable', 'malformed', 'unknown_handler') then
+            perform _bad_argument(
+                'an entry of p_failed', v_entry::text,
+                'A reason says why no retry can help: not_retryable, malformed or unknown_handler.'
             );
         end if;
         perform (v_entry ->> 'retryable')::boolean, (v_entry ->> 'retry_in')::interval;

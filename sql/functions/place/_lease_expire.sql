@@ -1,3 +1,4 @@
+{% from "macros/message.sql" import message_names %}
 create or replace function {{ schema }}._lease_expire(p_channel_id integer, p_from timestamptz, p_limit integer)
 returns integer
 language plpgsql volatile
@@ -18,6 +19,8 @@ declare
     v_tide tide;
     v_lease lease;
     v_left message[];
+    v_unwanted bigint[];
+    v_cancelled message[];
     v_is_spared boolean;
     v_retried integer;
     v_dead integer;
@@ -37,6 +40,18 @@ begin
                 and v_tide.outage_until - v_tide.outage_from > v_lease.expires_at - v_lease.claimed_at;
             delete from lease where lease_id = v_lease.lease_id;
             v_left := _lease_left(v_lease);
+            insert into tally (channel_id, outcome, amount) values (p_channel_id, 'expired', cardinality(v_left));
+            v_unwanted := _cancelled(p_channel_id, v_left);
+            if v_unwanted <> '{}' then
+                -- What somebody wants stopped does not come back.
+                select
+                    array_agg(row({{ message_names("m") }})::message) filter (where m.message_id = any(v_unwanted)),
+                    array_agg(row({{ message_names("m") }})::message order by m.ordinality)
+                        filter (where m.message_id <> all(v_unwanted))
+                into v_cancelled, v_left
+                from unnest(v_left) with ordinality m;
+                perform _message_cancel(p_channel_id, v_cancelled, 'cancelled while it was leased');
+            end if;
             if cardinality(v_lease.messages) = 1 and v_is_spared is not true then
                 select f.retried, f.dead_lettered into v_retried, v_dead
                 from _message_fail(
@@ -44,20 +59,16 @@ begin
                     array[format('lease expired: worker %s did not settle', coalesce(v_lease.worker, '(unnamed)'))],
                     null, null, 'expired'
                 ) f;
+                insert into tally (channel_id, outcome, amount)
+                select p_channel_id, o.outcome, o.amount
+                from (values ('retried', v_retried), ('dead_lettered', v_dead)) as o (outcome, amount)
+                where o.amount > 0;
             else
                 perform _message_return(
                     p_channel_id, v_left, '0',
                     case when v_is_spared is not true then greatest(cardinality(v_left) / 2, 1) end
                 );
-                v_retried := 0;
-                v_dead := 0;
             end if;
-            insert into tally (channel_id, outcome, amount)
-            select p_channel_id, o.outcome, o.amount
-            from (values
-                ('expired', cardinality(v_left)), ('retried', v_retried), ('dead_lettered', v_dead)
-            ) as o (outcome, amount)
-            where o.amount > 0;
         exception
             when others then
                 update lease set expires_at = greatest(v_now, clock_now()) + interval '1 minute'

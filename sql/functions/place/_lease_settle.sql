@@ -16,9 +16,11 @@ declare
     v_done message[];
     v_failed message[];
     v_released message[];
+    v_cancelled message[];
     v_settled integer[];
+    v_unwanted bigint[] := '{}';
     v_errors text[];
-    v_is_final boolean[];
+    v_final text[];
     v_delays interval[];
     v_answer settled := row(0, 0, 0, false);
 begin
@@ -46,6 +48,9 @@ begin
     end if;
 
     select * into v_channel from channel where channel_id = v_lease.channel_id;
+    if exists (select from cancel_request r where r.channel_id = v_lease.channel_id) then
+        v_unwanted := _cancelled(v_lease.channel_id, v_lease.messages);
+    end if;
     -- A settlement that names a message both done and failed is refused before it comes here.
     with left_over as (
         select m.ordinality::integer as ordinal, m.message_id, row({{ message_names("m") }})::message as message
@@ -54,11 +59,12 @@ begin
     ), failure as (
         select distinct on (f.message_id) f.*
         from jsonb_to_recordset(p_failed)
-            as f (message_id bigint, error text, retryable boolean, retry_in interval)
+            as f (message_id bigint, error text, retryable boolean, retry_in interval, reason text)
         order by f.message_id
-    ), judged as (
+    ), named as (
         select
-            l.*, f.error, f.retryable, f.retry_in,
+            l.*, f.error, f.retry_in,
+            coalesce(f.reason, case when not f.retryable then 'not_retryable' end) as final,
             case
                 when f.message_id is not null then 'failed'
                 when l.message_id = any(p_done) then 'done'
@@ -68,16 +74,26 @@ begin
             end as verdict
         from left_over l
         left join failure f on f.message_id = l.message_id
+    ), judged as (
+        -- What somebody wants stopped does not come back.
+        select
+            n.ordinal, n.message, n.error, n.retry_in, n.final,
+            case
+                when n.verdict in ('failed', 'released') and n.message_id = any(v_unwanted) then 'cancelled'
+                else n.verdict
+            end as verdict
+        from named n
     )
     select
         array_agg(j.message order by j.ordinal) filter (where j.verdict = 'done'),
         array_agg(j.message order by j.ordinal) filter (where j.verdict = 'released'),
         array_agg(j.message order by j.ordinal) filter (where j.verdict = 'failed'),
         array_agg(j.error order by j.ordinal) filter (where j.verdict = 'failed'),
-        array_agg(j.retryable is false order by j.ordinal) filter (where j.verdict = 'failed'),
+        array_agg(j.final order by j.ordinal) filter (where j.verdict = 'failed'),
         array_agg(j.retry_in order by j.ordinal) filter (where j.verdict = 'failed'),
+        array_agg(j.message order by j.ordinal) filter (where j.verdict = 'cancelled'),
         array_agg(j.ordinal order by j.ordinal) filter (where j.verdict is not null)
-    into v_done, v_released, v_failed, v_errors, v_is_final, v_delays, v_settled
+    into v_done, v_released, v_failed, v_errors, v_final, v_delays, v_cancelled, v_settled
     from judged j;
 
     if v_settled is null then
@@ -94,7 +110,11 @@ begin
     end if;
     if v_failed is not null then
         select f.retried, f.dead_lettered into v_answer.retried, v_answer.dead_lettered
-        from _message_fail(v_channel.channel_id, v_failed, v_errors, v_is_final, v_delays) f;
+        from _message_fail(v_channel.channel_id, v_failed, v_errors, v_final, v_delays) f;
+    end if;
+    if v_cancelled is not null then
+        perform _message_cancel(v_channel.channel_id, v_cancelled, 'cancelled while it was leased');
+        v_answer.dead_lettered := v_answer.dead_lettered + cardinality(v_cancelled);
     end if;
 
     if cardinality(v_settled) = v_lease.message_count then
@@ -108,7 +128,8 @@ begin
     insert into tally (channel_id, outcome, amount)
     select v_channel.channel_id, o.outcome, o.amount
     from (values
-        ('acked', v_answer.acked), ('retried', v_answer.retried), ('dead_lettered', v_answer.dead_lettered),
+        ('acked', v_answer.acked), ('retried', v_answer.retried),
+        ('dead_lettered', v_answer.dead_lettered - coalesce(cardinality(v_cancelled), 0)),
         ('released', coalesce(cardinality(v_released), 0))
     ) as o (outcome, amount)
     where o.amount > 0;

@@ -3,7 +3,7 @@ create or replace function {{ schema }}._message_fail(
     p_channel_id integer,
     p_messages {{ schema }}.message[],
     p_errors text[],
-    p_is_final boolean[],
+    p_final text[],
     p_delays interval[],
     p_reason text default 'exhausted',
     out retried integer,
@@ -13,18 +13,22 @@ language plpgsql volatile
 set search_path = {{ schema }}, pg_temp
 as $$
 /*
- * One statement: the charge, the error and the next place of each message change together, whatever crashes.
- * The arrays after p_messages run beside it; null stands for: retryable, and the delay of the channel's policy.
- * A verdict of its own ends a message's max_batch. One that came from a dead letter goes back into that same entry.
+ * The charge, the error and the next place of each message change together, whatever crashes.
+ * The arrays after p_messages run beside it. p_final: the reason of a failure that no retry can mend, or null;
+ * p_delays: null stands for the backoff of the message, or else of its channel. A verdict of its own ends a message's
+ * max_batch. A retry keeps its group's turn: nobody overtakes it.
  */
 declare
     v_now timestamptz := clock_now();
+    v_dead message[];
+    v_reasons text[];
+    v_errors text[];
 begin
     with failed as (
         select
             {{ message_names("m", {
                 "max_batch": "null::integer as max_batch",
-                "attempts": "least(m.attempts + 1, 32767) as attempts",
+                "attempts": "least(m.attempts + 1, 32767)::smallint as attempts",
                 "errors": "case
                     when jsonb_array_length(m.errors) >= 10 then m.errors - 0 else coalesce(m.errors, '[]')
                 end
@@ -33,22 +37,28 @@ begin
                 ) as errors",
             }) }},
             _error_text(p_errors[m.ordinality]) as error,
-            coalesce(p_is_final[m.ordinality], false) as is_final,
+            p_final[m.ordinality] as final,
             m.attempts + 1 >= nullif(coalesce(m.max_attempts, c.max_attempts), 0) as is_exhausted,
             -- One absurd delay must not undo the settlement of the others.
             least(
-                coalesce(p_delays[m.ordinality], _backoff(c.backoff_base, c.backoff_cap, c.jitter, m.attempts)),
+                coalesce(
+                    p_delays[m.ordinality],
+                    _backoff(
+                        coalesce((m.backoff ->> 'base')::interval, c.backoff_base),
+                        coalesce((m.backoff ->> 'cap')::interval, c.backoff_cap),
+                        coalesce((m.backoff ->> 'factor')::double precision, c.backoff_factor),
+                        coalesce((m.backoff ->> 'jitter')::double precision, c.jitter),
+                        m.attempts
+                    )
+                ),
                 '100 years'
             ) as delay,
-            m.ordinality as ordinal,
-            c.kind,
-            c.name as channel,
-            c.event_prefix
+            m.ordinality as ordinal
         from unnest(p_messages) with ordinality m
         cross join channel c
         where c.channel_id = p_channel_id
     ), judged as (
-        select f.*, f.is_final or f.is_exhausted is true as is_dead from failed f
+        select f.*, f.final is not null or f.is_exhausted is true as is_dead from failed f
     ), delayed as (
         insert into scheduled (due_at, channel_id, {{ message_names() }})
         select greatest(v_now + j.delay, clock_now() + interval '1 microsecond'), p_channel_id, {{ message_names("j") }}
@@ -61,38 +71,22 @@ begin
         from (select * from judged order by ordinal) j
         where not j.is_dead and j.delay <= '0'
         returning 1
-    ), buried as (
-        insert into dead_letter (
-            dead_at, channel_id, kind, channel, reason, last_error, {{ message_names() }}
-        )
-        select
-            v_now, p_channel_id, j.kind, j.channel,
-            case when j.is_final then 'not_retryable' else p_reason end, j.error,
-            {{ message_names("j", {"event_id": "coalesce(j.event_id, _event_id(j.event_prefix, j.message_id))"}) }}
-        from judged j
-        where j.is_dead
-            and not exists (select from dead_letter d where d.dead_letter_id = j.requeued_from)
-        returning 1
-    ), buried_again as (
-        update dead_letter d
-        set state = 'dead', dead_at = v_now, failure_count = d.failure_count + 1,
-            reason = case when j.is_final then 'not_retryable' else p_reason end,
-            last_error = j.error, attempts = j.attempts, errors = j.errors
-        from judged j
-        where j.is_dead and d.dead_letter_id = j.requeued_from
-        returning j.body_id
-    ), freed as (
-        delete from body b using buried_again a where b.body_id = a.body_id
-        returning 1
     )
     select
         (select count(*) from delayed) + (select count(*) from entered),
-        (select count(*) from buried) + (select count(*) from buried_again) + 0 * (select count(*) from freed)
-    into retried, dead_lettered;
+        array_agg(row({{ message_names("j") }})::message order by j.ordinal) filter (where j.is_dead),
+        array_agg(coalesce(j.final, p_reason) order by j.ordinal) filter (where j.is_dead),
+        array_agg(j.error order by j.ordinal) filter (where j.is_dead)
+    into retried, v_dead, v_reasons, v_errors
+    from judged j;
+    dead_lettered := coalesce(cardinality(v_dead), 0);
+    if dead_lettered > 0 then
+        perform _message_bury(p_channel_id, v_dead, v_reasons, v_errors);
+    end if;
 end;
 $$;
 
 comment on function {{ schema }}._message_fail(
-    integer, {{ schema }}.message[], text[], boolean[], interval[], text
+    integer, {{ schema }}.message[], text[], text[], interval[], text
 ) is
 'Charge messages with a failed delivery: each is retried after its delay or, when that was its last attempt or the error is final, buried. Returns how many of each.';

@@ -5,7 +5,7 @@ create or replace function {{ schema }}._message_finish(
 language plpgsql volatile
 set search_path = {{ schema }}, pg_temp
 as $$
-/* What a success leaves behind: an archived copy where the channel wants one, and a resolved dead letter. */
+/* A success leaves behind: an archived copy where the channel wants one, a resolved dead letter, a turn handed on. */
 begin
     if p_archive then
         insert into archive (settled_at, channel_id, {{ message_names() }})
@@ -20,8 +20,11 @@ begin
     update dead_letter d set state = 'resolved', resolved_at = clock_now()
     from unnest(p_messages) m
     where d.dead_letter_id = m.requeued_from;
+    if exists (select from unnest(p_messages) m where m.group_key is not null or m.job_key is not null) then
+        perform _message_end(p_channel_id, p_messages);
+    end if;
 end;
 $$;
 
 comment on function {{ schema }}._message_finish(integer, boolean, {{ schema }}.message[]) is
-'End messages that succeeded: archive them or drop their bodies, and resolve the dead letters they were requeued from.';
+'End messages that succeeded: archive them or drop their bodies, resolve the dead letters they were requeued from, and hand on the turn of their group and their job key.';

@@ -3,8 +3,9 @@ language plpgsql volatile
 set search_path = {{ schema }}, pg_temp
 as $$
 /*
- * One turn of the machine for one channel: a tide, due messages to ready, expired leases taken back, and a new floor
- * row. Bounded in rows, and the taking back of leases in time too; it always gets its turn, however slow the rest is.
+ * One turn of the machine for one channel: a tide, due messages to ready, expired leases taken back, turns given in
+ * groups that nobody holds, and a new floor row. Bounded in rows, and the taking back of leases in time too; it always
+ * gets its turn, however slow the rest is.
  *
  * Who ticks: whoever gets the advisory lock, or anybody once the last tick is five seconds old (its holder hangs).
  * Two ticks at once are harmless: rows are moved under their locks, and any floor proven once stays true.
@@ -23,6 +24,7 @@ declare
     v_reach bigint;
     v_live bigint;
     v_any_live boolean := false;
+    v_advance record;
     v_moved integer;
     v_priority smallint;
     v_deadline timestamptz;
@@ -44,6 +46,12 @@ begin
         v_floor.has_more := v_moved = v_floor.move_limit;
         v_moved := _lease_expire(p_channel_id, v_floor.lease_from - interval '1 minute', v_floor.move_limit);
         v_floor.has_more := v_floor.has_more or v_moved >= least(v_floor.move_limit, 100);
+
+        select * into v_advance
+        from _group_advance(p_channel_id, v_floor.grouped_to, v_tide.safe_position, v_floor.move_limit);
+        v_floor.grouped_to := v_advance.grouped_to;
+        v_floor.has_groups := v_advance.arrived > 0;
+        v_floor.has_more := v_floor.has_more or v_advance.has_more;
 
         -- Hints may run ahead of what is proven, but only past transactions that have been open for a second.
         select t.position into v_reach
@@ -77,6 +85,7 @@ begin
         order by s.due_at
         limit 1;
         v_floor.scheduled_from := least(v_tide.quiet_since, v_deadline);
+        v_floor.idle_until := coalesce(v_deadline, 'infinity');
 
         select l.expires_at into v_deadline
         from lease l
@@ -87,23 +96,32 @@ begin
 
         v_floor.position := v_tide.position;
         v_floor.is_quiet := not v_any_live and cardinality(v_tide.holders) = 0;
+        -- Idle: nothing ready, leased or on its way, so until the next deadline nothing comes but by a position drawn.
+        if not v_floor.is_quiet or v_tide.is_blind or cardinality(v_tide.movers) > 0 or v_floor.has_more
+            or v_floor.grouped_to < v_tide.position
+            or exists (select from lease l where l.channel_id = p_channel_id and l.expires_at >= v_floor.lease_from)
+        then
+            v_floor.idle_until := null;
+        end if;
         v_floor.move_limit := least(v_floor.move_limit * 2, 1000);
     exception
         when others or query_canceled then
             perform _incident_note('_tick', p_channel_id, sqlstate, sqlerrm);
             select * into v_floor from floor where channel_id = p_channel_id order by floor_id desc limit 1;
             v_floor.has_more := true;
+            v_floor.idle_until := null;
             v_floor.move_limit := greatest(v_floor.move_limit / 8, 1);
     end;
 
     -- What counts as its duration is bounded: a tick that waited for somebody's lock must not silence the next ones.
     insert into floor (
         channel_id, ticked_at, took, position, is_quiet, has_more, move_limit, priorities, floors, hints,
-        scheduled_from, lease_from
+        scheduled_from, lease_from, grouped_to, has_groups, idle_until
     ) values (
         p_channel_id, clock_now(), greatest('0', least(clock_timestamp() - v_started, '500 ms')),
         v_floor.position, v_floor.is_quiet, v_floor.has_more, v_floor.move_limit, v_floor.priorities, v_floor.floors,
-        v_floor.hints, v_floor.scheduled_from, v_floor.lease_from
+        v_floor.hints, v_floor.scheduled_from, v_floor.lease_from, v_floor.grouped_to, v_floor.has_groups,
+        v_floor.idle_until
     );
     -- The row this one follows. Skipped where another tick is at it: two ticks never wait for each other.
     delete from floor where ctid = any(array(

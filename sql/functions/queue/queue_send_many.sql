@@ -9,7 +9,8 @@ create or replace function {{ schema }}.queue_send_many(
     p_idempotency_key text default null,
     p_run_id text default null,
     p_tenant text default null,
-    p_max_attempts integer default null
+    p_max_attempts integer default null,
+    p_backoff jsonb default null
 ) returns setof {{ schema }}.sent
 language plpgsql volatile rows 100
 security definer
@@ -19,6 +20,6 @@ as $$
 $$;
 
 comment on function {{ schema }}.queue_send_many(
-    text, jsonb[], jsonb, timestamptz, integer, text, text, text, text, integer
+    text, jsonb[], jsonb, timestamptz, integer, text, text, text, text, integer, jsonb
 ) is
-'Send many messages to a queue, in the caller''s transaction: one answer an element, in order; no rows for an empty array. The options hold for all; with an idempotency key, each element''s key is that key, a colon and its place in the array. Errors: TG010 bad argument, TG020 no such queue.';
+'Send many messages to a queue, in the caller''s transaction: one answer an element, in order; no rows for an empty array. The options hold for all; with an idempotency key, each element''s key is that key, a colon and its place in the array. Job keys belong to one message each: see queue_send_specs. Errors: TG010 bad argument, TG020 no such queue, TG023 it is draining.';

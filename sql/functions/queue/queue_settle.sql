@@ -14,4 +14,4 @@ end;
 $$;
 
 comment on function {{ schema }}.queue_settle(uuid, bigint[], jsonb) is
-'Settle messages of a lease one by one: p_done succeeded; p_failed is a JSON array of {"message_id", "error", "retryable", "retry_in"} and only these are charged. What is in neither stays leased; ids that are not in the lease, or settled before, change nothing and are not counted. Answers lost = true, and does nothing, when the lease is gone. Errors: TG010 bad p_failed, TG030 the lease is not to be seen in an older snapshot.';
+'Settle messages of a lease one by one: p_done succeeded; p_failed is a JSON array of {"message_id", "error", "retryable", "retry_in", "reason"} and only these are charged; a reason (not_retryable, malformed, unknown_handler) is final. What is in neither stays leased; ids that are not in the lease, or settled before, change nothing and are not counted. Answers lost = true, and does nothing, when the lease is gone. Errors: TG010 bad p_failed, TG030 the lease is not to be seen in an older snapshot.';

@@ -1,0 +1,18 @@
+create or replace function {{ schema }}._message_drop(p_channel_id integer, p_messages {{ schema }}.message[])
+returns void
+language plpgsql volatile
+set search_path = {{ schema }}, pg_temp
+as $$
+begin
+    delete from body b using unnest(p_messages) m where b.body_id = m.body_id;
+    update dead_letter d set state = 'discarded', resolved_at = clock_now()
+    from unnest(p_messages) m
+    where d.dead_letter_id = m.requeued_from;
+    if exists (select from unnest(p_messages) m where m.group_key is not null or m.job_key is not null) then
+        perform _message_end(p_channel_id, p_messages);
+    end if;
+end;
+$$;
+
+comment on function {{ schema }}._message_drop(integer, {{ schema }}.message[]) is
+'Lose messages for good, as somebody has asked for; the dead letters they were requeued from are discarded with them.';

@@ -1,0 +1,109 @@
+{% from "macros/message.sql" import message_names %}
+create or replace function {{ schema }}._message_end(p_channel_id integer, p_messages {{ schema }}.message[])
+returns void
+language plpgsql volatile
+set search_path = {{ schema }}, pg_temp
+as $$
+/*
+ * For messages that have come to their end, by success, death or cancel: the follow-up of a job key enters, and the
+ * turn of a group goes to the next one in blocked. Follow-ups first: one may be that next one.
+ *
+ * The rows of keys and turns are locked in order, and what stands behind them is looked at in a later statement, so in
+ * a snapshot that sees whatever came in before the lock. An older snapshot would not, and is refused.
+ */
+declare
+    v_keys text[];
+    v_follow_ups message[];
+    v_turns group_turn[];
+    v_nexts bigint[];
+begin
+    select array_agg(k.key) into v_keys
+    from (
+        select j.key
+        from unnest(p_messages) m
+        inner join job_key j
+            on j.channel_id = p_channel_id and j.key = m.job_key and j.message_id = m.message_id
+        order by j.key
+        for update of j
+    ) k;
+    if v_keys is not null then
+        select array_agg(j.follow_up order by (j.follow_up).message_id) into v_follow_ups
+        from job_key j
+        where j.channel_id = p_channel_id and j.key = any(v_keys) and j.follow_up is distinct from null
+            and coalesce(j.follow_up_due_at <= clock_now(), true);
+        insert into scheduled (due_at, channel_id, {{ message_names() }})
+        select
+            greatest(j.follow_up_due_at, clock_now() + interval '1 microsecond'), p_channel_id,
+            {{ message_names("(j.follow_up)") }}
+        from job_key j
+        where j.channel_id = p_channel_id and j.key = any(v_keys) and j.follow_up is distinct from null
+            and j.follow_up_due_at > clock_now();
+        delete from job_key j
+        where j.channel_id = p_channel_id and j.key = any(v_keys) and j.follow_up is not distinct from null;
+        update job_key j
+        set message_id = (j.follow_up).message_id, follow_up = null, follow_up_due_at = null
+        where j.channel_id = p_channel_id and j.key = any(v_keys);
+        if v_follow_ups is not null then
+            perform _message_enter(p_channel_id, v_follow_ups);
+        end if;
+    end if;
+
+    if not exists (select from unnest(p_messages) m where m.group_key is not null) then
+        return;
+    end if;
+    if current_setting('transaction_isolation') <> 'read committed' then
+        perform _require_read_committed('a settlement of messages with a group key');
+    end if;
+    select array_agg(row(l.*)::group_turn) into v_turns
+    from (
+        select t.*
+        from (
+            select distinct m.group_key, m.message_id from unnest(p_messages) m
+            where m.group_key is not null
+            order by m.group_key
+        ) e
+        cross join lateral (
+            select * from group_turn n
+            where n.channel_id = p_channel_id and n.group_key = e.group_key
+            order by n.turn desc
+            limit 1
+            for update
+        ) t
+        where t.message_id = e.message_id
+    ) l;
+    if v_turns is null then
+        return; -- none of them had the turn: they ended while they waited
+    end if;
+
+    select array_agg(n.position) into v_nexts
+    from unnest(v_turns) t
+    cross join lateral (
+        select b.position from blocked b
+        where b.channel_id = p_channel_id and b.group_key = t.group_key and b.position > t.position
+        order by b.position
+        limit 1
+        for update
+    ) n;
+
+    with former as (
+        delete from group_turn t using unnest(v_turns) f
+        where t.channel_id = p_channel_id and t.group_key = f.group_key and t.turn = f.turn
+    ), taken as (
+        delete from blocked b using unnest(v_turns) t
+        where b.channel_id = p_channel_id and b.group_key = t.group_key and b.position = any(v_nexts)
+        returning b.*
+    ), given as (
+        insert into group_turn (channel_id, group_key, turn, position, message_id, taken_at)
+        select
+            p_channel_id, t.group_key, t.turn + 1, coalesce(n.position, t.position), n.message_id, clock_now()
+        from unnest(v_turns) t
+        left join taken n on n.group_key = t.group_key
+    )
+    insert into ready (position, channel_id, {{ message_names() }})
+    select nextval('position_seq'), n.channel_id, {{ message_names("n") }}
+    from (select * from taken order by position) n;
+end;
+$$;
+
+comment on function {{ schema }}._message_end(integer, {{ schema }}.message[]) is
+'Hand over what messages of a group or of a job key held when they end: the turn to the next of the group, the key to its follow-up. Errors: TG030 when a message has a group key and the caller is not READ COMMITTED.';

@@ -1,0 +1,110 @@
+{% from "macros/message.sql" import message_names %}
+create or replace function {{ schema }}.queue_cancel(
+    p_queue text, p_message_ids bigint[] default null, p_job_key text default null,
+    out message_id bigint, out outcome text
+) returns setof record
+language plpgsql volatile rows 10
+security definer
+set search_path = {{ schema }}, pg_temp
+as $$
+#variable_conflict use_column
+/*
+ * What waits is taken away; what is leased is flagged: its holder learns of it by queue_extend, and it is not handed
+ * out again. A message on its way from one place to the next is waited for, and looked for again: three times, as its
+ * way has no more stations.
+ */
+declare
+    v_channel_id integer;
+    v_ids bigint[] := p_message_ids;
+    v_messages message[];
+    v_cancelled bigint[] := '{}';
+    v_leased bigint[] := '{}';
+begin
+    if (p_message_ids is null) = (p_job_key is null) then
+        perform _bad_argument(
+            'p_message_ids and p_job_key',
+            coalesce(p_message_ids::text, 'null') || ' and ' || coalesce(p_job_key, 'null'),
+            'Name either messages or a job key.'
+        );
+    end if;
+    select c.channel_id into v_channel_id from channel c where c.kind = 'queue' and c.name = p_queue;
+    if not found then
+        perform _no_such_channel('queue', p_queue);
+    end if;
+
+    -- Follow-ups first: the message before one must not hand over to it.
+    with taken as (
+        select j.key, j.follow_up, j.message_id from job_key j
+        where j.channel_id = v_channel_id
+            and (j.key = p_job_key or (j.follow_up).message_id = any(p_message_ids))
+        order by j.key
+        for update
+    ), emptied as (
+        update job_key j set follow_up = null, follow_up_due_at = null
+        from taken t
+        where j.channel_id = v_channel_id and j.key = t.key and t.follow_up is distinct from null
+    )
+    select
+        array_agg(t.follow_up) filter (where t.follow_up is distinct from null),
+        case when p_job_key is null then p_message_ids else array_agg(t.message_id) end
+    into v_messages, v_ids
+    from taken t;
+    if v_messages is not null then
+        v_cancelled := array(select m.message_id from unnest(v_messages) m);
+        perform _message_cancel(v_channel_id, v_messages, 'cancelled while it waited');
+    end if;
+
+    for v_round in 1 .. 3 loop
+{%- for place in ["scheduled", "blocked", "ready"] %}
+        with taken as (
+            delete from {{ place }} p
+            where p.channel_id = v_channel_id and p.message_id = any(v_ids)
+                and (p_job_key is null or p.job_key = p_job_key)
+            returning *
+        )
+        select array_agg(row({{ message_names("t") }})::message order by t.message_id) into v_messages from taken t;
+        if v_messages is not null then
+            v_cancelled := v_cancelled || array(select m.message_id from unnest(v_messages) m);
+            perform _message_cancel(v_channel_id, v_messages, 'cancelled while it waited');
+        end if;
+{%- endfor %}
+        v_ids := array(select i.id from unnest(v_ids) i (id) where i.id <> all(v_cancelled || v_leased));
+        exit when v_ids = '{}';
+
+        with held as (
+            select l.channel_id, l.messages, l.settled from lease l
+            where l.channel_id = v_channel_id
+                and exists (select from unnest(l.messages) m where m.message_id = any(v_ids))
+            order by l.lease_id
+            for update
+        ), flagged as (
+            insert into cancel_request (channel_id, message_id, requested_at)
+            select h.channel_id, m.message_id, clock_now()
+            from held h
+            cross join lateral unnest(h.messages) with ordinality m
+            where m.message_id = any(v_ids) and m.ordinality <> all(coalesce(h.settled, '{}'))
+            on conflict (channel_id, message_id) do update set requested_at = excluded.requested_at
+            returning cancel_request.message_id
+        )
+        select v_leased || coalesce(array_agg(f.message_id), '{}') into v_leased from flagged f;
+        v_ids := array(select i.id from unnest(v_ids) i (id) where i.id <> all(v_leased));
+        exit when v_ids = '{}';
+    end loop;
+
+    return query
+    select i.id, case
+        when i.id = any(v_cancelled) then 'cancelled'
+        when i.id = any(v_leased) then 'leased'
+        else 'unknown'
+    end
+    from (
+        select u.id from unnest(p_message_ids) as u (id)
+        union
+        select u.id from unnest(v_cancelled || v_leased) as u (id)
+    ) i
+    order by i.id;
+end;
+$$;
+
+comment on function {{ schema }}.queue_cancel(text, bigint[], text) is
+'Cancel messages by id, or the one of a job key with its follow-up. One row a message: cancelled (it waited, and is kept as a discarded dead letter until its retention), leased (its holder is told by queue_extend; it is not handed out again, and done if it is acked first), or unknown (it is gone, or never was). No rows when nothing of that job key is alive. By id it reads what waits in the queue. Errors: TG010 bad argument, TG020 no such queue.';
