@@ -156,6 +156,73 @@ from {schema}.queue_cancel(
 )
 """
 
+# What people do with dead letters. One set of filters; null matches all.
+DEAD_LETTER_LIST = """
+select dead_letter_id, dead_at, kind, channel, reason, state, attempts, failure_count,
+    requeued_count, last_requeued_at, message_id, event_id, group_key, job_key, tenant, run_id,
+    last_error
+from {schema}.dead_letter_list(
+    p_channel => %(channel)s, p_reason => %(reason)s, p_tenant => %(tenant)s,
+    p_run_id => %(run_id)s, p_state => %(state)s, p_since => %(since)s, p_until => %(until)s,
+    p_limit => %(limit)s, p_after_id => %(after)s, p_after_at => %(after_at)s
+)
+"""
+
+DEAD_LETTER_COUNT = """
+select {schema}.dead_letter_count(
+    p_channel => %(channel)s, p_reason => %(reason)s, p_tenant => %(tenant)s,
+    p_run_id => %(run_id)s, p_state => %(state)s, p_since => %(since)s, p_until => %(until)s
+) as total
+"""
+
+DEAD_LETTER_PEEK = "select * from {schema}.dead_letter_peek(p_dead_letter_id => %(id)s)"
+
+# The same for people: numbers in the payload as the database holds them.
+DEAD_LETTER_PEEK_TEXT = """
+select d.*, d.payload::text as payload_text
+from {schema}.dead_letter_peek(p_dead_letter_id => %(id)s) d
+"""
+
+DEAD_LETTER_HISTORY = """
+select at, attempt, error from {schema}.dead_letter_history(p_dead_letter_id => %(id)s)
+"""
+
+DEAD_LETTER_REQUEUE = """
+select dead_letter_id, message_id, outcome
+from {schema}.dead_letter_requeue(
+    p_dead_letter_ids => %(ids)s::bigint[], p_reset_attempts => %(reset_attempts)s,
+    p_note => %(note)s
+)
+"""
+
+DEAD_LETTER_REQUEUE_MATCHING = """
+select requeued, key_in_use, no_channel, busy, last_due_at
+from {schema}.dead_letter_requeue_matching(
+    p_channel => %(channel)s, p_reason => %(reason)s, p_tenant => %(tenant)s,
+    p_run_id => %(run_id)s, p_since => %(since)s, p_until => %(until)s, p_limit => %(limit)s,
+    p_per_second => %(per_second)s, p_dry_run => %(dry_run)s,
+    p_reset_attempts => %(reset_attempts)s, p_note => %(note)s
+)
+"""
+
+DEAD_LETTER_DISCARD = """
+select dead_letter_id, outcome
+from {schema}.dead_letter_discard(p_dead_letter_ids => %(ids)s::bigint[], p_reason => %(note)s)
+"""
+
+DEAD_LETTER_DISCARD_MATCHING = """
+select {schema}.dead_letter_discard_matching(
+    p_note => %(note)s, p_channel => %(channel)s, p_reason => %(reason)s, p_tenant => %(tenant)s,
+    p_run_id => %(run_id)s, p_since => %(since)s, p_until => %(until)s, p_limit => %(limit)s,
+    p_dry_run => %(dry_run)s
+) as discarded
+"""
+
+DEAD_LETTER_STATS = """
+select facet, name, dead, requeued, resolved, discarded, requeues, oldest_at, newest_at, dead_since
+from {schema}.dead_letter_stats()
+"""
+
 # Types of the arguments that `{options}` may name, where text is not what they are: a parameter has
 # the type that the caller's connection gives it, and functions are found by type.
 _TYPES = {

@@ -37,7 +37,7 @@ class Runtime:
 
     def session(self) -> Session:
         """A session with a connection of its own, opened when first used."""
-        return Session(self._open, self.schema, timeout=self.timeout)
+        return Session(self.connection, self.schema, timeout=self.timeout)
 
     def announce(self, loop: str, **fields: object) -> None:
         """Log that a loop starts, and where."""
@@ -46,7 +46,8 @@ class Runtime:
             log, logging.INFO, "started", loop=loop, schema=self.schema, database=place, **fields
         )
 
-    async def _open(self) -> Connection:
+    async def connection(self) -> Connection:
+        """A new connection, to a schema that this driver fits."""
         connection = await connect(self.database, application_name=self._name)
         try:
             await check_schema(connection, self.schema)
