@@ -15,7 +15,8 @@ revoke all on all procedures in schema {{ schema }} from public;
     "outbox_route", "outbox_unroute", "queue_create", "queue_configure", "queue_pause", "queue_resume", "queue_drop",
     "queue_drain", "queue_purge", "queue_peek", "queue_cancel",
     "queue_work",
-    "dead_letter_list", "dead_letter_payload", "dead_letter_requeue", "dead_letter_discard",
+    "dead_letter_list", "dead_letter_peek", "dead_letter_payload", "dead_letter_history", "dead_letter_stats",
+    "dead_letter_requeue", "dead_letter_requeue_matching", "dead_letter_discard", "dead_letter_discard_matching",
 ] %}
 {%- set monitor = ["dead_letter_count"] %}
 {%- set views = ["backlog", "in_flight", "dead_letter_summary", "outcomes"] %}

@@ -59,11 +59,20 @@
 {% include "functions/guard/inbox_accept.sql" %}
 
 -- Dead letters: read them, send them back, give them up.
+{% include "functions/dead_letter/_dead_letter_newest.sql" %}
+{% include "functions/dead_letter/_dead_letter_oldest.sql" %}
 {% include "functions/dead_letter/dead_letter_list.sql" %}
-{% include "functions/dead_letter/dead_letter_payload.sql" %}
+{% include "functions/dead_letter/_dead_letter_count.sql" %}
 {% include "functions/dead_letter/dead_letter_count.sql" %}
+{% include "functions/dead_letter/dead_letter_peek.sql" %}
+{% include "functions/dead_letter/dead_letter_payload.sql" %}
+{% include "functions/dead_letter/dead_letter_history.sql" %}
+{% include "functions/dead_letter/dead_letter_stats.sql" %}
+{% include "functions/dead_letter/_dead_letter_requeue.sql" %}
 {% include "functions/dead_letter/dead_letter_requeue.sql" %}
+{% include "functions/dead_letter/dead_letter_requeue_matching.sql" %}
 {% include "functions/dead_letter/dead_letter_discard.sql" %}
+{% include "functions/dead_letter/dead_letter_discard_matching.sql" %}
 
 -- Handler: SQL functions of the users', checked and run by sweeps and queue_work.
 {% include "functions/handler/_handler_oid.sql" %}

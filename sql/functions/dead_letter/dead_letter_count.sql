@@ -1,4 +1,4 @@
-{% from "macros/dead_letter.sql" import dead_letter_filters, dead_letter_filters_check, dead_letter_matches %}
+{% from "macros/dead_letter.sql" import dead_letter_filters, dead_letter_filters_check %}
 create or replace function {{ schema }}.dead_letter_count(
     {{ dead_letter_filters() }}
 ) returns bigint
@@ -9,8 +9,8 @@ as $$
 begin
     {{ dead_letter_filters_check() }}
     return (
-        select count(*) from dead_letter d
-        where {{ dead_letter_matches("d") | indent(4) }}
+        select c.count
+        from _dead_letter_count(p_channel, p_reason, p_tenant, p_run_id, p_state, p_since, p_until) c (count)
     );
 end;
 $$;

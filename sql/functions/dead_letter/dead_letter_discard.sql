@@ -4,6 +4,9 @@ create or replace function {{ schema }}.dead_letter_discard(
 language plpgsql volatile rows 100
 security definer
 set search_path = {{ schema }}, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
 as $$
 #variable_conflict use_column
 declare

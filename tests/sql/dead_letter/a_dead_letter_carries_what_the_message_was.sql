@@ -28,7 +28,7 @@ select results_eq(
     'topics and queues share one store'
 );
 select results_eq(
-    $$select message_id, headers, priority::int, run_id, group_key, dead_at from dead_letter where kind = 'topic'$$,
+    $$select message_id, headers, priority::int, run_id, group_key collate "default", dead_at from dead_letter where kind = 'topic'$$,
     format(
         $$values (%s::bigint, '{"trace": "t"}'::jsonb, 3, 'r', 'g', '2026-01-01 12:00+00'::timestamptz)$$,
         :message_id
