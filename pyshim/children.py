@@ -11,7 +11,7 @@ import socket
 import sys
 
 from pyshim import child
-from pyshim.handling import Outcome
+from pyshim.handling import Outcome, timed_out
 
 _START_TIMEOUT = 60.0
 _END_TIMEOUT = 2.0
@@ -30,11 +30,15 @@ class Children:
         self._idle: list[_Child] = []
         self._all: set[_Child] = set()
 
-    async def run(self, request: bytes) -> Outcome:
-        """What became of a request. Cancelling this kills the process. Raises `CannotStart`."""
+    async def run(self, request: bytes, timeout: float | None) -> Outcome:
+        """What became of a request; `timeout` does not count the start of the process, which it
+        ends. So does cancelling this. Raises `CannotStart`."""
         process = await self._take()
         try:
-            outcome = await process.ask(request)
+            outcome = await asyncio.wait_for(process.ask(request), timeout)
+        except asyncio.TimeoutError:
+            await self._end(process)
+            return timed_out(timeout)
         except BaseException:
             await self._end(process)
             raise

@@ -53,9 +53,13 @@ def failed(error: BaseException, handler: Handler | None = None) -> Outcome:
         "failed",
         f"{name}: {text}" if text else name,
         retryable=not (handler and isinstance(error, handler.reject)),
-        retry_in=handler.retry_in if handler else None,
         trace=trace(error),
     )
+
+
+def timed_out(seconds: float | None) -> Outcome:
+    """The outcome of a call that was ended after its timeout."""
+    return Outcome("failed", f"timeout: ended after {seconds:g} s")
 
 
 def clean(text: str) -> str:

@@ -12,7 +12,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Coroutine, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -278,32 +278,32 @@ class QueueWorker:
             which = "" if task is None else f" for task {handling.clean(repr(task))}"
             told = f"no handler{which} in {self._registry.reference or 'the registry'}"
             return None, Outcome("failed", told, retryable=False, reason="unknown_handler")
+        timeout = None if handler.in_process else handler.timeout
         if handler.is_async:
             call = handling.call_async(handler, message)
         elif self._children and handler.in_process:
             asked = child.request(row, self.queue, self._session.schema, handler.task)
-            call = self._children.run(asked)
+            call = self._children.run(asked, handler.timeout)
         else:
             call = handling.call_in_thread(handler, message)
-        return handler, await self._until(asyncio.ensure_future(call), item, handler)
+        outcome = await self._until(asyncio.ensure_future(call), item, handler, timeout)
+        if outcome.verdict == "failed" and outcome.retry_in is None:
+            outcome = replace(outcome, retry_in=handler.retry_in)
+        return handler, outcome
 
-    async def _until(self, call: asyncio.Task[Outcome], item: _Item, handler: Handler) -> Outcome:
+    async def _until(
+        self, call: asyncio.Task[Outcome], item: _Item, handler: Handler, timeout: float | None
+    ) -> Outcome:
         """The outcome of a call, or of what ends it."""
-        await asyncio.wait(
-            {call, item.end}, timeout=handler.timeout, return_when=asyncio.FIRST_COMPLETED
-        )
+        await asyncio.wait({call, item.end}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         if call.done():
             if call.cancelled():
-                return Outcome("failed", "CancelledError", retry_in=handler.retry_in)
+                return Outcome("failed", "CancelledError")
             if isinstance(error := call.exception(), CannotStart):
                 self._log(logging.ERROR, "no process", message_id=item.message_id, error=error)
                 return Outcome("released", retry_in=_NO_PROCESS_RETRY)
             return handling.failed(error) if error else call.result()
-        outcome = (
-            item.end.result()
-            if item.end.done()
-            else Outcome("failed", f"timeout: ended after {handler.timeout:g} s")
-        )
+        outcome = item.end.result() if item.end.done() else handling.timed_out(timeout)
         if not handler.in_thread:
             call.cancel()
             await asyncio.wait({call}, timeout=min(_END_GRACE, item.lease.margin or _END_GRACE))
@@ -359,20 +359,21 @@ class QueueWorker:
             lease.alarm.cancel()
         left = max(0.0, beat.deadline_in - lease.margin)
         loop = asyncio.get_running_loop()
-        lease.alarm = loop.call_later(left, self._out_of_time, lease, lifetime)
+        lease.alarm = loop.call_later(left, self._out_of_time, lease)
         for message_id in beat.cancelled:
             if item := lease.items.get(message_id):
                 self._log(logging.INFO, "cancelled", message_id=message_id)
                 self._end(item, _CANCELLED)
         self._start_waiting()
 
-    def _out_of_time(self, lease: _Lease, lifetime: float) -> None:
+    def _out_of_time(self, lease: _Lease) -> None:
         """The lease cannot be renewed beyond this: what has not started is given back, what runs is
         ended. Charged is only who ran for half of the time: others waited for their neighbours."""
         now = time.monotonic()
-        error = f"timeout: ended at the queue's max_runtime of {lifetime:.3g} s"
         for item in list(lease.items.values()):
-            if item.is_running and item.started and (now - item.started) * 2 >= now - lease.claimed:
+            ran = now - (item.started or now)
+            if ran * 2 >= now - lease.claimed:
+                error = f"timeout: ended after {ran:.1f} s, at the end of the queue's max_runtime"
                 self._end(item, Outcome("failed", error))
             else:
                 self._end(item, _RELEASED)

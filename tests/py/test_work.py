@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from typing import Any
 
 import psycopg
 import pytest
+
+from pyshim import embedded, render
 
 MODULE = """
 import asyncio, os, signal, subprocess, sys, time
@@ -59,14 +62,14 @@ class Bench:
         """Start a worker; its log goes into a pipe, as JSON."""
         kept = {name: value for name, value in os.environ.items() if "DATABASE_URL" not in name}
         process = subprocess.Popen(
-            [sys.executable, "-m", "pyshim", "work", "jobs:registry", "--log-format", "json"]
-            + [*words],
+            [sys.executable, "-m", "pyshim", "work", "jobs:registry", *words],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             cwd=self.folder,
             env={
                 **kept,
+                "TIDEGATE_LOG_FORMAT": "json",
                 "TIDEGATE_DATABASE_URL": self.database,
                 "PYTHONPATH": os.pathsep.join(each for each in sys.path if each),
                 **environment,
@@ -161,3 +164,656 @@ def c(delivery):
     assert str(bench.started[0].pid) not in processes
     stopped = {line["loop"]: line["done"] for line in events(log, "stopped")}
     assert stopped == {"work a": 50, "work b": 50, "work c": 50}
+
+
+def test_what_a_handler_raises_decides_what_becomes_of_the_message(bench: Bench) -> None:
+    bench.handlers("""
+class Broken(Exception):
+    pass
+
+@registry.handler("a", task="plain")
+async def plain(delivery):
+    raise ValueError("bad \\x00 \\udc80 address at postgresql://u:hunter2@h/d")
+
+@registry.handler("a", task="rejected")
+async def rejected(delivery):
+    raise Reject("no such account")
+
+@registry.handler("a", task="broken", reject=(Broken, KeyError))
+async def broken(delivery):
+    raise Broken("for good")
+
+@registry.handler("a", task="malformed")
+async def malformed(delivery):
+    raise Malformed("no address")
+
+@registry.handler("a", task="parsed", parse=lambda payload: payload["address"].lower())
+async def parsed(delivery):
+    note("parsed", delivery.payload)
+
+@registry.handler("a", task="later", retry_in="2h")
+async def later(delivery):
+    raise OSError("busy")
+
+@registry.handler("a", task="asked")
+async def asked(delivery):
+    raise Retry("rate limit", in_=3600)
+
+@registry.handler("a", task="uncharged")
+async def uncharged(delivery):
+    raise Retry(in_=3600, charge=False)
+
+@registry.handler("a", task="exit")
+async def exit(delivery):
+    sys.exit(3)
+""")
+    bench.queue("a", max_attempts=2, backoff_base="1h", backoff_cap="1h", jitter=0)
+    ids = {}
+    for task in (
+        "plain", "rejected", "broken", "malformed", "parsed", "later", "asked", "uncharged",
+        "exit", "nobody's",
+    ):  # fmt: skip
+        (ids[task],) = bench.send("a", {"n": 1}, headers={"task": task})
+    (ids["parsed too"],) = bench.send("a", {"address": "ME@X"}, headers={"task": "parsed"})
+    log = bench.drain()
+    assert bench.notes() == ["parsed me@x"]
+    reasons = {m: (reason, error, attempts) for m, reason, error, attempts in bench.dead()}
+    assert reasons == {
+        ids["rejected"]: ("not_retryable", "no such account", 1),
+        ids["broken"]: ("not_retryable", "Broken: for good", 1),
+        ids["malformed"]: ("malformed", "no address", 1),
+        ids["parsed"]: ("malformed", "KeyError: 'address'", 1),
+        ids["nobody's"]: (
+            "unknown_handler", """no handler for task "nobody's" in jobs:registry""", 1,
+        ),
+    }  # fmt: skip
+    later = {
+        message_id: (attempts, hours, error)
+        for message_id, attempts, hours, error in bench.conn.execute(
+            "select message_id, attempts, round(extract(epoch from due_at - now()) / 360)::int,"
+            " errors->-1->>'error' from scheduled"
+        )
+    }
+    assert later == {
+        ids["plain"]: (1, 10, "ValueError: bad  ? address at postgresql://u:***@h/d"),
+        ids["later"]: (1, 20, "OSError: busy"),
+        ids["asked"]: (1, 10, "rate limit"),
+        ids["uncharged"]: (0, 10, None),
+        ids["exit"]: (1, 10, "SystemExit: 3"),
+    }
+    failed = {line["message_id"]: line for line in events(log, "failed")}
+    assert "in plain" in failed[ids["plain"]]["at"]
+    assert "jobs.py" in failed[ids["plain"]]["at"]
+    assert "hunter2" not in json.dumps(log)
+    (stopped,) = events(log, "stopped")
+    assert (stopped["done"], stopped["retried"], stopped["dead_lettered"]) == (1, 4, 5)
+    assert stopped["released"] == 1
+
+
+def test_a_payload_that_python_cannot_hold_is_one_messages_fate(bench: Bench) -> None:
+    bench.handlers("""
+@registry.handler("a")
+def a(delivery):
+    note(delivery.payload)
+""")
+    bench.queue("a")
+    digits = "9" * 5000
+    bench.conn.execute("select queue_send('a', %s::jsonb)", (digits,))
+    bench.send("a", 1, 2)
+    bench.drain("--batch", "3")
+    assert sorted(bench.notes()) == ["1", "2"]
+    ((_, reason, error, _),) = bench.dead()
+    assert reason == "malformed"
+    assert "4300" in error
+
+
+def test_a_sync_handler_that_takes_its_process_down_is_charged_alone(bench: Bench) -> None:
+    bench.handlers("""
+@registry.handler("a", concurrency=1)
+def a(delivery):
+    if delivery.payload == 2:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if delivery.payload == 3:
+        os._exit(7)
+    if delivery.payload == 4:
+        async def never(): ...
+        return never()
+    note(delivery.payload)
+""")
+    bench.queue("a", max_attempts=1)
+    bench.send("a", 1, 2, 3, 4, 5)
+    bench.drain("--batch", "5")
+    assert bench.notes() == ["1", "5"]
+    errors = [error for _, _, error, _ in bench.dead()]
+    assert errors[:2] == [
+        "the handler's process was ended by SIGSEGV",
+        "the handler's process ended with exit code 7",
+    ]
+    assert "async def" in errors[2]
+
+
+def test_a_handler_past_its_timeout_is_ended_and_its_message_charged(bench: Bench) -> None:
+    bench.handlers("""
+@registry.handler("a", timeout="300ms")
+async def a(delivery):
+    try:
+        await asyncio.sleep(60)
+    finally:
+        note("cleaned up")
+
+@registry.handler("b", timeout=0.3)
+def b(delivery):
+    helper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    note("pids", os.getpid(), helper.pid)
+    while True:
+        pass
+""")
+    for name in "ab":
+        bench.queue(name, max_attempts=2, backoff_base="1h", backoff_cap="1h")
+        bench.send(name, 1)
+    started = time.monotonic()
+    bench.drain()
+    assert time.monotonic() - started < 15
+    errors = bench.conn.execute("select attempts, errors->0->>'error' from scheduled").fetchall()
+    assert errors == [(1, "timeout: ended after 0.3 s")] * 2
+    assert "cleaned up" in bench.notes()
+    (pids,) = (note.split()[1:] for note in bench.notes() if note.startswith("pids"))
+    bench.until(lambda: not any(_is_alive(int(pid)) for pid in pids))
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def test_a_handler_is_ended_before_max_runtime_and_its_message_charged(bench: Bench) -> None:
+    bench.handlers("""
+@registry.handler("a", concurrency=1, batch=3)
+async def a(delivery):
+    note("began", delivery.payload, delivery.attempt)
+    if delivery.payload == 1:
+        await asyncio.sleep(60)
+""")
+    bench.queue(
+        "a", lease="1s", max_runtime="3s", max_attempts=2, backoff_base="1h", backoff_cap="1h"
+    )
+    bench.send("a", 1, 2, 3)
+    bench.drain()
+    # then those that had to wait for it paid nothing, and it never ran twice at once
+    assert bench.notes() == ["began 1 1", "began 2 1", "began 3 1"]
+    (row,) = bench.conn.execute("select attempts, errors->0->>'error' from scheduled").fetchall()
+    assert row[0] == 1
+    assert re.fullmatch("timeout: ended after 2.* s, at the end of the queue's max_runtime", row[1])
+    assert bench.scalar("select count(*) from tally where outcome = 'expired'") == 0
+
+
+@pytest.mark.parametrize("kind", ["sleeps", "blocks the loop", "computes", "in a thread"])
+def test_the_lease_of_a_long_handler_is_renewed(bench: Bench, kind: str) -> None:
+    bodies = {
+        "sleeps": "async def a(delivery):\n    await asyncio.sleep(4)",
+        "blocks the loop": "async def a(delivery):\n    time.sleep(4)",
+        "computes": "def a(delivery):\n    end = time.monotonic() + 4\n"
+        "    while time.monotonic() < end: pass",
+        "in a thread": "def a(delivery):\n    time.sleep(4)",
+    }
+    words = ", in_thread=True" if kind == "in a thread" else ""
+    bench.handlers(f"@registry.handler('a'{words})\n{bodies[kind]}\n    note(delivery.attempt)\n")
+    bench.queue("a", lease="1s", max_runtime="1min")
+    bench.send("a", 1)
+    # given another worker that would take it
+    bench.start(), bench.start()
+    bench.until(lambda: bench.left() == 0)
+    time.sleep(0.2)
+    assert bench.notes() == ["1"]
+    assert bench.dead() == []
+
+
+def test_renewals_have_a_connection_of_their_own_from_the_first_one_on(bench: Bench) -> None:
+    bench.handlers("""
+@registry.handler("a")
+async def a(delivery):
+    await asyncio.sleep(delivery.payload)
+""")
+    bench.queue("a", lease="1s", max_runtime="1min")
+    connections = (
+        "select count(*) from pg_stat_activity"
+        " where datname = current_database() and application_name like 'tidegate work%%'"
+    )
+    worker = bench.start()
+    bench.send("a", 0)
+    bench.until(lambda: bench.left() == 0)
+    assert bench.scalar(connections) == 1
+    bench.send("a", 2)
+    bench.until(lambda: bench.scalar(connections) == 2)
+    worker.terminate()
+    bench.log_of(worker)
+    bench.until(lambda: bench.scalar(connections) == 0, 2)
+    assert bench.left() == 0
+
+
+def test_a_worker_killed_in_the_middle_leaves_its_messages_to_the_next(bench: Bench) -> None:
+    bench.handlers("""
+@registry.handler("a", concurrency=2)
+def a(delivery):
+    note("began", delivery.payload, delivery.attempt, os.getpid())
+    if not os.path.exists("go"):
+        time.sleep(60)
+    note("done", delivery.payload)
+""")
+    bench.queue("a", lease="1s")
+    bench.send("a", *range(6))
+    first = bench.start("--batch", "6")
+    bench.until(lambda: len(bench.notes()) == 2)
+    # when it is killed while it works on two of six
+    first.kill()
+    (bench.folder / "go").touch()
+    # then what it had started ends with it
+    for note in bench.notes():
+        pid = int(note.split()[-1])
+        bench.until(lambda pid=pid: not _is_alive(pid), 5)  # type: ignore[misc]
+    # and all six are done by another, none charged
+    second = bench.start()
+    bench.until(lambda: bench.left() == 0)
+    second.terminate()
+    bench.log_of(second)
+    done = [note for note in bench.notes() if note.startswith("done")]
+    assert sorted(done) == [f"done {n}" for n in range(6)]
+    assert {note.split()[2] for note in bench.notes() if note.startswith("began")} == {"1"}
+
+
+def test_a_frozen_worker_is_told_that_its_lease_is_lost_and_changes_nothing(bench: Bench) -> None:
+    bench.handlers("""
+@registry.handler("a", concurrency=3)
+async def a(delivery):
+    note("began", delivery.payload, os.environ["NAME"])
+    await asyncio.sleep(1 if os.environ["NAME"] == "first" else 3)
+    note("done", delivery.payload, os.environ["NAME"])
+""")
+    bench.queue("a", lease="1s", max_runtime="1min")
+    bench.send("a", 1, 2, 3)
+    # given a worker that is frozen past its lease, while it works
+    first = bench.start("-v", NAME="first")
+    bench.until(lambda: bench.noted("began 3 first"))
+    first.send_signal(signal.SIGSTOP)
+    time.sleep(1.2)
+    second = bench.start("-v", NAME="second")
+    bench.until(lambda: bench.noted("began 1 second", "began 2 second", "began 3 second"))
+    # when it goes on while another one has its messages
+    first.send_signal(signal.SIGCONT)
+    time.sleep(1.0)
+    assert bench.scalar("select sum(leased) from backlog") == 3
+    bench.until(lambda: bench.left() == 0)
+    for worker in (first, second):
+        worker.terminate()
+    lost = bench.log_of(first)
+    # then the new owner finished, and the old one said so
+    (warning,) = events(lost, "lease lost")
+    assert warning["messages"] == 3
+    (stopped,) = events(lost, "stopped")
+    assert (stopped["done"], stopped["lost"]) == (0, 3)
+    (stopped,) = events(bench.log_of(second), "stopped")
+    assert (stopped["done"], stopped["lost"]) == (3, 0)
+    assert bench.scalar("select sum(amount) from tally where outcome = 'acked'") == 3
+
+
+def test_a_first_signal_gives_back_what_has_not_started_and_waits_for_the_rest(
+    bench: Bench,
+) -> None:
+    bench.handlers("""
+@registry.handler("a", concurrency=2)
+def a(delivery):
+    note("began", delivery.payload)
+    time.sleep(3)
+    note("done", delivery.payload)
+""")
+    bench.queue("a")
+    bench.send("a", *range(10))
+    worker = bench.start("--batch", "10")
+    bench.until(lambda: len(bench.notes()) == 2)
+    worker.terminate()
+    # then the eight others are free at once
+    ready = "select sum(ready) from backlog"
+    bench.until(lambda: bench.scalar(ready) == 8, 1)
+    (stopped,) = events(bench.log_of(worker), "stopped")
+    assert worker.returncode == 0
+    assert (stopped["done"], stopped["released"], stopped["lost"]) == (2, 8, 0)
+    assert sorted(bench.notes()) == ["began 0", "began 1", "done 0", "done 1"]
+    assert bench.conn.execute("select sum(attempts), count(*) from ready").fetchone() == (0, 8)
+
+
+def test_after_the_grace_what_runs_is_ended_and_given_back_uncharged(bench: Bench) -> None:
+    bench.handlers("""
+@registry.handler("a")
+async def a(delivery):
+    note("a", 0)
+    await asyncio.sleep(60)
+
+@registry.handler("b")
+def b(delivery):
+    note("b", os.getpid())
+    time.sleep(60)
+
+@registry.handler("c", in_thread=True)
+def c(delivery):
+    note("c", 0)
+    time.sleep(60)
+
+@registry.handler("d")
+async def d(delivery):
+    note("d", 0)
+    while True:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            pass
+""")
+    for name in "abcd":
+        bench.queue(name)
+        bench.send(name, 1)
+    worker = bench.start("--grace", "500ms")
+    bench.until(lambda: bench.noted("a", "b", "c", "d"))
+    (pid,) = (int(note.split()[1]) for note in bench.notes() if note[0] == "b")
+    started = time.monotonic()
+    worker.terminate()
+    log = bench.log_of(worker)
+    assert time.monotonic() - started < 8
+    assert not _is_alive(pid)
+    assert bench.conn.execute("select sum(attempts), count(*) from ready").fetchone() == (0, 4)
+    # and it says which handlers it had to leave in the middle
+    assert {line["queue"] for line in events(log, "handler goes on")} == {"c", "d"}
+    assert worker.returncode == 1
+
+
+def test_a_second_signal_ends_the_worker_and_its_handlers_at_once(bench: Bench) -> None:
+    bench.handlers("""
+@registry.handler("a")
+def a(delivery):
+    note(os.getpid())
+    time.sleep(60)
+""")
+    bench.queue("a")
+    bench.send("a", 1, 2)
+    worker = bench.start("--concurrency", "2")
+    bench.until(lambda: len(bench.notes()) == 2)
+    worker.send_signal(signal.SIGINT)
+    time.sleep(0.5)
+    assert worker.poll() is None
+    worker.send_signal(signal.SIGINT)
+    assert worker.wait(timeout=2) == -signal.SIGINT
+    for note in bench.notes():
+        bench.until(lambda pid=int(note): not _is_alive(pid), 2)  # type: ignore[misc]
+
+
+def test_connections_that_are_cut_cost_no_message_an_attempt(bench: Bench) -> None:
+    bench.handlers("""
+@registry.handler("a", concurrency=5, batch=7)
+async def a(delivery):
+    await asyncio.sleep(0.05)
+    note(delivery.payload)
+""")
+    bench.queue("a", lease="3s")
+    bench.send("a", *range(200))
+    worker = bench.start()
+    cuts = 0
+    while bench.left():
+        time.sleep(0.4)
+        cuts += bench.scalar(
+            "select count(pg_terminate_backend(pid)) from pg_stat_activity where pid <>"
+            " pg_backend_pid() and datname = current_database() and application_name like 'tide%%'"
+        )
+        assert cuts < 200
+    worker.terminate()
+    (stopped,) = events(bench.log_of(worker), "stopped")
+    assert cuts >= 2
+    assert Counter(bench.notes()) == Counter(str(n) for n in range(200))
+    assert (stopped["done"], stopped["lost"], stopped["retried"]) == (200, 0, 0)
+
+
+def test_a_queue_in_trouble_holds_up_no_other(bench: Bench) -> None:
+    bench.handlers("""
+for name in ("a", "b", "c"):
+    @registry.handler(name, concurrency=1)
+    async def work(delivery):
+        note(delivery.queue, delivery.payload)
+        if delivery.queue == "b":
+            raise ValueError("no")
+        if delivery.queue == "c":
+            await asyncio.sleep(60)
+""")
+    for name in ("a", "b", "c", "d"):
+        bench.queue(name, backoff_base="10ms", max_attempts=3)
+    worker = bench.start("--queue", "a", "--queue", "b", "--queue", "c", "--grace", "0s")
+    bench.send("b", *range(5))
+    bench.send("c", 0)
+    bench.until(lambda: bench.noted("b 0", "c 0"))
+    # given one queue that always fails, one that is stuck, and then one that is dropped
+    for n in range(5):
+        bench.send("a", n)
+        bench.until(lambda n=n: bench.noted(f"a {n}"), 5)  # type: ignore[misc]
+    bench.until(lambda: len(bench.dead()) == 5)
+    bench.conn.execute("select queue_drop('b')")
+    time.sleep(3)
+    bench.send("a", "last")
+    bench.until(lambda: bench.noted("a last"), 5)
+    worker.terminate()
+    log = bench.log_of(worker)
+    assert worker.returncode == 0
+    assert any("no queue" in line["error"] for line in events(log, "failed"))
+
+
+def test_a_message_that_is_cancelled_ends_its_handler(bench: Bench) -> None:
+    bench.handlers("""
+@registry.handler("a", concurrency=1, batch=3)
+async def a(delivery):
+    note(delivery.payload)
+    await asyncio.sleep(60 if delivery.payload == 0 else 0)
+""")
+    bench.queue("a", lease="1s", max_runtime="1min")
+    ids = bench.send("a", 0, 1, 2)
+    worker = bench.start()
+    bench.until(lambda: bench.notes() == ["0"])
+    outcomes = "select array_agg(outcome) from queue_cancel('a', %s)"
+    assert bench.scalar(outcomes, [ids[0], ids[1]]) == ["leased", "leased"]
+    bench.until(lambda: bench.left() == 0, 5)
+    worker.terminate()
+    bench.log_of(worker)
+    assert bench.notes() == ["0", "2"]
+    assert [(m, reason) for m, reason, _, _ in bench.dead()] == [
+        (ids[0], "cancelled"),
+        (ids[1], "cancelled"),
+    ]
+
+
+def test_an_ack_inside_the_handlers_transaction_commits_with_its_effects(bench: Bench) -> None:
+    bench.handlers("""
+URL = os.environ["TIDEGATE_DATABASE_URL"]
+
+@registry.handler("a")
+def a(delivery):
+    with psycopg.connect(URL) as conn:
+        conn.execute("insert into public.effect values (%s)", (delivery.payload,))
+        delivery.ack_in(conn)
+        if delivery.payload == 2:
+            raise ValueError("after the ack, before the commit")
+
+@registry.handler("b")
+async def b(delivery):
+    async with await psycopg.AsyncConnection.connect(URL, autocommit=True) as conn:
+        if delivery.payload == 4:
+            await delivery.ack_in_async(conn)
+        async with conn.transaction():
+            await conn.execute("insert into public.effect values (%s)", (delivery.payload,))
+            if delivery.payload == 5:
+                await conn.execute("select tidegate.queue_ack(%s)", (delivery.lease_id,))
+            await delivery.ack_in_async(conn)
+""")
+    bench.conn.execute("create table public.effect (n int)")
+    for name in "ab":
+        bench.queue(name, backoff_base="1h", backoff_cap="1h")
+    bench.send("a", 1, 2)
+    bench.send("b", 3, 4, 5)
+    log = bench.drain("--concurrency", "1")
+    effects = bench.conn.execute("select n from public.effect order by n").fetchall()
+    assert effects == [(1,), (3,)]
+    failed = bench.conn.execute("select payload, errors->0->>'error' from scheduled order by 1")
+    after, outside = failed.fetchall()
+    assert after == (2, "ValueError: after the ack, before the commit")
+    assert outside[0] == 4
+    assert "no transaction is open" in outside[1]
+    totals = {line["loop"]: (line["done"], line["lost"]) for line in events(log, "stopped")}
+    assert totals == {"work a": (1, 0), "work b": (1, 1)}
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "code", "said"),
+    [
+        ("", [], 2, "jobs:registry has no handlers"),
+        ("registry.handler('nope')(print)", [], 1, "nope"),
+        ("registry.handler('q')(print)", ["--queue", "other"], 2, "it has: q"),
+        ("registry.handler('q', lease='3h')(print)", [], 1, "max_runtime"),
+        ("import nowhere_to_be_found", [], 2, "No module named 'nowhere_to_be_found'"),
+        ("registry = 3", [], 2, "another thing (int)"),
+        ("registry.handler('q')(print); registry.handler('q')(print)", [], 2, "already"),
+        ("registry.handler('q')(print)", ["--concurrency", "0"], 2, "1<=x<=10000"),
+        ("registry.handler('q')(print)", ["--grace", "soon"], 2, "'soon'"),
+    ],
+)
+def test_a_mistake_is_told_before_any_work(
+    bench: Bench, text: str, words: list[str], code: int, said: str
+) -> None:
+    bench.handlers(text)
+    bench.queue("q")
+    worker = bench.start(*words)
+    out, err = worker.communicate(timeout=20)
+    assert (worker.returncode, out) == (code, "")
+    assert said in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("kind", ["the worker", "the worker, from a handler's process"])
+def test_a_poison_that_kills_workers_is_cornered_and_nobody_else_pays(
+    bench: Bench, kind: str
+) -> None:
+    """2 000 messages in batches of 500, one of which kills the worker that meets it."""
+    bench.handlers(
+        """
+@registry.handler("a", concurrency=4)
+async def a(delivery):
+    if delivery.payload == 777:
+        note("met", delivery.attempt)
+        os.kill(os.getpid(), signal.SIGKILL)
+    note(delivery.payload, delivery.attempt)
+"""
+        if kind == "the worker"
+        else """
+@registry.handler("a", concurrency=1)
+def a(delivery):
+    if delivery.payload == 777:
+        note("met", delivery.attempt)
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(60)
+    note(delivery.payload, delivery.attempt)
+"""
+    )
+    bench.queue("a", lease="1s", max_attempts=3, backoff_base="100ms")
+    bench.send("a", *range(2000))
+    # given three workers, each replaced as soon as it dies
+    herd = [bench.start("--batch", "500") for _ in range(3)]
+    end = time.monotonic() + 180
+    while bench.left():
+        assert time.monotonic() < end, bench.notes()[-10:]
+        for place, worker in enumerate(herd):
+            if worker.poll() is not None:
+                assert worker.returncode == -signal.SIGKILL
+                herd[place] = bench.start("--batch", "500")
+        time.sleep(0.05)
+    for worker in herd:
+        worker.terminate()
+    # then the poison stood alone after at most ten crashes, and used up its attempts alone
+    met = [note for note in bench.notes() if note.startswith("met")]
+    assert met.count("met 1") <= 10
+    assert met.count("met 2") == met.count("met 3") == 1
+    ((_, reason, error, attempts),) = bench.dead()
+    assert (reason, attempts) == ("expired", 3)
+    assert "lease expired" in error
+    # and every other message was done, none of them ever charged
+    others = {note for note in bench.notes() if not note.startswith("met")}
+    assert others == {f"{n} 1" for n in range(2000) if n != 777}
+
+
+@pytest.mark.heavy
+def test_a_database_that_is_down_for_longer_than_the_lease_charges_nobody(tmp_path: Path) -> None:
+    with embedded.running() as own:
+        with psycopg.connect(own.url) as conn:
+            conn.execute(render.render("tidegate").encode())
+        bench = Bench(tmp_path, own.url)
+        bench.handlers("""
+@registry.handler("a", concurrency=2)
+def a(delivery):
+    note("began", delivery.payload, delivery.attempt)
+    while not os.path.exists("go"):
+        time.sleep(0.05)
+    note("done", delivery.payload)
+""")
+        bench.queue("a", lease="2s", max_runtime="10min")
+        bench.send("a", *range(20))
+        worker = bench.start("--batch", "10")
+        bench.until(lambda: len(bench.notes()) == 2)
+        # when the database is down for twice the lease, and handlers end meanwhile
+        postmaster = int((own.folder / "data" / "postmaster.pid").read_text().splitlines()[0])
+        os.kill(postmaster, signal.SIGQUIT)
+        time.sleep(2)
+        (tmp_path / "go").touch()
+        time.sleep(3)
+        own.restart()
+        bench.conn = psycopg.connect(own.url, autocommit=True)
+        bench.conn.execute("set search_path = tidegate")
+        # then all are done, none charged or halved
+        bench.until(lambda: bench.left() == 0, 60)
+        worker.terminate()
+        log = bench.log_of(worker)
+        assert worker.returncode == 0
+        assert bench.dead() == []
+        done = [note for note in bench.notes() if note.startswith("done")]
+        assert set(done) == {f"done {n}" for n in range(20)}
+        assert {n.split()[2] for n in bench.notes() if n.startswith("began")} == {"1"}
+        assert events(log, "not renewed")
+        (stopped,) = events(log, "stopped")
+        assert stopped["retried"] == stopped["dead_lettered"] == 0
+        bench.conn.close()
+
+
+@pytest.mark.heavy
+def test_workers_share_two_server_connections_behind_a_pooler(bench: Bench, pooled: str) -> None:
+    bench.handlers("""
+for name in ("a", "b"):
+    @registry.handler(name)
+    async def work(delivery):
+        await asyncio.sleep(0.01)
+        note(delivery.queue, delivery.payload)
+
+@registry.handler("long")
+def long(delivery):
+    time.sleep(3)
+    note(delivery.queue, delivery.payload)
+""")
+    for name in ("a", "b", "long"):
+        bench.queue(name, lease="1s", max_runtime="1min")
+    bench.send("a", *range(300))
+    bench.send("b", *range(300))
+    bench.send("long", 1, 2)
+    direct, bench.database = bench.database, pooled
+    workers = [bench.start() for _ in range(3)]
+    bench.until(lambda: bench.left() == 0, 60)
+    assert direct != pooled
+    for worker in workers:
+        worker.terminate()
+    for worker in workers:
+        log = bench.log_of(worker)
+        assert [line for line in log if line["level"] != "info"] == []
+    counted = Counter(note.split()[0] for note in bench.notes())
+    assert counted == {"a": 300, "b": 300, "long": 2}
