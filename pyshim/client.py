@@ -68,7 +68,12 @@ class SendOptions(PutOptions, total=False):
 
 _JSON_OPTIONS = frozenset({"headers", "backoff"})
 _SINGLE_ONLY = frozenset({"event_id", "job_key", "key_mode"})
-_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+# A pair of surrogates, or what a jsonb cannot hold: half of one, or U+0000; or any other escape.
+_ESCAPES = re.compile(
+    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    r"|(\\u[dD][89a-fA-F][0-9a-fA-F]{2}|\\u0000)"
+    r"|\\."
+)
 
 
 class Client:
@@ -336,11 +341,8 @@ class Client:
             written = self._dumps(value)
             text = written if isinstance(written, str) else written.decode()
             text.encode()
-        except UnicodeEncodeError:
-            raise BadArgument(
-                f"{name} holds half of a surrogate pair, which is no character",
-                hint="decode the text it came from as what it is, or send it as base64",
-            ) from None
+        except UnicodeEncodeError as error:
+            raise _no_character(name, ascii(error.object[error.start])[1:-1]) from None
         except TypeError as error:
             raise BadArgument(
                 f"{name} cannot be written as JSON: {error}",
@@ -351,12 +353,18 @@ class Client:
                 f"{name} cannot be written as JSON: {error}",
                 hint="JSON has no NaN or Infinity, and no circles: send null or a string instead",
             ) from error
-        if "\\u0000" in text and _NUL.search(text):
-            raise BadArgument(
-                f"{name} holds the character U+0000, which PostgreSQL cannot store",
-                hint="take it out, or send the text as base64",
-            )
+        if "\\u" in text:
+            for escape in _ESCAPES.finditer(text):
+                if escape[1]:
+                    raise _no_character(name, escape[1])
         return text
+
+
+def _no_character(name: str, escape: str) -> BadArgument:
+    return BadArgument(
+        f"{name} holds {escape}, which PostgreSQL cannot store as a character",
+        hint="take it out, or send the text as base64",
+    )
 
 
 def _first(rows: Iterable[Sent]) -> Sent:

@@ -145,8 +145,7 @@ def list_command(
             for row in rows
         ),
     )
-    if has_more or after is not None:
-        click.echo(f"{len(rows)} of {total}")
+    click.echo(f"{len(rows)} of {total}")
     if has_more:
         last = rows[-1]
         following = same_command(after=last.dead_letter_id, after_at=last.dead_at.isoformat())
@@ -157,7 +156,7 @@ def list_command(
 @click.argument("dead_letter_id", type=int)
 @console_of_dead_letters
 def show_command(console: Console, dead_letter_id: int) -> None:
-    """Show all of one dead letter: payload, headers, what each attempt met, who did what."""
+    """Show one dead letter: its payload, what each attempt met, who did what."""
     wanted = {"id": dead_letter_id}
 
     async def look(session: Session) -> tuple[Any, list[Any]]:
@@ -230,15 +229,15 @@ def requeue_command(
     keep_attempts: bool,
     note: str | None,
 ) -> None:
-    """Send dead letters back to where they died: by ID, by filters, or --all.
+    """Send dead letters back to where they died.
 
     \b
     tidegate dead-letter requeue 17 18 --note "smtp is back"
     tidegate dead-letter requeue --channel emails --since 2h --dry-run
     tidegate dead-letter requeue --all --per-second 50
 
-    By ID it prints what became of each, and exits 1 if one is not on its way: unknown, discarded,
-    its channel dropped, or its job key in use.
+    Name them by ID, by filters, or all. By ID it prints what became of each, and exits 1 if one is
+    not on its way: unknown, discarded, its channel dropped, or its job key in use.
     """
     by_id = _by_id(dead_letter_ids, filters, everything)
     how: dict[str, Any] = {"reset_attempts": not keep_attempts, "note": note}
@@ -287,9 +286,10 @@ def discard_command(
     note: str,
     yes: bool,
 ) -> None:
-    """Give up dead letters: by ID, by filters, or --all. They are removed after their retention.
+    """Give up dead letters; cleanup removes them after their retention.
 
-    By ID it prints what became of each, and exits 1 if one was not dead.
+    Name them by ID, by filters, or all. By ID it prints what became of each, and exits 1 if one was
+    not dead.
     """
     if _by_id(dead_letter_ids, filters, everything):
         if dry_run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pwd
 import re
@@ -9,17 +10,18 @@ import secrets
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
-from pyshim import config, embedded
+from pyshim import cli, config, embedded
 from pyshim.config import Database
 from pyshim.connect import Connection, connect
 from tests.server import TestServer
@@ -140,3 +142,30 @@ def pooled(database: str, tmp_path: Path) -> Iterator[str]:
     yield url
     process.terminate()
     process.communicate()
+
+
+class Told(NamedTuple):
+    """What a command answered."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def tell(
+    database: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Told]:
+    """`tell(*words, stdin="")`: the command, in this process; nobody is there to be asked."""
+    monkeypatch.setenv("TIDEGATE_DATABASE_URL", database)
+
+    def run(*words: str, stdin: str | bytes = b"") -> Told:
+        data = stdin if isinstance(stdin, bytes) else stdin.encode()
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main(list(words))
+        code = ended.value.code
+        return Told(code if isinstance(code, int) else 0, *capsys.readouterr())
+
+    return run

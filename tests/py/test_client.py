@@ -105,6 +105,7 @@ def test_options_arrive(conn: psycopg.Connection[Any]) -> None:
         conn, "q", [1], headers=trace, priority=3, group_key="g", event_id=event_id, tenant="acme",
         run_id="r", max_attempts=1, idempotency_key=None,
     )  # fmt: skip
+    conn.commit()
     row = conn.execute(
         "select headers, priority, group_key, event_id, tenant, run_id, max_attempts"
         " from tidegate.queue_claim('q')"
@@ -195,8 +196,8 @@ NOT_JSON = {
     "nan": (float("nan"), "payload cannot be written as JSON"),
     "deep": ({"a": [float("-inf")]}, "Out of range float"),
     "type": ({"price": Decimal("1.5")}, "Decimal is not JSON serializable"),
-    "nul": ({"name": "a\0b"}, "U\\+0000"),
-    "half": ("\ud83d", "surrogate"),
+    "nul": ({"name": "a\0b"}, r"holds \\u0000"),
+    "half": ("a\ud83d", r"holds \\ud83d"),
 }
 
 
@@ -224,6 +225,15 @@ def test_the_caller_says_how_json_is_written(conn: psycopg.Connection[Any]) -> N
     for dumps in (functools.partial(json.dumps, default=str), to_bytes):
         Client("tidegate", dumps=dumps).send(conn, "q", {"price": Decimal("1.50")})
     assert [row[0] for row in conn.execute(LOOK)] == [{"price": "1.50"}] * 2
+
+
+@pytest.mark.parametrize("payload", ["\0", "\\\0", "\ud83d", "\ude00", "\ude00\ud83d", "\ud83da"])
+def test_escapes_of_no_character_are_seen_too(conn: psycopg.Connection[Any], payload: str) -> None:
+    escaping = Client("tidegate", dumps=json.dumps)
+    with pytest.raises(BadArgument, match="cannot store as a character"):
+        escaping.send(conn, "q", [payload])
+    for fine in ("😀", "\\u0000", "\\\\ud83d", "\\\n"):
+        escaping.send(conn, "q", fine)
 
 
 def test_what_the_database_refuses_has_its_type_and_ends_the_transaction(
