@@ -28,7 +28,7 @@ as $$
  */
 declare
     v_now constant timestamptz := clock_now();
-    v_every constant interval := interval '1 second' / p_per_second;
+    v_every interval;
     v_from_at timestamptz := coalesce(p_since, '-infinity');
     v_from_id bigint := 0;
     v_to_at constant timestamptz := coalesce(p_until, 'infinity');
@@ -46,6 +46,7 @@ begin
         perform _bad_argument('p_per_second', p_per_second::text, 'Give 0.001 to 1000000, or null: all at once.');
     end if;
 
+    v_every := interval '1 second' / p_per_second;
     requeued := 0;
     key_in_use := 0;
     no_channel := 0;
