@@ -65,7 +65,7 @@ begin
                 if pg_catalog.current_setting('search_path') operator(pg_catalog.<>) v_path then
                     raise exception using
                         errcode = 'TG040',
-                        message = 'the handler set search_path for good: use set local, or the function''s own head';
+                        message = 'the handler set search_path for good: use set local, or its function head';
                 end if;
             end loop;
         end loop;
@@ -100,7 +100,7 @@ begin
                     if pg_catalog.current_setting('search_path') operator(pg_catalog.<>) v_path then
                         raise exception using
                             errcode = 'TG040',
-                            message = 'the handler set search_path for good: use set local, or the function''s own head';
+                            message = 'the handler set search_path for good: use set local, or its function head';
                     end if;
                 end loop;
                 if p_may_check then
