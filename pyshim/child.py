@@ -17,13 +17,15 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from pyshim import handling, registry
+
+ACKED = b'{"acked": true}\n'  # told as soon as a handler has acked in a transaction of its own
 
 _PR_SET_PDEATHSIG = 1
 
@@ -80,21 +82,24 @@ def main(arguments: list[str]) -> None:
     busy.clear()
     wire.sendall(b'{"ready": true}\n')
     while (line := requests.get()) is not None:
-        outcome = _handle(handlers, json.loads(line))
+        outcome = _handle(handlers, json.loads(line), lambda: wire.sendall(ACKED))
         busy.clear()
         wire.sendall(json.dumps(asdict(outcome)).encode() + b"\n")
 
 
-def _handle(handlers: registry.Registry, asked: Any) -> handling.Outcome:
+def _handle(
+    handlers: registry.Registry, asked: Any, on_ack: Callable[[], None]
+) -> handling.Outcome:
     row = asked["row"]
     row["event_id"] = UUID(row["event_id"])
     row["lease_id"] = UUID(row["lease_id"])
     row["enqueued_at"] = datetime.fromisoformat(row["enqueued_at"])
     handler = handlers.find(asked["queue"], asked["task"])
     if handler is None:
-        return handling.Outcome("failed", "its process knows no such handler", retryable=False)
+        # Newer code than the worker's: another process, or the next version, may know it.
+        return handling.Outcome("failed", "the handler's process knows no such handler")
     try:
-        delivery = registry.delivery(row, asked["queue"], asked["schema"])
+        delivery = registry.delivery(row, asked["queue"], asked["schema"], on_ack=on_ack)
     except registry.Malformed as error:
         return handling.failed(error)
     return handling.call(handler, delivery)

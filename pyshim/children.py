@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 
 from pyshim import child
 from pyshim.handling import Outcome, timed_out
@@ -30,12 +31,14 @@ class Children:
         self._idle: list[_Child] = []
         self._all: set[_Child] = set()
 
-    async def run(self, request: bytes, timeout: float | None) -> Outcome:
+    async def run(
+        self, request: bytes, timeout: float | None, on_ack: Callable[[], None]
+    ) -> Outcome:
         """What became of a request; `timeout` does not count the start of the process, which it
         ends. So does cancelling this. Raises `CannotStart`."""
         process = await self._take()
         try:
-            outcome = await asyncio.wait_for(process.ask(request), timeout)
+            outcome = await asyncio.wait_for(process.ask(request, on_ack), timeout)
         except asyncio.TimeoutError:
             await self._end(process)
             return timed_out(timeout)
@@ -107,9 +110,12 @@ class _Child:
         if "ready" not in first:
             raise CannotStart(f"no process for a handler: {first['broken']}")
 
-    async def ask(self, request: bytes) -> Outcome | None:
+    async def ask(self, request: bytes, on_ack: Callable[[], None]) -> Outcome | None:
         """The answer, or None when the process ended instead."""
         said = await self._answer(request)
+        while said == child.ACKED:
+            on_ack()
+            said = await self._answer(b"")
         return child.answer(said) if said else None
 
     async def _answer(self, line: bytes) -> bytes:

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -25,10 +26,10 @@ _CLOSE_TIMEOUT = 5.0
 
 @dataclass(frozen=True)
 class Beat:
-    """The answer to a renewal; times in seconds from now, by the server's clock."""
+    """The answer to a renewal, on this host's monotonic clock."""
 
-    expires_in: float
-    deadline_in: float
+    expires: float
+    deadline: float
     cancelled: frozenset[int]
     is_lost: bool
 
@@ -105,8 +106,8 @@ class Heart:
                 continue
             errors = 0
             # At the deadline a renewal gets less than it asked for: what it got says nothing then.
-            if beat.expires_in < beat.deadline_in:
-                pulse.every = max(beat.expires_in / 3, _SHORTEST)
+            if beat.expires < beat.deadline:
+                pulse.every = max((beat.expires - time.monotonic()) / 3, _SHORTEST)
             pause = pulse.every
             if pulse.over.is_set():
                 return
@@ -121,9 +122,10 @@ class Heart:
         )
         if answer.lost:
             return Beat(0.0, 0.0, frozenset(), True)
+        now = time.monotonic()
         return Beat(
-            answer.expires_in.total_seconds(),
-            answer.deadline_in.total_seconds(),
+            now + answer.expires_in.total_seconds(),
+            now + answer.deadline_in.total_seconds(),
             frozenset(answer.cancelled or ()),
             False,
         )

@@ -26,6 +26,7 @@ F = TypeVar("F", bound=Function)
 Duration = timedelta | float | str
 
 MOST_AT_ONCE = 10_000  # what a claim may ask for
+_UNCHARGED_PAUSE = 5.0
 
 
 class Reject(Exception):
@@ -39,13 +40,14 @@ class Malformed(Reject):
 
 class Retry(Exception):
     """Raised by a handler: try this message again, after `in_` (a timedelta or seconds) or the
-    queue's backoff. With `charge=False` no attempt is charged: for a rate limit, not for an
-    error."""
+    queue's backoff. With `charge=False` no attempt is charged (for a rate limit, not for an error),
+    and `in_` is 5 seconds unless given."""
 
     def __init__(
         self, error: str = "", *, in_: timedelta | float | None = None, charge: bool = True
     ) -> None:
         super().__init__(error or "the handler asked for a retry")
+        in_ = _UNCHARGED_PAUSE if in_ is None and not charge else in_
         self.in_ = in_.total_seconds() if isinstance(in_, timedelta) else in_
         self.charge = charge
         if self.in_ is not None and not 0 <= self.in_ <= 86_400 * 36_500:
@@ -78,6 +80,7 @@ class Delivery:
     lease_id: UUID
     schema: str
     _acked: list[int] = field(default_factory=list, repr=False, compare=False)
+    _on_ack: Callable[[], None] | None = field(default=None, repr=False, compare=False)
 
     @property
     def is_last_attempt(self) -> bool:
@@ -113,6 +116,8 @@ class Delivery:
         if lost or acked != 1:
             raise LeaseLost(f"message {self.message_id} of queue {self.queue!r} is settled or lost")
         self._acked.append(self.message_id)
+        if self._on_ack is not None:
+            self._on_ack()
 
 
 def _require_transaction(
@@ -317,7 +322,9 @@ def load(reference: str) -> Registry:
         names = [key for key, value in vars(module).items() if isinstance(value, Registry)]
         raise ConfigError(
             f"{module_name} {found} {name!r}",
-            hint=f"write {module_name}:{names[0]}" if names else "registry = tidegate.Registry()",
+            hint=f"write {module_name}:{names[0]}"
+            if names
+            else "write registry = Registry(), from pyshim.registry",
         )
     if not registry.queues():
         raise ConfigError(
@@ -328,9 +335,16 @@ def load(reference: str) -> Registry:
     return registry
 
 
-def delivery(row: Mapping[str, Any], queue: str, schema: str) -> Delivery:
+def delivery(
+    row: Mapping[str, Any],
+    queue: str,
+    schema: str,
+    *,
+    on_ack: Callable[[], None] | None = None,
+) -> Delivery:
     """A delivery from a row of a claim, whose payload and headers are text; or `Malformed`, where
-    this Python cannot hold what the database can."""
+    this Python cannot hold what the database can. `on_ack` is called when the handler acks in a
+    transaction of its own."""
     try:
         payload = json.loads(row["payload"] or "null")
         headers = json.loads(row["headers"]) if row["headers"] else {}
@@ -341,6 +355,7 @@ def delivery(row: Mapping[str, Any], queue: str, schema: str) -> Delivery:
         payload=payload,
         headers=headers if isinstance(headers, dict) else {"value": headers},
         schema=schema,
+        _on_ack=on_ack,
         **{name: row[name] for name in _PLAIN},
     )
 

@@ -33,7 +33,7 @@ from pyshim.session import Session
 log = logging.getLogger("tidegate")
 
 DEFAULT_CONCURRENCY = 10
-DEFAULT_PROCESSES = 2
+DEFAULT_PROCESSES = 4
 DEFAULT_GRACE = 25.0  # less than the 30 s that Kubernetes and others leave
 
 _PREFETCH = 1.0  # seconds: no message is claimed long before it can start
@@ -42,7 +42,7 @@ _LINGER = 0.02  # seconds in which others may finish, to be settled in one call
 _END_GRACE = 2.0  # for a handler that is cancelled to clean up
 _DEADLINE_MARGIN = 3.0  # what is left of max_runtime to end a handler and settle
 _LAST_WORDS = 5.0  # to settle after a hard stop
-_NO_PROCESS_RETRY = 5.0
+_NO_PROCESS_PAUSE = 5.0
 _SETTLE_PACE = Pace(interval=0.0, idle=0.0, idle_max=0.0, error=0.1)
 
 _RELEASED = Outcome("released", retry_in=0.0)
@@ -71,6 +71,7 @@ class _Item:
         self.lease = lease
         self.started: float | None = None
         self.is_running = False
+        self.is_acked = False  # by its handler, in a transaction of its own
         self.end: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
 
     @property
@@ -80,6 +81,9 @@ class _Item:
     def stop(self, outcome: Outcome) -> None:
         if not self.end.done():
             self.end.set_result(outcome)
+
+    def acked(self) -> None:
+        self.is_acked = True
 
 
 class _Lease:
@@ -269,7 +273,7 @@ class QueueWorker:
     async def _handle(self, item: _Item) -> tuple[Handler | None, Outcome]:
         row = item.row._asdict()
         try:
-            message = delivery(row, self.queue, self._session.schema)
+            message = delivery(row, self.queue, self._session.schema, on_ack=item.acked)
         except Malformed as error:
             return None, handling.failed(error)
         task = message.headers.get("task")
@@ -283,7 +287,7 @@ class QueueWorker:
             call = handling.call_async(handler, message)
         elif self._children and handler.in_process:
             asked = child.request(row, self.queue, self._session.schema, handler.task)
-            call = self._children.run(asked, handler.timeout)
+            call = self._children.run(asked, handler.timeout, item.acked)
         else:
             call = handling.call_in_thread(handler, message)
         outcome = await self._until(asyncio.ensure_future(call), item, handler, timeout)
@@ -300,8 +304,10 @@ class QueueWorker:
             if call.cancelled():
                 return Outcome("failed", "CancelledError")
             if isinstance(error := call.exception(), CannotStart):
+                # It keeps its place for a while: the next message would fare no better.
                 self._log(logging.ERROR, "no process", message_id=item.message_id, error=error)
-                return Outcome("released", retry_in=_NO_PROCESS_RETRY)
+                await self._stop.pause(_NO_PROCESS_PAUSE)
+                return _RELEASED
             return handling.failed(error) if error else call.result()
         outcome = item.end.result() if item.end.done() else handling.timed_out(timeout)
         if not handler.in_thread:
@@ -351,13 +357,11 @@ class QueueWorker:
         if beat.is_lost:
             self._lose(lease)
             return
-        now = time.monotonic()
-        lease.expires = now + beat.expires_in
-        lifetime = now - lease.claimed + beat.deadline_in
-        lease.margin = min(_DEADLINE_MARGIN, lifetime / 5)
+        lease.expires = beat.expires
+        lease.margin = min(_DEADLINE_MARGIN, (beat.deadline - lease.claimed) / 5)
         if lease.alarm is not None:
             lease.alarm.cancel()
-        left = max(0.0, beat.deadline_in - lease.margin)
+        left = max(0.0, beat.deadline - lease.margin - time.monotonic())
         loop = asyncio.get_running_loop()
         lease.alarm = loop.call_later(left, self._out_of_time, lease)
         for message_id in beat.cancelled:
@@ -400,7 +404,8 @@ class QueueWorker:
             note="double run possible" if running else None,
         )  # fmt: skip
         for item in list(lease.items.values()):
-            self._end(item, LOST)
+            if not item.is_acked:
+                self._end(item, LOST)
         lease.news.set()
 
     # Settling
@@ -431,7 +436,9 @@ class QueueWorker:
     async def _settle_finished(self, lease: _Lease) -> None:
         while lease.finished:
             if lease.is_lost:
-                self.totals.lost += len(lease.finished)
+                acked = sum(outcome.verdict == "acked" for _, outcome in lease.finished)
+                self.totals.done += acked
+                self.totals.lost += len(lease.finished) - acked
                 lease.finished.clear()
                 return
             known = list(lease.finished)
@@ -543,7 +550,12 @@ class QueueWorker:
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._over)
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            self._log(logging.ERROR, "broken", error=error, at=handling.trace(error))
 
 
 def _failures(failures: Iterable[tuple[int, Outcome]], *, plain: bool = False) -> Jsonb:

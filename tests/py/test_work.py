@@ -817,3 +817,43 @@ def long(delivery):
         assert [line for line in log if line["level"] != "info"] == []
     counted = Counter(note.split()[0] for note in bench.notes())
     assert counted == {"a": 300, "b": 300, "long": 2}
+
+
+@pytest.mark.parametrize("kind", ["def", "async def"])
+def test_a_handler_that_has_acked_may_go_on_without_a_lease(bench: Bench, kind: str) -> None:
+    bench.handlers(f"""
+@registry.handler("a")
+{kind} a(delivery):
+    with psycopg.connect(os.environ["TIDEGATE_DATABASE_URL"]) as conn:
+        delivery.ack_in(conn)
+    {"await asyncio" if kind == "async def" else "time"}.sleep(2)
+    note("after", delivery.payload)
+""")
+    bench.queue("a", lease="1s", max_runtime="1min")
+    bench.send("a", 1)
+    log = bench.drain()
+    assert bench.notes() == ["after 1"]
+    (stopped,) = events(log, "stopped")
+    assert (stopped["done"], stopped["lost"]) == (1, 0)
+
+
+def test_a_process_that_does_not_start_is_no_messages_fault(bench: Bench) -> None:
+    bench.handlers("""
+if os.path.exists("broken") and "child" in sys.argv[0]:
+    raise RuntimeError("no licence")
+
+@registry.handler("a", concurrency=1)
+def a(delivery):
+    note(delivery.payload, delivery.attempt)
+""")
+    (bench.folder / "broken").touch()
+    bench.queue("a")
+    bench.send("a", 1, 2)
+    worker = bench.start()
+    time.sleep(3)
+    (bench.folder / "broken").unlink()
+    bench.until(lambda: bench.left() == 0)
+    worker.terminate()
+    (told,) = events(bench.log_of(worker), "no process")
+    assert "no licence" in told["error"]
+    assert sorted(bench.notes()) == ["1 1", "2 1"]

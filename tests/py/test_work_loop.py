@@ -1,0 +1,312 @@
+"""What a worker tells the database; the database here is a fake that only listens."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from pyshim import calls
+from pyshim.errors import BadArgument, ConfigError
+from pyshim.heart import Beat, Pulse
+from pyshim.loops import Progress, Stop
+from pyshim.registry import Delivery, Registry
+from pyshim.worker import QueueWorker
+
+
+class Row(SimpleNamespace):
+    def _asdict(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+
+class FakeSession:
+    """Hands out so many messages, once a claim; answers what `answers` holds for a call."""
+
+    schema = "tidegate"
+
+    def __init__(self, *batches: int, lease: float = 60) -> None:
+        self.told: list[tuple[str, Mapping[str, Any]]] = []
+        self.errors: dict[str, list[Exception]] = {}
+        self.lost = False
+        self.closed = False
+        self._batches = list(batches)
+        self._lease = timedelta(seconds=lease)
+        self._next = 0
+
+    async def call(self, statement: str, arguments: Mapping[str, Any]) -> list[Any]:
+        await asyncio.sleep(0)
+        self._tell(statement, arguments)
+        count = self._batches.pop(0) if self._batches else 0
+        first, self._next = self._next, self._next + count
+        return [self._row(arguments["lease_id"], n) for n in range(first, first + count)]
+
+    async def one(self, statement: str, arguments: Mapping[str, Any]) -> Any:
+        await asyncio.sleep(0)
+        self._tell(statement, arguments)
+        if statement == calls.QUEUE_RELEASE:
+            retried = len(arguments["message_ids"] or ())
+            return SimpleNamespace(acked=0, retried=retried, dead_lettered=0, lost=self.lost)
+        return SimpleNamespace(
+            acked=len(arguments["done"]),
+            retried=len(arguments["failed"].obj),
+            dead_lettered=0,
+            lost=self.lost,
+        )
+
+    async def close(self) -> None:
+        self.closed = True
+
+    def arguments(self, statement: str) -> list[Mapping[str, Any]]:
+        return [arguments for told, arguments in self.told if told == statement]
+
+    def _tell(self, statement: str, arguments: Mapping[str, Any]) -> None:
+        self.told.append((statement, arguments))
+        if errors := self.errors.get(statement):
+            raise errors.pop(0)
+
+    def _row(self, lease_id: UUID, number: int) -> Row:
+        return Row(
+            lease_id=lease_id, message_id=number, event_id=UUID(int=number), topic=None,
+            attempt=1, max_attempts=5, payload=str(number), headers=None, priority=0,
+            group_key=None, job_key=None, run_id=None, tenant=None,
+            enqueued_at=datetime.now(timezone.utc), lease_left=self._lease,
+        )  # fmt: skip
+
+
+class FakeHeart:
+    def __init__(self) -> None:
+        self.pulses: list[Pulse] = []
+        self.dropped: list[Pulse] = []
+
+    def keep(self, pulse: Pulse) -> None:
+        self.pulses.append(pulse)
+
+    def drop(self, pulse: Pulse) -> None:
+        self.dropped.append(pulse)
+
+
+class Bench:
+    def __init__(
+        self, session: FakeSession, function: Callable[[Delivery], Any], **options: Any
+    ) -> None:
+        self.session = session
+        self.heart = FakeHeart()
+        self.stop = Stop()
+        registry = Registry()
+        registry.handler("q", **options)(function)
+        self.worker = QueueWorker(
+            registry, "q", session, session, self.heart, self.stop  # type: ignore[arg-type]
+        )  # fmt: skip
+
+    async def settled(self) -> None:
+        for _ in range(500):
+            if not self.worker.in_hand:
+                return
+            await asyncio.sleep(0.01)
+        raise AssertionError("not settled in time")
+
+    def beat(self, expires_in: float = 60, *, lost: bool = False, cancelled: set[int] = set()):  # noqa: B006
+        now = time.monotonic()
+        self.heart.pulses[-1].tell(Beat(now + expires_in, now + 600, frozenset(cancelled), lost))
+
+    @property
+    def done(self) -> list[int]:
+        return [n for settle in self.session.arguments(calls.QUEUE_SETTLE) for n in settle["done"]]
+
+
+async def _nothing(delivery: Delivery) -> None:
+    pass
+
+
+async def _for_ever(delivery: Delivery) -> None:
+    await asyncio.sleep(3600)
+
+
+async def test_what_finishes_together_is_settled_together() -> None:
+    bench = Bench(FakeSession(100), _nothing, batch=100)
+    assert await bench.worker.step() is Progress.FULL
+    await bench.settled()
+    assert sorted(bench.done) == list(range(100))
+    assert len(bench.session.arguments(calls.QUEUE_SETTLE)) <= 2
+    assert bench.worker.totals.done == 100
+    assert bench.heart.dropped == bench.heart.pulses
+
+
+async def test_what_finishes_early_is_settled_while_others_go_on() -> None:
+    async def handle(delivery: Delivery) -> None:
+        await asyncio.sleep(3600 if delivery.payload == 0 else 0)
+
+    bench = Bench(FakeSession(3), handle, concurrency=3, batch=3)
+    await bench.worker.step()
+    await asyncio.sleep(0.1)
+    assert sorted(bench.done) == [1, 2]
+    assert bench.worker.in_hand == 1
+    await bench.worker.finish(0)
+
+
+@pytest.mark.parametrize(
+    ("answered", "progress"), [(0, Progress.NONE), (2, Progress.SOME), (3, Progress.FULL)]
+)
+async def test_only_a_full_claim_asks_for_more(answered: int, progress: Progress) -> None:
+    bench = Bench(FakeSession(answered), _nothing, batch=3, concurrency=1)
+    assert await bench.worker.step() is progress
+    await bench.settled()
+
+
+async def test_a_claim_whose_answer_was_lost_is_asked_again_under_the_same_id() -> None:
+    session = FakeSession(0, 1, 1)
+    lost = psycopg.OperationalError("gone")
+    session.errors[calls.QUEUE_CLAIM_TEXT] = [lost, lost]
+    bench = Bench(session, _nothing)
+    for _ in range(2):
+        with pytest.raises(psycopg.OperationalError):
+            await bench.worker.step()
+    for _ in range(3):
+        await bench.worker.step()
+    ids = [claim["lease_id"] for claim in session.arguments(calls.QUEUE_CLAIM_TEXT)]
+    assert ids[0] == ids[1] == ids[2]
+    assert len(set(ids[2:])) == 3
+    await bench.settled()
+
+
+async def test_a_claim_that_may_have_arrived_is_given_back_at_the_end() -> None:
+    session = FakeSession(0)
+    session.errors[calls.QUEUE_CLAIM_TEXT] = [psycopg.OperationalError("gone")]
+    bench = Bench(session, _nothing)
+    with pytest.raises(psycopg.OperationalError):
+        await bench.worker.step()
+    await bench.worker.finish(1)
+    (claim,) = session.arguments(calls.QUEUE_CLAIM_TEXT)
+    (release,) = session.arguments(calls.QUEUE_RELEASE)
+    assert (release["lease_id"], release["message_ids"]) == (claim["lease_id"], None)
+    assert session.closed
+
+
+async def test_a_settlement_is_repeated_until_the_database_answers() -> None:
+    session = FakeSession(2)
+    session.errors[calls.QUEUE_SETTLE] = [psycopg.OperationalError("gone")] * 3
+    bench = Bench(session, _nothing)
+    await bench.worker.step()
+    await bench.settled()
+    settles = session.arguments(calls.QUEUE_SETTLE)
+    assert len(settles) == 4
+    assert all(settle == settles[0] for settle in settles)
+    assert bench.worker.totals.done == 2
+
+
+async def test_a_settlement_that_is_refused_is_said_again_more_plainly() -> None:
+    async def handle(delivery: Delivery) -> None:
+        raise ValueError("ungültig")
+
+    session = FakeSession(1)
+    session.errors[calls.QUEUE_SETTLE] = [BadArgument("no")]
+    bench = Bench(session, handle)
+    await bench.worker.step()
+    await bench.settled()
+    first, second = (
+        settle["failed"].obj[0]["error"] for settle in session.arguments(calls.QUEUE_SETTLE)
+    )
+    assert (first, second) == ("ValueError: ungültig", "ValueError: ung?ltig")
+
+
+async def test_a_lost_lease_ends_its_handlers_and_settles_nothing() -> None:
+    ended: list[int] = []
+
+    async def handle(delivery: Delivery) -> None:
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            ended.append(delivery.payload)
+
+    bench = Bench(FakeSession(5), handle, concurrency=2, batch=5)
+    await bench.worker.step()
+    await asyncio.sleep(0.01)
+    bench.beat(lost=True)
+    await bench.settled()
+    assert sorted(ended) == [0, 1]
+    assert [told for told, _ in bench.session.told] == [calls.QUEUE_CLAIM_TEXT]
+    assert bench.worker.totals.lost == 5
+
+
+async def test_a_settlement_answered_lost_ends_the_rest_of_its_lease() -> None:
+    async def handle(delivery: Delivery) -> None:
+        await asyncio.sleep(3600 if delivery.payload else 0)
+
+    bench = Bench(FakeSession(3), handle, concurrency=2, batch=3)
+    bench.session.lost = True
+    await bench.worker.step()
+    await bench.settled()
+    assert len(bench.session.arguments(calls.QUEUE_SETTLE)) == 1
+    assert (bench.worker.totals.done, bench.worker.totals.lost) == (0, 3)
+
+
+async def test_nothing_starts_under_a_lease_that_may_be_over_until_it_is_renewed() -> None:
+    seen: list[int] = []
+
+    async def handle(delivery: Delivery) -> None:
+        seen.append(delivery.payload)
+        await asyncio.sleep(0.1)
+
+    bench = Bench(FakeSession(2, lease=0.05), handle, concurrency=1, batch=2)
+    await bench.worker.step()
+    await asyncio.sleep(0.2)
+    assert seen == [0]
+    bench.beat(60)
+    await asyncio.sleep(0.05)
+    assert seen == [0, 1]
+    await bench.settled()
+
+
+async def test_what_is_cancelled_ends_or_never_starts_and_is_settled() -> None:
+    bench = Bench(FakeSession(3), _for_ever, concurrency=1, batch=3)
+    await bench.worker.step()
+    await asyncio.sleep(0.01)
+    bench.beat(cancelled={0, 1})
+    await asyncio.sleep(0.1)
+    failures = [f for s in bench.session.arguments(calls.QUEUE_SETTLE) for f in s["failed"].obj]
+    assert sorted(f["message_id"] for f in failures) == [0, 1]
+    assert {(f["error"], f["retryable"]) for f in failures} == {("cancelled", False)}
+    await bench.worker.finish(0)
+    assert bench.worker.totals.released == 1
+
+
+async def test_a_claim_asks_for_what_can_start_and_more_only_of_quick_handlers() -> None:
+    # given handlers that take their time: only free places are filled
+    slow = Bench(FakeSession(10, 3), _for_ever, concurrency=10)
+    await slow.worker.step()
+    waiting = asyncio.ensure_future(slow.worker.step())
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    slow.stop.set()
+    assert await waiting is Progress.NONE
+    await slow.worker.finish(0)
+    # given quick ones: more and more are claimed ahead
+    quick = Bench(FakeSession(10, 20, 40, 80, 100, 100), _nothing, concurrency=10)
+    for _ in range(6):
+        await quick.worker.step()
+        await quick.settled()
+    asked = [claim["limit"] for claim in quick.session.arguments(calls.QUEUE_CLAIM_TEXT)]
+    assert asked == [10, 20, 40, 80, 100, 100]
+
+
+async def test_a_handler_that_cancels_itself_has_failed() -> None:
+    async def handle(delivery: Delivery) -> None:
+        raise asyncio.CancelledError
+
+    bench = Bench(FakeSession(1), handle)
+    await bench.worker.step()
+    await bench.settled()
+    (settle,) = bench.session.arguments(calls.QUEUE_SETTLE)
+    assert settle["failed"].obj[0]["error"] == "CancelledError"
+
+
+def test_a_registry_that_no_process_can_find_runs_no_sync_handler() -> None:
+    with pytest.raises(ConfigError, match="in_thread"):
+        Bench(FakeSession(), lambda delivery: None)
