@@ -17,12 +17,19 @@ from pyshim.names import ROLES, quote_ident
 MAY = {
     "producer": {"outbox_put", "queue_send_many", "schema_version"},
     "worker": {"queue_claim", "outbox_sweep", "cleanup_sweep", "schema_version"},
-    "operator": {"outbox_put", "queue_claim", "outbox_route", "topic_drop", "dead_letter_requeue"},
+    "operator": {
+        "outbox_put",
+        "queue_claim",
+        "queue_work",
+        "outbox_route",
+        "topic_drop",
+        "dead_letter_requeue",
+    },
     "monitor": {"dead_letter_count", "schema_version"},
 }
 MAY_NOT = {
     "producer": {"queue_claim", "outbox_route", "dead_letter_list", "_tick"},
-    "worker": {"outbox_put", "outbox_route", "topic_create", "_tick"},
+    "worker": {"outbox_put", "outbox_route", "queue_work", "topic_create", "_tick"},
     "operator": {"_tick", "_lease_settle", "clock_now"},
     "monitor": {"queue_claim", "dead_letter_requeue", "clock_now"},
 }
