@@ -1,0 +1,201 @@
+"""The howtos are tried: their snippets run as they are printed."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from pyshim import render
+
+HOWTO = Path(__file__).parents[2] / "docs" / "howto"
+
+
+def snippets(page: str, language: str) -> list[str]:
+    """The blocks of a page in that language."""
+    text = (HOWTO / page).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def url(empty_database: str) -> Iterator[str]:
+    """An installation in schema jobs, as a URL that every driver takes."""
+    with psycopg.connect(empty_database) as conn:
+        conn.execute(render.render("jobs").encode())
+    parts = {name: str(value) for name, value in conninfo_to_dict(empty_database).items()}
+    login = ":".join(quote(parts[name], safe="") for name in ("user", "password") if name in parts)
+    yield f"postgresql://{login}@{parts['host']}:{parts['port']}/{parts['dbname']}?sslmode=disable"
+
+
+@pytest.fixture
+def conn(url: str) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("set search_path = jobs")
+        yield connection
+
+
+Command = Callable[[Path], "tuple[list[str], dict[str, str]]"]
+
+
+def with_psql(psql: str, folder: Path) -> tuple[list[str], dict[str, str]]:
+    path = f"{Path(psql).parent}{os.pathsep}{os.environ['PATH']}"
+    return ["sh", str(folder / "worker.sh")], {"PATH": path}
+
+
+def with_python(psql: str, folder: Path) -> tuple[list[str], dict[str, str]]:
+    return [sys.executable, str(folder / "worker.py")], {}
+
+
+def with_node(psql: str, folder: Path) -> tuple[list[str], dict[str, str]]:
+    npm, node = shutil.which("npm"), shutil.which("node")
+    assert npm and node, "this test needs node and npm: install nodejs and npm"
+    install = [npm, "install", "--no-audit", "--no-fund", "--loglevel", "error", "pg@8"]
+    subprocess.run(install, cwd=folder, check=True, timeout=300)
+    return [node, str(folder / "worker.js")], {}
+
+
+def with_go(psql: str, folder: Path) -> tuple[list[str], dict[str, str]]:
+    go, packages = shutil.which("go"), Path("/usr/share/gocode")
+    assert go, "this test needs Go: install golang-go"
+    assert (packages / "src/github.com/lib/pq").exists(), "install golang-github-lib-pq-dev"
+    environment = {
+        "GOPATH": str(packages),
+        "GO111MODULE": "off",
+        "GOCACHE": str(folder / "cache"),
+        "CGO_ENABLED": "0",
+    }
+    built = folder / "worker"
+    subprocess.run(
+        [go, "build", "-o", str(built), str(folder / "worker.go")],
+        env=os.environ | environment,
+        check=True,
+        timeout=300,
+    )
+    return [str(built)], {}
+
+
+LANGUAGES = {
+    "sh": (with_psql, "worker.sh"),
+    "python": (with_python, "worker.py"),
+    "js": (with_node, "worker.js"),
+    "go": (with_go, "worker.go"),
+}
+HEAVY = {"js", "go"}
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=[pytest.mark.heavy] if name in HEAVY else []) for name in LANGUAGES
+    ]
+)
+def start(
+    request: pytest.FixtureRequest, psql: str, url: str, tmp_path: Path
+) -> Iterator[Callable[[], subprocess.Popen[str]]]:
+    """`start()` runs one more worker of the page in this language."""
+    prepare, name = LANGUAGES[request.param]
+    (snippet,) = snippets("worker.md", request.param)
+    (tmp_path / name).write_text(snippet, encoding="utf-8")
+    words, more = prepare(psql, tmp_path)
+    workers: list[subprocess.Popen[str]] = []
+
+    def run() -> subprocess.Popen[str]:
+        worker = subprocess.Popen(
+            words,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **more, "DATABASE_URL": url},
+        )
+        workers.append(worker)
+        return worker
+
+    yield run
+    for worker in workers:
+        worker.kill()
+        worker.communicate()
+
+
+def until(condition: Callable[[], bool], seconds: float = 40) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.1)
+
+
+def scalar(conn: psycopg.Connection[Any], query: str) -> Any:
+    row = conn.execute(query.encode()).fetchone()
+    assert row
+    return row[0]
+
+
+def prepared(conn: psycopg.Connection[Any], lease: str = "2 seconds") -> None:
+    """The queue of the page, with leases short enough to run out, and one attempt."""
+    for statement in snippets("worker.md", "sql"):
+        conn.execute(statement.encode())
+    conn.execute(
+        "select queue_configure('emails', jsonb_build_object('lease', %s::text)"
+        " || '{\"max_attempts\": 1}')",
+        (lease,),
+    )
+
+
+LEFT = "select ready + scheduled + blocked + leased from backlog where name = 'emails'"
+OUTCOMES = "select coalesce(jsonb_object_agg(outcome, total), '{}') from outcomes"
+
+
+def test_a_worker_of_the_cookbook_does_its_work_and_keeps_its_lease(
+    start: Callable[[], subprocess.Popen[str]], conn: psycopg.Connection[Any]
+) -> None:
+    # given work that takes longer than a lease, and a message that cannot succeed
+    prepared(conn)
+    conn.execute(
+        "select queue_send('emails', jsonb_build_object('to', n || '@example.org', 'seconds',"
+        " case n when 3 then 5 else 0 end)) from generate_series(1, 18) as n"
+    )
+    # when two workers are at it, so that one would see the other's lease run out
+    workers = [start(), start()]
+    until(lambda: bool(scalar(conn, LEFT) == 0))
+    for worker in workers:
+        worker.send_signal(signal.SIGTERM)
+    printed = [worker.communicate(timeout=20)[0] for worker in workers]
+    # then each message was done once, and the bad one is a dead letter with its own error
+    assert [worker.returncode for worker in workers] == [0, 0]
+    assert scalar(conn, OUTCOMES) == {"acked": 19, "dead_lettered": 1}
+    assert scalar(conn, "select last_error from dead_letter_list()") == "no address: nobody"
+    sent = "".join(printed).splitlines()
+    wanted = ["ada@example.org", *(f"{n}@example.org" for n in range(1, 19))]
+    assert sorted(sent) == sorted(f"sent to {address}" for address in wanted)
+
+
+def test_a_worker_of_the_cookbook_gives_back_what_it_has_not_begun(
+    start: Callable[[], subprocess.Popen[str]], conn: psycopg.Connection[Any]
+) -> None:
+    # given a worker in the middle of a batch of ten
+    prepared(conn, lease="1 minute")
+    conn.execute("select queue_purge('emails', 'discard')")
+    conn.execute(
+        'select queue_send(\'emails\', \'{"to": "a@example.org", "seconds": 1}\')'
+        " from generate_series(1, 10)"
+    )
+    worker = start()
+    assert worker.stdout
+    assert worker.stdout.readline() == "sent to a@example.org\n"
+    # when it is told to stop
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(timeout=20) == 0
+    # then the others are ready at once, none of them charged
+    row = conn.execute("select ready, leased from backlog where name = 'emails'").fetchone()
+    assert row and (row[0] >= 7, row[1]) == (True, 0)
+    assert scalar(conn, "select sum(attempts) from queue_peek('emails')") == 0
+    assert scalar(conn, "select total from outcomes where outcome = 'acked'") == 10 - row[0]
