@@ -288,7 +288,9 @@ create table {{ schema }}.dead_letter (
         reason in ('exhausted', 'not_retryable', 'expired', 'malformed', 'unknown_handler', 'cancelled', 'purged')
     ),
     constraint dead_letter_state_is_known check (state in ('dead', 'requeued', 'resolved', 'discarded')),
-    constraint dead_letter_is_resolved_or_discarded_at check ((state in ('resolved', 'discarded')) = (resolved_at is not null)),
+    constraint dead_letter_is_resolved_or_discarded_at check (
+        (state in ('resolved', 'discarded')) = (resolved_at is not null)
+    ),
     constraint dead_letter_notes_are_a_list check (jsonb_typeof(notes) = 'array'),
     constraint dead_letter_exhausted_was_attempted check (reason <> 'exhausted' or attempts > 0)
 );

@@ -27,6 +27,9 @@ as $$
  * was not locked is read afterwards, in a new snapshot.
  *
  * A pace makes nobody wait either: the n-th message is due n - 1 steps of p_every after p_from.
+ *
+ * A plan made while the table was small must do when it is not: entries are found by their ids, so they are looked up
+ * one by one (limit 1), and a condition on the state is written so that no index of it is preferred (is true).
  */
 declare
     v_now constant timestamptz := clock_now();
@@ -42,8 +45,9 @@ begin
         from (
             select d.dead_letter_id, d.channel_id, d.job_key
             from unnest(p_dead_letter_ids) with ordinality i (id, ordinality)
-            inner join dead_letter d on d.dead_letter_id = i.id and d.state = 'dead' and d.job_key is not null
+            cross join lateral (select * from dead_letter n where n.dead_letter_id = i.id limit 1) d
             inner join channel c on c.channel_id = d.channel_id
+            where d.state = 'dead' and d.job_key is not null
             order by d.channel_id, d.job_key, i.ordinality
         ) k
     ), got as (
@@ -60,7 +64,7 @@ begin
         select array_agg(l.dead_letter_id) into v_locked
         from (
             select d.dead_letter_id from dead_letter d
-            where d.dead_letter_id = any(p_dead_letter_ids) and d.state = 'dead'
+            where d.dead_letter_id = any(p_dead_letter_ids) and (d.state = 'dead') is true
                 and (d.job_key is null or d.dead_letter_id in (select unnest(v_keyed)))
             order by d.dead_letter_id
             for update of d
@@ -69,7 +73,7 @@ begin
         select array_agg(l.dead_letter_id) into v_locked
         from (
             select d.dead_letter_id from dead_letter d
-            where d.dead_letter_id = any(p_dead_letter_ids) and d.state = 'dead'
+            where d.dead_letter_id = any(p_dead_letter_ids) and (d.state = 'dead') is true
                 and (d.job_key is null or d.dead_letter_id in (select unnest(v_keyed)))
             order by d.dead_letter_id
             for update of d skip locked
@@ -77,9 +81,9 @@ begin
     end if;
     -- A key whose entry somebody else has taken meanwhile is given back.
     delete from job_key k
-    using unnest(v_keyed, v_keyed_children) u (id, child), dead_letter d
+    using unnest(v_keyed, v_keyed_children) u (id, child)
+    cross join lateral (select * from dead_letter n where n.dead_letter_id = u.id limit 1) d
     where not exists (select from unnest(v_locked) l (id) where l.id = u.id)
-        and d.dead_letter_id = u.id
         and k.channel_id = d.channel_id and k.key = d.job_key and k.message_id = u.child;
 
     for v_batch in
@@ -94,7 +98,7 @@ begin
                 coalesce(u.child, nextval('position_seq')) as child,
                 case when e.body_id is not null then nextval('body_body_id_seq') end as own_body_id
             from wanted w
-            inner join dead_letter e on e.dead_letter_id = w.id
+            cross join lateral (select * from dead_letter n where n.dead_letter_id = w.id limit 1) e
             inner join channel c on c.channel_id = e.channel_id
             left join unnest(v_keyed, v_keyed_children) u (id, child) on u.id = w.id
             cross join installation n
@@ -109,8 +113,7 @@ begin
                 notes = d.notes || jsonb_build_object(
                     'at', v_now, 'by', session_user, 'did', 'requeue', 'note', p_note
                 )
-            from chosen h
-            where d.dead_letter_id = h.dead_letter_id
+            where d.dead_letter_id = any(array(select h.dead_letter_id from chosen h))
         ), counted as (
             insert into tally (channel_id, outcome, amount)
             select h.channel_id, 'requeued', count(*) from chosen h group by h.channel_id
@@ -170,7 +173,7 @@ begin
         group by i.id
     ) w
     left join unnest(v_requeued, v_children) u (id, child) on u.id = w.id
-    left join dead_letter d on d.dead_letter_id = w.id
+    left join lateral (select * from dead_letter n where n.dead_letter_id = w.id limit 1) d on true
     left join channel c on c.channel_id = d.channel_id
     order by w.ordinality;
 end;

@@ -21,7 +21,7 @@ begin
     select array_agg(l.dead_letter_id) into v_locked
     from (
         select d.dead_letter_id from dead_letter d
-        where d.dead_letter_id = any(p_dead_letter_ids) and d.state = 'dead'
+        where d.dead_letter_id = any(p_dead_letter_ids) and (d.state = 'dead') is true
         order by d.dead_letter_id
         for update
     ) l;
@@ -52,7 +52,7 @@ begin
         from unnest(p_dead_letter_ids) with ordinality i (id, ordinality)
         group by i.id
     ) w
-    left join dead_letter d on d.dead_letter_id = w.id
+    left join lateral (select * from dead_letter n where n.dead_letter_id = w.id limit 1) d on true
     order by w.ordinal;
 end;
 $$;

@@ -42,15 +42,14 @@ begin
         end if;
         with locked as (
             select d.dead_letter_id from dead_letter d
-            where d.dead_letter_id = any(v_ids) and d.state = 'dead'
+            where d.dead_letter_id = any(v_ids) and (d.state = 'dead') is true
             order by d.dead_letter_id
             for update skip locked
         ), discarded as (
             update dead_letter d
             set state = 'discarded', resolved_at = v_now,
                 notes = d.notes || jsonb_build_object('at', v_now, 'by', session_user, 'did', 'discard', 'note', p_note)
-            from locked l
-            where d.dead_letter_id = l.dead_letter_id
+            where d.dead_letter_id = any(array(select l.dead_letter_id from locked l))
             returning d.channel_id
         ), counted as (
             insert into tally (channel_id, outcome, amount)

@@ -74,7 +74,7 @@ begin
                     else 'free'
                 end as outcome
             from unnest(v_ids) with ordinality i (id, ordinality)
-            inner join dead_letter d on d.dead_letter_id = i.id
+            cross join lateral (select * from dead_letter n where n.dead_letter_id = i.id limit 1) d
             left join channel c on c.channel_id = d.channel_id
         )
         select
