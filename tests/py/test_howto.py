@@ -199,3 +199,71 @@ def test_a_worker_of_the_cookbook_gives_back_what_it_has_not_begun(
     assert row and (row[0] >= 7, row[1]) == (True, 0)
     assert scalar(conn, "select sum(attempts) from queue_peek('emails')") == 0
     assert scalar(conn, "select total from outcomes where outcome = 'acked'") == 10 - row[0]
+
+
+def test_the_snippets_of_sending_run_as_printed(
+    url: str, conn: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", url)
+    conn.execute("select queue_create('emails'), topic_create('orders')")
+    (statements,) = snippets("send.md", "sql")
+    with psycopg.connect(url, autocommit=True) as application:
+        application.execute(statements.encode())
+    names: dict[str, Any] = {}
+    for block in snippets("send.md", "python"):
+        exec(compile(block, "docs/howto/send.md", "exec"), names)
+    addresses = ["ada@example.org", "grace@example.org", "mary@example.org"]
+    assert [row[0] for row in conn.execute("select * from public.account")] == addresses
+    payloads = [row[0] for row in conn.execute("select payload from queue_claim('emails', 9)")]
+    assert payloads == [{"to": address} for address in addresses]
+    late = scalar(conn, "select payload from queue_peek('emails', p_place => 'scheduled')")
+    assert late["news"] == 2
+    assert scalar(conn, "select ready from backlog where name = 'orders'") == 2
+
+
+def test_the_commands_of_triage_run_as_printed(
+    url: str, conn: psycopg.Connection[Any], tmp_path: Path
+) -> None:
+    def fail_all() -> None:
+        conn.execute(
+            "select queue_nack(lease_id, p_error => 'smtp 550')"
+            " from (select distinct lease_id from queue_claim('emails', 9)) as l"
+        )
+
+    dead = "select count(*) from dead_letter where state = 'dead'"
+    environment = {
+        **os.environ,
+        "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
+        "DATABASE_URL": url,
+        "TIDEGATE_SCHEMA": "jobs",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+    (tmp_path / "tidegate").write_text(f'#!/bin/sh\nexec {sys.executable} -m pyshim "$@"\n')
+    (tmp_path / "tidegate").chmod(0o755)
+    # given dead letters that die again whenever they were requeued, and one of last week
+    conn.execute("select queue_create('emails', '{\"max_attempts\": 1}')")
+    conn.execute("select queue_send('emails', to_jsonb(n)) from generate_series(1, 6) as n")
+    look, requeue, discard = snippets("dead-letters.md", "sh")
+    printed = ""
+    for script in (look, requeue, discard):
+        until(lambda: fail_all() or bool(scalar(conn, dead) == 6))
+        conn.execute("update dead_letter set dead_at = now() - '8d'::interval where payload = '6'")
+        # when the commands of a section are typed one after the other
+        done = subprocess.run(
+            ["sh", "-e", "-x"],
+            input=script,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        printed += done.stdout
+    # then each has done what the page says
+    assert printed.count("next page: tidegate dead-letter list --channel emails --since 2h") == 1
+    assert "4 would be requeued" in printed
+    states = conn.execute(
+        "select state, jsonb_agg(payload order by payload) from dead_letter group by 1"
+    )
+    assert dict(states.fetchall()) == {"dead": [1, 2, 4, 5], "discarded": [3, 6]}
