@@ -84,7 +84,8 @@ def main(arguments: list[str]) -> None:
     while (line := requests.get()) is not None:
         outcome = _handle(handlers, json.loads(line), lambda: wire.sendall(ACKED))
         busy.clear()
-        wire.sendall(json.dumps(asdict(outcome)).encode() + b"\n")
+        with contextlib.suppress(OSError):  # the worker has gone
+            wire.sendall(json.dumps(asdict(outcome)).encode() + b"\n")
 
 
 def _handle(

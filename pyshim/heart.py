@@ -28,6 +28,7 @@ _CLOSE_TIMEOUT = 5.0
 class Beat:
     """The answer to a renewal, on this host's monotonic clock."""
 
+    at: float
     expires: float
     deadline: float
     cancelled: frozenset[int]
@@ -77,6 +78,8 @@ class Heart:
                 await asyncio.wait_for(asyncio.wrap_future(closing), _CLOSE_TIMEOUT)
             self._loop.call_soon_threadsafe(self._loop.stop)
             await asyncio.to_thread(self._thread.join, 1.0)
+        else:
+            self._loop.close()
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -120,10 +123,11 @@ class Heart:
         answer = await pulse.session.one(
             calls.QUEUE_EXTEND, {"lease_id": pulse.lease_id, "lease": pulse.lease}
         )
-        if answer.lost:
-            return Beat(0.0, 0.0, frozenset(), True)
         now = time.monotonic()
+        if answer.lost:
+            return Beat(now, now, now, frozenset(), True)
         return Beat(
+            now,
             now + answer.expires_in.total_seconds(),
             now + answer.deadline_in.total_seconds(),
             frozenset(answer.cancelled or ()),

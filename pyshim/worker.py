@@ -40,6 +40,7 @@ _PREFETCH = 1.0  # seconds: no message is claimed long before it can start
 _MOST_PREFETCHED = 100
 _LINGER = 0.02  # seconds in which others may finish, to be settled in one call
 _END_GRACE = 2.0  # for a handler that is cancelled to clean up
+_BLOCKED = 1.0  # seconds that the event loop may take to notice something
 _DEADLINE_MARGIN = 3.0  # what is left of max_runtime to end a handler and settle
 _LAST_WORDS = 5.0  # to settle after a hard stop
 _NO_PROCESS_PAUSE = 5.0
@@ -96,6 +97,7 @@ class _Lease:
         self.expires: float = self.claimed + min(row.lease_left.total_seconds() for row in rows)
         self.finished: list[tuple[_Item, Outcome]] = []
         self.is_lost = False
+        self.is_in_time = True
         self.news = asyncio.Event()
         self.alarm: asyncio.TimerHandle | None = None
         self.margin = 0.0
@@ -153,8 +155,7 @@ class QueueWorker:
         asked = batch or settings.batch
         self._is_adaptive = asked is None
         self._batch = Batch(asked or max(_MOST_PREFETCHED, self.concurrency))
-        if asked is None:
-            self._batch.limit = self.concurrency
+        self._takes: float | None = None  # seconds that a handler takes, of late
         self._children = Children(registry.reference) if in_process and registry.reference else None
         self._free = self.concurrency
         self._waiting: deque[_Item] = deque()
@@ -189,8 +190,7 @@ class QueueWorker:
         await self._wait_for_room()
         if self._stop:
             return Progress.NONE
-        limit = self._batch.limit
-        asked = limit if limit > self.concurrency else min(limit, self._free)
+        asked = self._limit()
         rows = await self._claim(asked)
         if not rows:
             return Progress.NONE
@@ -202,6 +202,15 @@ class QueueWorker:
         self._spawn(self._settle(lease))
         self._start_waiting()
         return Progress.FULL if len(rows) >= asked else Progress.SOME
+
+    def _limit(self) -> int:
+        """How many to claim: what can start at once, or more, where a batch was asked for or
+        handlers are quick."""
+        limit = self._batch.limit
+        if self._is_adaptive:
+            soon = self.concurrency * _PREFETCH / max(self._takes, 1e-6) if self._takes else 0.0
+            limit = int(min(limit, max(soon, self.concurrency)))
+        return limit if limit > self.concurrency else min(limit, self._free)
 
     async def _claim(self, limit: int) -> list[Any]:
         # A claim whose answer never came is asked again under the same id, and answers the same.
@@ -247,16 +256,7 @@ class QueueWorker:
             item.is_running = True
             item.started = time.monotonic()
             self._spawn(self._work(item))
-            if self._is_adaptive and not any(e.lease is item.lease for e in self._waiting):
-                self._adapt(item.lease)
         self._look_for_room()
-
-    def _adapt(self, lease: _Lease) -> None:
-        if time.monotonic() - lease.claimed < _PREFETCH:
-            self._batch.fits()
-        else:
-            self._batch.too_much()
-            self._batch.limit = max(self._batch.limit, self.concurrency)
 
     async def _work(self, item: _Item) -> None:
         handler: Handler | None = None
@@ -267,6 +267,8 @@ class QueueWorker:
         if outcome.verdict == "failed":
             self._tell_failure(item, handler, outcome)
         self._finish(item, outcome)
+        took = time.monotonic() - (item.started or 0.0)
+        self._takes = took if self._takes is None else 0.8 * self._takes + 0.2 * took
         self._free += 1
         self._start_waiting()
 
@@ -354,6 +356,11 @@ class QueueWorker:
     def _on_beat(self, lease: _Lease, beat: Beat) -> None:
         if lease.lease_id not in self._leases:
             return
+        if (blocked := time.monotonic() - beat.at) > _BLOCKED:
+            self._log(
+                logging.WARNING, "event loop blocked", seconds=round(blocked, 1),
+                note="an async handler computes, or waits without await",
+            )  # fmt: skip
         if beat.is_lost:
             self._lose(lease)
             return
@@ -374,6 +381,9 @@ class QueueWorker:
         """The lease cannot be renewed beyond this: what has not started is given back, what runs is
         ended. Charged is only who ran for half of the time: others waited for their neighbours."""
         now = time.monotonic()
+        lease.is_in_time = False
+        if len(lease.items) > 1:
+            self._batch.too_much()
         for item in list(lease.items.values()):
             ran = now - (item.started or now)
             if ran * 2 >= now - lease.claimed:
@@ -381,8 +391,6 @@ class QueueWorker:
                 self._end(item, Outcome("failed", error))
             else:
                 self._end(item, _RELEASED)
-        if len(lease.items) > 1:
-            self._batch.too_much()
 
     def _end(self, item: _Item, outcome: Outcome) -> None:
         if item.is_running:
@@ -431,6 +439,8 @@ class QueueWorker:
             if lease.pulse is not None:
                 self._heart.drop(lease.pulse)
             self._leases.pop(lease.lease_id, None)
+            if lease.is_in_time:
+                self._batch.fits()
             self._look_for_room()
 
     async def _settle_finished(self, lease: _Lease) -> None:

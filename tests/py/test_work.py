@@ -364,11 +364,14 @@ def test_the_lease_of_a_long_handler_is_renewed(bench: Bench, kind: str) -> None
     bench.queue("a", lease="1s", max_runtime="1min")
     bench.send("a", 1)
     # given another worker that would take it
-    bench.start(), bench.start()
+    workers = bench.start(), bench.start()
     bench.until(lambda: bench.left() == 0)
-    time.sleep(0.2)
+    for worker in workers:
+        worker.terminate()
+    log = [line for worker in workers for line in bench.log_of(worker)]
     assert bench.notes() == ["1"]
     assert bench.dead() == []
+    assert bool(events(log, "event loop blocked")) == (kind == "blocks the loop")
 
 
 def test_renewals_have_a_connection_of_their_own_from_the_first_one_on(bench: Bench) -> None:

@@ -114,7 +114,9 @@ class Bench:
 
     def beat(self, expires_in: float = 60, *, lost: bool = False, cancelled: set[int] = set()):  # noqa: B006
         now = time.monotonic()
-        self.heart.pulses[-1].tell(Beat(now + expires_in, now + 600, frozenset(cancelled), lost))
+        self.heart.pulses[-1].tell(
+            Beat(now, now + expires_in, now + 600, frozenset(cancelled), lost)
+        )
 
     @property
     def done(self) -> list[int]:
@@ -287,13 +289,40 @@ async def test_a_claim_asks_for_what_can_start_and_more_only_of_quick_handlers()
     slow.stop.set()
     assert await waiting is Progress.NONE
     await slow.worker.finish(0)
-    # given quick ones: more and more are claimed ahead
-    quick = Bench(FakeSession(10, 20, 40, 80, 100, 100), _nothing, concurrency=10)
-    for _ in range(6):
-        await quick.worker.step()
-        await quick.settled()
-    asked = [claim["limit"] for claim in quick.session.arguments(calls.QUEUE_CLAIM_TEXT)]
-    assert asked == [10, 20, 40, 80, 100, 100]
+
+    # given quick ones: as many more as will start within a second
+    async def a_fifth(delivery: Delivery) -> None:
+        await asyncio.sleep(0.2)
+
+    for function, ahead in ((_nothing, (100, 100)), (a_fifth, (40, 50))):
+        quick = Bench(FakeSession(10, 10), function, concurrency=10)
+        for _ in range(2):
+            await quick.worker.step()
+            await quick.settled()
+        asked = [claim["limit"] for claim in quick.session.arguments(calls.QUEUE_CLAIM_TEXT)]
+        assert asked[0] == 10
+        assert ahead[0] <= asked[1] <= ahead[1]
+
+
+async def test_a_batch_too_large_for_max_runtime_is_halved_and_only_who_ran_is_charged() -> None:
+    # given four messages whose lease cannot be renewed beyond a tenth of a second from now
+    bench = Bench(FakeSession(4, 2), _for_ever, concurrency=1, batch=4)
+    await bench.worker.step()
+    await asyncio.sleep(0.1)
+    now = time.monotonic()
+    bench.heart.pulses[-1].tell(Beat(now, now + 0.1, now + 0.1, frozenset(), False))
+    await bench.settled()
+    # then the one that ran is charged and ended, and the others are given back
+    (settle,) = bench.session.arguments(calls.QUEUE_SETTLE)
+    (failure,) = settle["failed"].obj
+    assert (settle["done"], failure["message_id"], failure["retryable"]) == ([], 0, True)
+    assert failure["error"].endswith("at the end of the queue's max_runtime")
+    (release,) = bench.session.arguments(calls.QUEUE_RELEASE)
+    assert (release["message_ids"], release["retry_in"]) == ([1, 2, 3], timedelta(0))
+    # and the next claim asks for half
+    await bench.worker.step()
+    assert [c["limit"] for c in bench.session.arguments(calls.QUEUE_CLAIM_TEXT)] == [4, 2]
+    await bench.worker.finish(0)
 
 
 async def test_a_handler_that_cancels_itself_has_failed() -> None:
