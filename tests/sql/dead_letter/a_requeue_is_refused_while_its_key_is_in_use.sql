@@ -1,5 +1,5 @@
 -- R57, R58: a job key has one live message; the dead one stays dead until that is done
-select plan(10);
+select plan(11);
 select t.clock_stands();
 select queue_create('work', '{"max_attempts": 1}');
 create function pg_temp.die(p_error text) returns void language plpgsql as $$
@@ -29,6 +29,9 @@ select results_eq(
     $$select dead_letter_id, failure_count, last_error, payload from dead_letter$$,
     format($$values (%s::bigint, 2, 'second', '2'::jsonb)$$, :id),
     'one entry a key, with the newest payload'
+);
+select is(
+    array(select error from dead_letter_history(:id)), array['first', 'second'], 'and the history of both'
 );
 select is((select outcome from dead_letter_requeue(array[:id])), 'requeued', 'which can go back now');
 select is((select outcome from queue_send('work', '3', p_job_key => 'k', p_key_mode => 'dedupe')), 'deduplicated', 'and has the key');
