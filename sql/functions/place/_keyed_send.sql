@@ -21,6 +21,7 @@ declare
     v_old message;
     v_new message;
     v_place text;
+    v_from timestamptz;
     v_due_at timestamptz;
     v_position bigint;
     v_stays boolean;
@@ -60,8 +61,8 @@ begin
     end if;
 
     loop
-        select w.place, w.due_at, w.position, {{ message_names("(w.message)") }}
-        into v_place, v_due_at, v_position, {{ message_names("v_old") }}
+        select w.place, w.due_at, w.due_at, w.position, {{ message_names("(w.message)") }}
+        into v_place, v_from, v_due_at, v_position, {{ message_names("v_old") }}
         from (
 {%- for place in ["ready", "scheduled", "blocked"] %}
             {{ "union all" if not loop.first }}
@@ -104,8 +105,8 @@ begin
                 delete from blocked
                 where channel_id = p_channel_id and group_key = v_old.group_key and position = v_position;
             else
-                delete from scheduled where channel_id = p_channel_id and message_id = v_old.message_id
-                    and job_key = p_message.job_key;
+                delete from scheduled
+                where channel_id = p_channel_id and due_at = v_from and message_id = v_old.message_id;
             end if;
             if found then
                 if v_due_at > clock_now() then

@@ -3,6 +3,7 @@ create or replace function {{ schema }}._lease_expire(p_channel_id integer, p_fr
 returns integer
 language plpgsql volatile
 set search_path = {{ schema }}, pg_temp
+set lock_timeout = '100ms'
 as $$
 /*
  * Fairness: a message that was alone in its lease is charged; a crowd comes back unharmed in halved batches, so that
@@ -10,7 +11,8 @@ as $$
  * restarted or failed over while the lease ran, and nothing ticked for longer than a lease, its holder never had a
  * chance to settle.
  *
- * Each lease is a subtransaction: one that cannot be taken back is put off by a minute and holds up no other.
+ * Each lease is a subtransaction: one that cannot be taken back is put off by a minute and holds up no other. So is
+ * one whose end waits for somebody: a producer may hold its job key for as long as his transaction is open.
  * A holder that settles at the same time holds the row's lock: it is skipped here, and wins.
  */
 declare

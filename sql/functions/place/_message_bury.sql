@@ -12,7 +12,8 @@ as $$
 /*
  * Each message gets an entry of its own, but for two: one that came from a dead letter goes back into that entry, and
  * one whose job key has an entry that is still dead lands in it, with its payload as the newest. Of two that would land
- * in the same entry only the first does: the other gets its own.
+ * in the same entry only the first does: the other gets its own. What is purged has not failed and takes no entry's
+ * place: a purge, unlike a failure, would let an older payload win over the newest.
  */
 declare
     v_now timestamptz := clock_now();
@@ -25,7 +26,7 @@ begin
                 (
                     select d.dead_letter_id from dead_letter d
                     where d.channel_id = p_channel_id and d.job_key = m.job_key and d.state = 'dead'
-                        and p_state = 'dead'
+                        and p_state = 'dead' and p_reasons[m.ordinality] <> 'purged'
                     order by d.dead_letter_id desc
                     limit 1
                 )

@@ -9,13 +9,20 @@ as $$
  * turn of a group goes to the next one in blocked. Follow-ups first: one may be that next one.
  *
  * The rows of keys and turns are locked in order, and what stands behind them is looked at in a later statement, so in
- * a snapshot that sees whatever came in before the lock. An older snapshot would not, and is refused.
+ * a snapshot that sees whatever came in before the lock. An older snapshot would not, and is refused. Who ended while
+ * he waited in blocked locks no turn: whoever holds that one may be waiting for his row.
+ * Rows are reached one by one and then by their ctid, so that no plan, whenever it was made, reads the whole table.
  */
 declare
     v_keys text[];
     v_follow_ups message[];
-    v_turns group_turn[];
-    v_nexts bigint[];
+    v_turns tid[];
+    v_groups text[];
+    v_numbers bigint[];
+    v_marks bigint[];
+    v_nexts tid[];
+    v_positions bigint[];
+    v_holders bigint[];
 begin
     select array_agg(k.key) into v_keys
     from (
@@ -38,6 +45,10 @@ begin
         from job_key j
         where j.channel_id = p_channel_id and j.key = any(v_keys) and j.follow_up is distinct from null
             and j.follow_up_due_at > clock_now();
+        if found then
+            -- A poll that knows the queue to be idle until a later deadline looks again.
+            perform nextval('position_seq');
+        end if;
         delete from job_key j
         where j.channel_id = p_channel_id and j.key = any(v_keys) and j.follow_up is not distinct from null;
         update job_key j
@@ -48,13 +59,16 @@ begin
         end if;
     end if;
 
-    if not exists (select from unnest(p_messages) m where m.group_key is not null) then
+    if not exists (select from unnest(p_messages) m where m.group_key is not null)
+        or not exists (select from channel c where c.channel_id = p_channel_id and c.kind = 'queue')
+    then
         return;
     end if;
     if current_setting('transaction_isolation') <> 'read committed' then
         perform _require_read_committed('a settlement of messages with a group key');
     end if;
-    select array_agg(row(l.*)::group_turn) into v_turns
+    select array_agg(l.row_id), array_agg(l.group_key), array_agg(l.turn), array_agg(l.position)
+    into v_turns, v_groups, v_numbers, v_marks
     from (
         select t.*
         from (
@@ -63,41 +77,47 @@ begin
             order by m.group_key
         ) e
         cross join lateral (
-            select * from group_turn n
+            select n.turn, n.message_id from group_turn n
             where n.channel_id = p_channel_id and n.group_key = e.group_key
             order by n.turn desc
             limit 1
+        ) h
+        cross join lateral (
+            select n.ctid as row_id, n.group_key, n.turn, n.position from group_turn n
+            where n.channel_id = p_channel_id and n.group_key = e.group_key and n.turn = h.turn
+                and n.message_id = e.message_id
+            limit 1
             for update
         ) t
-        where t.message_id = e.message_id
+        where h.message_id = e.message_id
     ) l;
     if v_turns is null then
         return; -- none of them had the turn: they ended while they waited
     end if;
 
-    select array_agg(n.position) into v_nexts
-    from unnest(v_turns) t
-    cross join lateral (
-        select b.position from blocked b
+    select
+        array_agg(n.row_id order by t.ordinality), array_agg(n.position order by t.ordinality),
+        array_agg(n.message_id order by t.ordinality)
+    into v_nexts, v_positions, v_holders
+    from unnest(v_groups, v_marks) with ordinality t (group_key, position, ordinality)
+    left join lateral (
+        select b.ctid as row_id, b.position, b.message_id from blocked b
         where b.channel_id = p_channel_id and b.group_key = t.group_key and b.position > t.position
         order by b.position
         limit 1
         for update
-    ) n;
+    ) n on true;
 
     with former as (
-        delete from group_turn t using unnest(v_turns) f
-        where t.channel_id = p_channel_id and t.group_key = f.group_key and t.turn = f.turn
-    ), taken as (
-        delete from blocked b using unnest(v_turns) t
-        where b.channel_id = p_channel_id and b.group_key = t.group_key and b.position = any(v_nexts)
-        returning b.*
+        delete from group_turn where ctid = any(v_turns)
     ), given as (
         insert into group_turn (channel_id, group_key, turn, position, message_id, taken_at)
         select
-            p_channel_id, t.group_key, t.turn + 1, coalesce(n.position, t.position), n.message_id, clock_now()
-        from unnest(v_turns) t
-        left join taken n on n.group_key = t.group_key
+            p_channel_id, t.group_key, t.turn + 1, coalesce(t.next_position, t.position), t.holder, clock_now()
+        from unnest(v_groups, v_numbers, v_marks, v_positions, v_holders)
+            as t (group_key, turn, position, next_position, holder)
+    ), taken as (
+        delete from blocked where ctid = any(v_nexts) returning *
     )
     insert into ready (position, channel_id, {{ message_names() }})
     select nextval('position_seq'), n.channel_id, {{ message_names("n") }}

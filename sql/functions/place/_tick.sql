@@ -24,6 +24,7 @@ declare
     v_reach bigint;
     v_live bigint;
     v_any_live boolean := false;
+    v_is_leased boolean;
     v_advance record;
     v_moved integer;
     v_priority smallint;
@@ -47,12 +48,6 @@ begin
         v_moved := _lease_expire(p_channel_id, v_floor.lease_from - interval '1 minute', v_floor.move_limit);
         v_floor.has_more := v_floor.has_more or v_moved >= least(v_floor.move_limit, 100);
 
-        select * into v_advance
-        from _group_advance(p_channel_id, v_floor.grouped_to, v_tide.safe_position, v_floor.move_limit);
-        v_floor.grouped_to := v_advance.grouped_to;
-        v_floor.has_groups := v_advance.arrived > 0;
-        v_floor.has_more := v_floor.has_more or v_advance.has_more;
-
         -- Hints may run ahead of what is proven, but only past transactions that have been open for a second.
         select t.position into v_reach
         from tide t
@@ -60,6 +55,15 @@ begin
         order by t.tide_id desc
         limit 1;
         v_reach := greatest(v_reach, v_tide.safe_position);
+
+        select * into v_advance
+        from _group_advance(
+            p_channel_id, v_floor.grouped_to, v_tide.safe_position, least(v_reach, v_floor.position),
+            v_floor.move_limit
+        );
+        v_floor.grouped_to := v_advance.grouped_to;
+        v_floor.has_groups := v_advance.arrived > 0;
+        v_floor.has_more := v_floor.has_more or v_advance.has_more;
 
         v_floor.priorities := _priorities(p_channel_id);
         foreach v_priority in array v_floor.priorities loop
@@ -79,6 +83,16 @@ begin
             );
         end loop;
 
+        -- Ready, then leased, then scheduled: the order in which a message may go on without a position drawn, so
+        -- that none passes by unseen.
+        select l.expires_at into v_deadline
+        from lease l
+        where l.channel_id = p_channel_id and l.expires_at >= v_floor.lease_from - interval '1 minute'
+        order by l.expires_at
+        limit 1;
+        v_is_leased := found;
+        v_floor.lease_from := least(v_tide.quiet_since, v_deadline);
+
         select s.due_at into v_deadline
         from scheduled s
         where s.channel_id = p_channel_id and s.due_at >= v_floor.scheduled_from - interval '1 minute'
@@ -87,19 +101,14 @@ begin
         v_floor.scheduled_from := least(v_tide.quiet_since, v_deadline);
         v_floor.idle_until := coalesce(v_deadline, 'infinity');
 
-        select l.expires_at into v_deadline
-        from lease l
-        where l.channel_id = p_channel_id and l.expires_at >= v_floor.lease_from - interval '1 minute'
-        order by l.expires_at
-        limit 1;
-        v_floor.lease_from := least(v_tide.quiet_since, v_deadline);
-
         v_floor.position := v_tide.position;
-        v_floor.is_quiet := not v_any_live and cardinality(v_tide.holders) = 0;
+        -- Quiet: until a position is drawn, or something is due, no tick has anything to do. One in whose group
+        -- somebody was handing over just now is looked for again.
+        v_floor.is_quiet := not v_any_live and cardinality(v_tide.holders) = 0
+            and v_floor.grouped_to >= v_tide.position;
         -- Idle: nothing ready, leased or on its way, so until the next deadline nothing comes but by a position drawn.
         if not v_floor.is_quiet or v_tide.is_blind or cardinality(v_tide.movers) > 0 or v_floor.has_more
-            or v_floor.grouped_to < v_tide.position
-            or exists (select from lease l where l.channel_id = p_channel_id and l.expires_at >= v_floor.lease_from)
+            or v_is_leased
         then
             v_floor.idle_until := null;
         end if;

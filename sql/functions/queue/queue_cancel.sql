@@ -16,6 +16,8 @@ as $$
 declare
     v_channel_id integer;
     v_ids bigint[] := p_message_ids;
+    v_keys text[];
+    v_groups text[];
     v_messages message[];
     v_cancelled bigint[] := '{}';
     v_leased bigint[] := '{}';
@@ -32,20 +34,39 @@ begin
         perform _no_such_channel('queue', p_queue);
     end if;
 
+    -- Locked in the order of a settlement: keys, turns, then messages. What is not found here because it is on its way
+    -- is cancelled all the same.
+    if p_message_ids is not null then
+        select array_agg(distinct w.job_key), array_agg(distinct w.group_key) into v_keys, v_groups
+        from (
+{%- for place in ["scheduled", "blocked", "ready"] %}
+            {{ "union all" if not loop.first }}
+            select p.job_key, p.group_key from {{ place }} p
+            where p.channel_id = v_channel_id and p.message_id = any(p_message_ids)
+{%- endfor %}
+        ) w;
+    end if;
     -- Follow-ups first: the message before one must not hand over to it.
     with taken as (
         select j.key, j.follow_up, j.message_id from job_key j
         where j.channel_id = v_channel_id
-            and (j.key = p_job_key or (j.follow_up).message_id = any(p_message_ids))
+            and (
+                j.key = p_job_key or j.key = any(v_keys)
+                or (p_message_ids is not null and (j.follow_up).message_id = any(p_message_ids))
+            )
         order by j.key
         for update
     ), emptied as (
         update job_key j set follow_up = null, follow_up_due_at = null
         from taken t
         where j.channel_id = v_channel_id and j.key = t.key and t.follow_up is distinct from null
+            and (t.key = p_job_key or (t.follow_up).message_id = any(p_message_ids))
     )
     select
-        array_agg(t.follow_up) filter (where t.follow_up is distinct from null),
+        array_agg(t.follow_up) filter (
+            where t.follow_up is distinct from null
+                and (t.key = p_job_key or (t.follow_up).message_id = any(p_message_ids))
+        ),
         case when p_job_key is null then p_message_ids else array_agg(t.message_id) end
     into v_messages, v_ids
     from taken t;
@@ -53,6 +74,16 @@ begin
         v_cancelled := array(select m.message_id from unnest(v_messages) m);
         perform _message_cancel(v_channel_id, v_messages, 'cancelled while it waited');
     end if;
+
+    perform
+    from (select u.key from unnest(v_groups) u (key) where u.key is not null order by u.key) g
+    cross join lateral (
+        select from group_turn n
+        where n.channel_id = v_channel_id and n.group_key = g.key
+        order by n.turn desc
+        limit 1
+        for update
+    ) t;
 
     for v_round in 1 .. 3 loop
 {%- for place in ["scheduled", "blocked", "ready"] %}

@@ -6,7 +6,8 @@ set search_path = {{ schema }}, pg_temp
 as $$
 /*
  * In batches, so that memory stays bounded, in one transaction. From behind: first the follow-ups, then what waits in
- * blocked, so that nothing is handed a turn only to be purged in its turn. What others hold at the moment is skipped.
+ * blocked, so that nothing is handed a turn only to be purged in its turn. What others hold at the moment is skipped:
+ * a message, its job key, or the turn of its group. So a purge waits for nobody, and no two can wait for each other.
  */
 declare
     v_channel_id integer;
@@ -27,6 +28,7 @@ begin
         with taken as (
             select j.key, j.follow_up from job_key j
             where j.channel_id = v_channel_id and j.follow_up is distinct from null
+            order by j.key
             limit 1000
             for update skip locked
         ), emptied as (
@@ -38,7 +40,32 @@ begin
 {%- else %}
         with taken as (
             delete from {{ place }} where ctid = any(array(
-                select p.ctid from {{ place }} p where p.channel_id = v_channel_id
+                select p.ctid from {{ place }} p
+                where p.channel_id = v_channel_id
+                    and (
+                        p.job_key is null
+                        or not exists (
+                            select from job_key j where j.channel_id = v_channel_id and j.key = p.job_key
+                        )
+                        or exists (
+                            select from job_key j where j.channel_id = v_channel_id and j.key = p.job_key
+                            for update skip locked
+                        )
+                    )
+                    and (
+                        p.group_key is null
+                        or not exists (
+                            select from group_turn t
+                            where t.channel_id = v_channel_id and t.group_key = p.group_key
+                        )
+                        or exists (
+                            select from group_turn t
+                            where t.channel_id = v_channel_id and t.group_key = p.group_key
+                            order by t.turn desc
+                            limit 1
+                            for update skip locked
+                        )
+                    )
                 limit 1000
                 for update skip locked
             )) returning *
