@@ -16,17 +16,40 @@ from pyshim.commands import dead_letter, demo, queue, relay, sweep, work
 from pyshim.options import Options, shared_options
 
 EXIT_CODES = """Exit codes: 0 done, also for a loop that was told to stop; 1 failed, or (status) not
-in step, or (demo) it does not add up; 2 called wrongly: unknown option, unusable setting, no
-database named; 130 interrupted."""
+in step, or (demo) it does not add up, or one of the messages named came to nothing; 2 called
+wrongly: unknown option, unusable setting or input, no database named, nobody there to say yes; 130
+interrupted."""
+
+SECTIONS = {
+    "Schema": ("migrate", "rollback", "render", "status"),
+    "Loops": ("sweep", "relay", "work"),
+    "By hand": ("queue", "dead-letter"),
+    "To begin with": ("demo",),
+}
+
+
+class Sections(click.Group):
+    """Commands listed by what they are for."""
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write a table for each section."""
+        widest = max(map(len, self.commands))
+        for title, names in SECTIONS.items():
+            with formatter.section(title):
+                room = formatter.width - widest - 6
+                helps = [self.commands[name].get_short_help_str(room) for name in names]
+                padded = [name.ljust(widest) for name in names]
+                formatter.write_dl(list(zip(padded, helps, strict=True)))
 
 
 @click.group(
+    cls=Sections,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog=EXIT_CODES,
 )
 @click.version_option(__version__, prog_name="tidegate")
 def cli() -> None:
-    """Reliable work in PostgreSQL: install the schema, run the loops that call it."""
+    """Reliable work in PostgreSQL: install the schema, run the loops, look after the queues."""
 
 
 @cli.command("migrate")

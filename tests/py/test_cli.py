@@ -8,7 +8,7 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
@@ -191,17 +191,37 @@ def test_a_missing_right_is_told_with_what_a_dba_runs(tidegate: Run, empty_datab
             conn.execute(sql.SQL("drop role {}").format(role))
 
 
+def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The words of every command, those of groups before those in them."""
+    for name, command in group.commands.items():
+        yield (*path, name)
+        if isinstance(command, click.Group):
+            yield from commands(command, (*path, name))
+
+
 def test_help_of_every_command_and_option_is_printed(tidegate: Run) -> None:
-    assert {"migrate", "rollback", "render", "status", "sweep", "relay", "demo"} <= set(
-        cli.cli.commands
-    )
+    known = set(commands(cli.cli))
+    assert {("migrate",), ("relay",), ("queue", "send"), ("dead-letter", "show")} <= known
     assert "Exit codes: 0 done" in " ".join(tidegate("--help").stdout.split())
-    for name, command in cli.cli.commands.items():
-        done = CliRunner().invoke(cli.cli, [name, "--help"])
-        assert done.exit_code == 0, name
+    for words in known:
+        done = CliRunner().invoke(cli.cli, [*words, "--help"])
+        assert done.exit_code == 0, words
         printed = " ".join(done.output.split())
-        assert command.help and command.help.split()[0] in printed, name
+        command: click.Command = cli.cli
+        for word in words:
+            assert isinstance(command, click.Group)
+            command = command.commands[word]
+        assert command.help and command.help.split()[0] in printed, words
         for parameter in command.params:
             if isinstance(parameter, click.Option):
-                assert parameter.help, f"{name} {parameter.name}"
-                assert parameter.opts[0] in printed, f"{name} {parameter.name}"
+                assert parameter.help, f"{words} {parameter.name}"
+                assert parameter.opts[0] in printed, f"{words} {parameter.name}"
+
+
+def test_every_command_stands_in_a_section_of_the_help() -> None:
+    assert sorted(name for names in cli.SECTIONS.values() for name in names) == sorted(
+        cli.cli.commands
+    )
+    printed = CliRunner().invoke(cli.cli, ["--help"]).output
+    assert printed.index("\nSchema:\n") < printed.index("\n  migrate  ")
+    assert printed.index("\nBy hand:\n") < printed.index("\n  queue  ")

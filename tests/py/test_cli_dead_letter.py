@@ -272,7 +272,7 @@ MISTAKES = [
     ("list --since yesterday", 2, "--since is 'yesterday'"),
     ("list --limit 0", 2, "--limit"),
     ("list --after 999999", 1, "p_after_id is '999999'"),
-    ("list --after-at 2030-01-01Z", 1, "p_after_id is null"),
+    ("list --after-at 2030-01-01T00:00:00Z", 1, "p_after_id is null"),
     ("list --schema elsewhere", 1, "tidegate migrate"),
     ("show", 2, "DEAD_LETTER_ID"),
     ("show seven", 2, "seven"),

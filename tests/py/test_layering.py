@@ -39,6 +39,7 @@ LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 IMPORTS = {
     "assets": {"errors"},
     "calls": set(),
+    "client": {"calls", "config", "errors", "names"},
     "config": {"errors", "names"},
     "connect": {"config", "errors"},
     "errors": set(),
