@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import signal
 import subprocess
@@ -887,3 +888,56 @@ registry.handler("b")(a)
     bench.drain("--worker", "w7")
     assert bench.notes() == ["a 0", "b 1", "a 2", "b 3", "a 4"]
     assert bench.left() == 0
+
+
+@pytest.mark.heavy
+def test_kills_lose_no_message_and_break_no_order_within_groups(bench: Bench) -> None:
+    bench.handlers("""
+import random
+
+@registry.handler("a", task="async", concurrency=8)
+async def a(delivery):
+    await asyncio.sleep(random.uniform(0, 0.02))
+    work(delivery)
+
+@registry.handler("a", task="sync")
+def b(delivery):
+    time.sleep(random.uniform(0, 0.02))
+    work(delivery)
+
+def work(delivery):
+    if random.random() < 0.1:
+        raise ValueError("by chance")
+    note(delivery.group_key or "-", delivery.payload)
+""")
+    bench.queue("a", lease="2s", max_attempts=0, backoff_base="50ms", backoff_cap="200ms")
+    bench.conn.execute(
+        "select queue_send('a', to_jsonb(n),"
+        " p_headers => jsonb_build_object('task', case n % 3 when 0 then 'sync' else 'async' end),"
+        " p_group_key => case when n % 2 = 0 then 'g' || n % 40 end)"
+        " from generate_series(1, 2500) n"
+    )
+    # given three workers, one of which is killed every second or so
+    herd = [bench.start() for _ in range(3)]
+    end = time.monotonic() + 300
+    kills = 0
+    while bench.left():
+        assert time.monotonic() < end
+        time.sleep(random.uniform(1.0, 3.0))
+        place = random.randrange(len(herd))
+        assert herd[place].poll() is None
+        herd[place].kill()
+        herd[place] = bench.start()
+        kills += 1
+    for worker in herd:
+        worker.terminate()
+    # then every message was done, and nobody overtook another of its group
+    assert kills >= 5
+    assert bench.dead() == []
+    done = [tuple(note.split()) for note in bench.notes()]
+    assert {n for _, n in done} == {str(n) for n in range(1, 2501)}
+    groups: dict[str, list[int]] = {}
+    for group, n in done:
+        groups.setdefault(group, []).append(int(n))
+    for group, order in groups.items():
+        assert group == "-" or order == sorted(order)
