@@ -43,6 +43,7 @@ class Pulse:
     lease_id: UUID
     lease: timedelta | None  # what each renewal asks for; None: the queue's
     every: float
+    since: float  # when it was claimed, on the monotonic clock
     tell: Callable[[Beat], None]
     fields: dict[str, Any]
     over: asyncio.Event = field(default_factory=asyncio.Event)
@@ -93,7 +94,7 @@ class Heart:
         task.add_done_callback(self._beats.discard)
 
     async def _beat(self, pulse: Pulse, home: asyncio.AbstractEventLoop) -> None:
-        pause, errors = pulse.every, 0
+        pause, errors = max(0.0, pulse.since + pulse.every - time.monotonic()), 0
         while not await _set_within(pulse.over, pause):
             try:
                 beat = await self._renew(pulse)
@@ -120,6 +121,8 @@ class Heart:
                 return
 
     async def _renew(self, pulse: Pulse) -> Beat:
+        # Counted from before the call: the answer may have waited for a process that was frozen.
+        asked = time.monotonic()
         answer = await pulse.session.one(
             calls.QUEUE_EXTEND, {"lease_id": pulse.lease_id, "lease": pulse.lease}
         )
@@ -128,8 +131,8 @@ class Heart:
             return Beat(now, now, now, frozenset(), True)
         return Beat(
             now,
-            now + answer.expires_in.total_seconds(),
-            now + answer.deadline_in.total_seconds(),
+            asked + answer.expires_in.total_seconds(),
+            asked + answer.deadline_in.total_seconds(),
             frozenset(answer.cancelled or ()),
             False,
         )

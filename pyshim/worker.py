@@ -52,8 +52,9 @@ _CANCELLED = Outcome("failed", "cancelled", retryable=False)
 
 @dataclass
 class Worked:
-    """Totals of a queue's worker since it started. `lost` counts messages whose lease was gone
-    before they were settled: they run, or have run, elsewhere too."""
+    """Totals of a queue's worker since it started. `lost` counts messages whose lease was gone when
+    they were to be settled: they run, or have run, elsewhere too (or were settled by a call whose
+    answer was lost)."""
 
     claimed: int = 0
     done: int = 0
@@ -61,6 +62,11 @@ class Worked:
     dead_lettered: int = 0
     released: int = 0
     lost: int = 0
+
+    def add(self, more: Worked) -> None:
+        """Count these, too."""
+        for name, count in vars(more).items():
+            setattr(self, name, getattr(self, name) + count)
 
 
 class _Item:
@@ -90,11 +96,14 @@ class _Item:
 class _Lease:
     """The messages of one claim until the last is settled, or the lease is lost."""
 
-    def __init__(self, lease_id: UUID, rows: Sequence[Any]) -> None:
+    def __init__(self, lease_id: UUID, rows: Sequence[Any], asked_at: float) -> None:
         self.lease_id = lease_id
         self.items = {row.message_id: _Item(row, self) for row in rows}
-        self.claimed = time.monotonic()
-        self.expires: float = self.claimed + min(row.lease_left.total_seconds() for row in rows)
+        # Counted from when it was asked for: the answer may have waited for a process that was
+        # frozen.
+        self.claimed = asked_at
+        self.lasts: float = min(row.lease_left.total_seconds() for row in rows)
+        self.expires: float = asked_at + self.lasts
         self.finished: list[tuple[_Item, Outcome]] = []
         self.is_lost = False
         self.is_in_time = True
@@ -190,12 +199,12 @@ class QueueWorker:
         await self._wait_for_room()
         if self._stop:
             return Progress.NONE
-        asked = self._limit()
+        asked, asked_at = self._limit(), time.monotonic()
         rows = await self._claim(asked)
         if not rows:
             return Progress.NONE
         self.totals.claimed += len(rows)
-        lease = _Lease(rows[0].lease_id, rows)
+        lease = _Lease(rows[0].lease_id, rows, asked_at)
         self._leases[lease.lease_id] = lease
         self._waiting.extend(lease.items.values())
         self._keep(lease)
@@ -347,7 +356,8 @@ class QueueWorker:
             self._renewals,
             lease.lease_id,
             self._lease,
-            (lease.expires - lease.claimed) / 3,
+            lease.lasts / 3,
+            lease.claimed,
             lambda beat: self._on_beat(lease, beat),
             {"queue": self.queue},
         )
@@ -372,7 +382,7 @@ class QueueWorker:
         loop = asyncio.get_running_loop()
         lease.alarm = loop.call_later(left, self._out_of_time, lease)
         for message_id in beat.cancelled:
-            if item := lease.items.get(message_id):
+            if (item := lease.items.get(message_id)) and not item.end.done():
                 self._log(logging.INFO, "cancelled", message_id=message_id)
                 self._end(item, _CANCELLED)
         self._start_waiting()
@@ -459,9 +469,9 @@ class QueueWorker:
         started = time.monotonic()
         done = [item.message_id for item, outcome in known if outcome.verdict == "done"]
         failures = [(i.message_id, o) for i, o in known if o.verdict == "failed"]
-        before = Worked(**vars(self.totals))
-        self.totals.done += sum(outcome.verdict == "acked" for _, outcome in known)
-        self.totals.lost += sum(outcome.verdict == "lost" for _, outcome in known)
+        news = Worked()
+        news.done += sum(outcome.verdict == "acked" for _, outcome in known)
+        news.lost += sum(outcome.verdict == "lost" for _, outcome in known)
         if done or failures:
             answer = await self._insist(
                 calls.QUEUE_SETTLE,
@@ -469,22 +479,22 @@ class QueueWorker:
                 {"failed": _failures(failures, plain=True)},
             )
             if answer.lost:
-                self.totals.lost += len(done) + len(failures)
+                news.lost += len(done) + len(failures)
                 self._lose(lease)
             else:
-                self.totals.done += len(done)
-                self.totals.retried += answer.retried
-                self.totals.dead_lettered += answer.dead_lettered
+                news.done += len(done)
+                news.retried += answer.retried
+                news.dead_lettered += answer.dead_lettered
         for retry_in, ids in _by_delay(known).items():
             answer = await self._insist(
                 calls.QUEUE_RELEASE,
                 {"lease_id": lease.lease_id, "message_ids": ids, "retry_in": retry_in},
             )
-            self.totals.lost += len(ids) if answer.lost else 0
-            self.totals.released += answer.retried
-        counts = {name: n - getattr(before, name) for name, n in vars(self.totals).items()}
+            news.lost += len(ids) if answer.lost else 0
+            news.released += answer.retried
+        self.totals.add(news)
         self._log(
-            logging.DEBUG, "worked", **{name: n for name, n in counts.items() if n},
+            logging.DEBUG, "worked", **{name: n for name, n in vars(news).items() if n},
             ms=round((time.monotonic() - started) * 1000),
         )  # fmt: skip
 

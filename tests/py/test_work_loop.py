@@ -266,6 +266,28 @@ async def test_nothing_starts_under_a_lease_that_may_be_over_until_it_is_renewed
     await bench.settled()
 
 
+async def test_a_lease_counts_from_when_it_was_asked_for() -> None:
+    # given an answer that took longer than its lease, as for a process that was frozen meanwhile
+    class Late(FakeSession):
+        async def call(self, statement: str, arguments: Mapping[str, Any]) -> list[Any]:
+            rows = await super().call(statement, arguments)
+            await asyncio.sleep(0.2)
+            return rows
+
+    seen: list[int] = []
+
+    async def handle(delivery: Delivery) -> None:
+        seen.append(delivery.payload)
+
+    bench = Bench(Late(1, lease=0.1), handle)
+    await bench.worker.step()
+    await asyncio.sleep(0.05)
+    assert seen == []
+    bench.beat(60)
+    await bench.settled()
+    assert seen == [0]
+
+
 async def test_what_is_cancelled_ends_or_never_starts_and_is_settled() -> None:
     bench = Bench(FakeSession(3), _for_ever, concurrency=1, batch=3)
     await bench.worker.step()
