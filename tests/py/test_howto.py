@@ -221,16 +221,11 @@ def test_the_snippets_of_sending_run_as_printed(
     assert scalar(conn, "select ready from backlog where name = 'orders'") == 2
 
 
-def test_the_commands_of_triage_run_as_printed(
-    url: str, conn: psycopg.Connection[Any], tmp_path: Path
-) -> None:
-    def fail_all() -> None:
-        conn.execute(
-            "select queue_nack(lease_id, p_error => 'smtp 550')"
-            " from (select distinct lease_id from queue_claim('emails', 9)) as l"
-        )
-
-    dead = "select count(*) from dead_letter where state = 'dead'"
+@pytest.fixture
+def typed(url: str, tmp_path: Path) -> Callable[[str], str]:
+    """`typed(script)`: what a shell prints that knows the command; each line must succeed."""
+    (tmp_path / "tidegate").write_text(f'#!/bin/sh\nexec {sys.executable} -m pyshim "$@"\n')
+    (tmp_path / "tidegate").chmod(0o755)
     environment = {
         **os.environ,
         "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}",
@@ -238,17 +233,8 @@ def test_the_commands_of_triage_run_as_printed(
         "TIDEGATE_SCHEMA": "jobs",
         "PYTHONPATH": os.pathsep.join(sys.path),
     }
-    (tmp_path / "tidegate").write_text(f'#!/bin/sh\nexec {sys.executable} -m pyshim "$@"\n')
-    (tmp_path / "tidegate").chmod(0o755)
-    # given dead letters that die again whenever they were requeued, and one of last week
-    conn.execute("select queue_create('emails', '{\"max_attempts\": 1}')")
-    conn.execute("select queue_send('emails', to_jsonb(n)) from generate_series(1, 6) as n")
-    look, requeue, discard = snippets("dead-letters.md", "sh")
-    printed = ""
-    for script in (look, requeue, discard):
-        until(lambda: fail_all() or bool(scalar(conn, dead) == 6))
-        conn.execute("update dead_letter set dead_at = now() - '8d'::interval where payload = '6'")
-        # when the commands of a section are typed one after the other
+
+    def run(script: str) -> str:
         done = subprocess.run(
             ["sh", "-e", "-x"],
             input=script,
@@ -259,7 +245,40 @@ def test_the_commands_of_triage_run_as_printed(
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        printed += done.stdout
+        return done.stdout
+
+    return run
+
+
+def test_the_commands_of_sending_run_as_printed(
+    conn: psycopg.Connection[Any], typed: Callable[[str], str]
+) -> None:
+    printed = typed("".join(snippets("send.md", "sh")))
+    assert "\n100 messages: 100 inserted\n" in printed
+    assert "\n100 messages of queue reports are dead letters now\n" in printed
+    assert scalar(conn, "select count(*) from backlog") == 0
+
+
+def test_the_commands_of_triage_run_as_printed(
+    conn: psycopg.Connection[Any], typed: Callable[[str], str]
+) -> None:
+    def fail_all() -> None:
+        conn.execute(
+            "select queue_nack(lease_id, p_error => 'smtp 550')"
+            " from (select distinct lease_id from queue_claim('emails', 9)) as l"
+        )
+
+    dead = "select count(*) from dead_letter where state = 'dead'"
+    # given dead letters that die again whenever they were requeued, and one of last week
+    conn.execute("select queue_create('emails', '{\"max_attempts\": 1}')")
+    conn.execute("select queue_send('emails', to_jsonb(n)) from generate_series(1, 6) as n")
+    look, requeue, discard = snippets("dead-letters.md", "sh")
+    printed = ""
+    for script in (look, requeue, discard):
+        until(lambda: fail_all() or bool(scalar(conn, dead) == 6))
+        conn.execute("update dead_letter set dead_at = now() - '8d'::interval where payload = '6'")
+        # when the commands of a section are typed one after the other
+        printed += typed(script)
     # then each has done what the page says
     assert printed.count("next page: tidegate dead-letter list --channel emails --since 2h") == 1
     assert "4 would be requeued" in printed
