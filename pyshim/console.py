@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import io
 import json
 import re
 import shlex
@@ -165,6 +166,11 @@ def console_options(role: str) -> Callable[[Callable[..., None]], Callable[..., 
         @functools.wraps(command)
         def wrapper(options: Options, timeout: float, as_json: bool, **rest: object) -> None:
             runtime = Runtime(options.database(), options.schema(), timeout, role)
+            if isinstance(sys.stdout, io.TextIOWrapper):  # whatever the locale
+                if as_json:
+                    sys.stdout.reconfigure(encoding="utf-8")
+                else:
+                    sys.stdout.reconfigure(errors="backslashreplace")
             command(console=Console(runtime, as_json), **rest)
 
         return wrapper

@@ -165,6 +165,25 @@ def test_a_peek_shows_messages_and_takes_none(tell: Tell, conn: psycopg.Connecti
     assert tell("queue", "peek", "q", "--place", "lease").out == "nothing is leased in queue q\n"
 
 
+def test_a_locale_without_the_letters_is_no_obstacle(
+    database: str, conn: psycopg.Connection[Any]
+) -> None:
+    conn.execute("select queue_send('q', '\"\u20ac\"')")
+    environment = {
+        **os.environ,
+        "TIDEGATE_DATABASE_URL": database,
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "PYTHONIOENCODING": "latin-1",
+    }
+    peek = [sys.executable, "-m", "pyshim", "queue", "peek", "q"]
+    seen = subprocess.run(peek, env=environment, capture_output=True, check=True).stdout
+    assert b'"\\u20ac"' in seen
+    seen = subprocess.run(
+        [*peek, "--json"], env=environment, capture_output=True, check=True
+    ).stdout
+    assert json.loads(seen.decode())[0]["payload"] == "\u20ac"
+
+
 def test_a_cancel_says_what_became_of_each(tell: Tell, conn: psycopg.Connection[Any]) -> None:
     conn.execute("select queue_send('q', '1'), queue_send('q', '2', p_job_key => 'j')")
     ids = [row["message_id"] for row in json.loads(tell("queue", "peek", "q", "--json").out)]
