@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import psycopg
 import pytest
@@ -24,6 +24,7 @@ from psycopg.conninfo import conninfo_to_dict
 from pyshim import cli, config, embedded
 from pyshim.config import Database
 from pyshim.connect import Connection, connect
+from tests.commands import Told
 from tests.server import TestServer
 
 ROOT = Path(__file__).parents[2]
@@ -142,14 +143,6 @@ def pooled(database: str, tmp_path: Path) -> Iterator[str]:
     yield url
     process.terminate()
     process.communicate()
-
-
-class Told(NamedTuple):
-    """What a command answered."""
-
-    code: int
-    out: str
-    err: str
 
 
 @pytest.fixture

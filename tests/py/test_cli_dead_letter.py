@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import Any
 
 import psycopg
 import pytest
 
-from tests.py.conftest import Told
-from tests.py.test_cli_queue import Terminal, cells, complaint, one
-
-Tell = Callable[..., Told]
+from tests.commands import Tell, Terminal, cells, complaint, one
 
 SMTP = "smtp 550\n\x1b[31mred"
 
