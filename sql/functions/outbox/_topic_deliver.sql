@@ -21,6 +21,7 @@ as $$
 declare
     v_queues integer[];
     v_handlers text[];
+    v_draining text;
     v_calls text[] := '{}';
     v_call text;
     v_ctids tid[];
@@ -33,10 +34,18 @@ begin
     dead_lettered := 0;
     select
         array_agg(distinct r.queue_id) filter (where r.queue_id is not null),
-        array_agg(distinct r.handler) filter (where r.handler is not null)
-    into v_queues, v_handlers
+        array_agg(distinct r.handler) filter (where r.handler is not null),
+        min(c.name) filter (where c.is_draining)
+    into v_queues, v_handlers, v_draining
     from route r
+    left join channel c on c.channel_id = r.queue_id
     where _topic_matches(r.topic, p_topic);
+
+    if v_draining is not null then
+        -- It takes no more, and an event goes to all its routes or to none: it waits.
+        first_error := format('queue %L is draining: the events of topic %L wait', v_draining, p_topic);
+        return;
+    end if;
 
     if v_handlers is null then
         -- No route at all: the last one went away a moment ago, and the events are a relay's now.
@@ -100,4 +109,4 @@ end;
 $$;
 
 comment on function {{ schema }}._topic_deliver(integer, text, boolean, tid[], boolean) is
-'Deliver locked events of one topic to all its routes and settle each by its own outcome. All 0, with first_error, when a handler of the topic is missing or unsafe: the events then stay.';
+'Deliver locked events of one topic to all its routes and settle each by its own outcome. All 0, with first_error, when a handler of the topic is missing or unsafe, or one of its queues is draining: the events then stay.';
