@@ -1,5 +1,5 @@
 -- R56: a keyset of two, so that an entry that died again or was cleaned away between two pages is no trouble
-select plan(5);
+select plan(6);
 select t.clock_stands();
 insert into dead_letter (
     dead_letter_id, dead_at, channel_id, kind, channel, reason, last_error, attempts, priority, message_id, enqueued_at
@@ -32,6 +32,11 @@ select is(
 select throws_ok(
     $$select * from dead_letter_list(p_after_id => 8)$$, 'TG010', 'p_after_id is ''8''',
     'without its time that is said, for an empty page would look like the end'
+);
+select is(
+    array(select dead_letter_id from dead_letter_list(p_after_id => 10, p_until => clock_now() - interval '6 minutes')),
+    array[3, 2, 1]::bigint[],
+    'and it never leads beyond the time asked for'
 );
 
 select * from finish();

@@ -1,5 +1,5 @@
 -- R57: identity, priority, group, key, headers, run, tenant, policy and history come back with it
-select plan(6);
+select plan(8);
 select t.clock_stands();
 select queue_create('work', '{"inline_limit": 100}');
 select queue_send(
@@ -34,5 +34,13 @@ select results_eq(
     $$values (1, 'boom'), (1, 'boom again')$$,
     'and its history goes on'
 );
+
+-- when the next one succeeds
+select outcome from dead_letter_requeue(array[:id]);
+select t.clock_moves('1 second');
+select lease_id from queue_claim('work') \gset
+select queue_ack(:'lease_id');
+select is(dead_letter_payload(:id), to_jsonb(repeat('x', 500)), 'the entry still has its payload');
+select is((select count(*) from body), 1::bigint, 'and nobody else has');
 
 select * from finish();
