@@ -1,0 +1,20 @@
+select plan(10);
+select t.clock_stands();
+select queue_create('q', '{"inline_limit": 10}');
+select queue_send('q', '1', p_priority => 3), queue_send('q', to_jsonb(repeat('x', 20)));
+select queue_send('q', '"g1"', p_group_key => 'g'), queue_send('q', '"g2"', p_group_key => 'g');
+select queue_send('q', '"in 2 h"', p_run_at => clock_now() + '2 h'), queue_send('q', '"in 1 h"', p_run_at => clock_now() + '1 h');
+select results_eq($$select payload #>> '{}' from queue_peek('q')$$, $$values (repeat('x', 20)), ('1')$$, 'ready, in order of claims, payloads whole');
+select ok((select bool_and(event_id is not null) from queue_peek('q')), 'with the event_id that a worker sees');
+select results_eq($$select payload #>> '{}' from queue_peek('q', p_place => 'scheduled')$$, $$values ('in 1 h'), ('in 2 h')$$, 'scheduled');
+select results_eq($$select payload #>> '{}' from queue_peek('q', p_place => 'blocked')$$, $$values ('g1'), ('g2')$$, 'blocked');
+select is_empty($$select * from queue_peek('q', p_place => 'lease')$$, 'nothing is leased');
+select t.clock_moves('1 second');
+select lease_id, (array_agg(message_id))[1] as first from queue_claim('q', 2) group by 1 \gset
+select queue_ack(:'lease_id', array[:first]);
+select is((select count(*) from queue_peek('q', p_place => 'lease')), 1::bigint, 'of a lease what is not settled');
+select is((select count(*) from queue_peek('q', 1, 'scheduled')), 1::bigint, 'as many as asked for');
+select throws_ok($$select queue_peek('q', p_place => 'dead')$$, 'TG010', null, 'no such place');
+select throws_ok($$select queue_peek('q', 0)$$, 'TG010', null, 'a limit');
+select throws_ok($$select queue_peek('none')$$, 'TG020', null, 'no such queue');
+select * from finish();
