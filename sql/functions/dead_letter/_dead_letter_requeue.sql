@@ -29,7 +29,7 @@ as $$
  * A pace makes nobody wait either: the n-th message is due n - 1 steps of p_every after p_from.
  *
  * A plan made while the table was one page must do when it is large: entries are found by their ids, so they are
- * looked up one by one (limit 1), and conditions on the state are written so that no index of it is preferred (is true).
+ * looked up one by one (limit 1), and conditions on the state are written so that no index of it is chosen (is true).
  */
 declare
     v_now constant timestamptz := clock_now();
