@@ -23,10 +23,10 @@ begin
     if found then
         insert into floor (
             channel_id, ticked_at, took, position, is_quiet, has_more, move_limit, priorities, floors, hints,
-            scheduled_from, lease_from
+            scheduled_from, lease_from, tick_at, grouped_to
         ) values (
             v_channel_id, 'epoch', '0', 0, false, false, 1000, '{0}',
-            array_fill(0::bigint, array[10]), array_fill(0::bigint, array[10]), '-infinity', '-infinity'
+            array_fill(0::bigint, array[10]), array_fill(0::bigint, array[10]), '-infinity', '-infinity', 'epoch', 0
         );
     end if;
     -- Called again with the same or another policy, it configures: deployments may repeat it.

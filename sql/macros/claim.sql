@@ -4,10 +4,14 @@
   queue_work.
 
   newest_floor     what the last tick of the channel found.
-  may_tick         declares whether this call may tick at all.
+  may_tick         whether this call may tick at all.
   tick_when_due    ticks when the last tick is too old and there may be something to do.
   claim_body       the body of queue_claim and outbox_claim.
 -#}
+{% macro newest_floor() -%}
+select * into v_floor from floor where channel_id = v_channel.channel_id order by floor_id desc limit 1;
+{%- endmacro %}
+
 {% macro newest_floor() -%}
 select * into v_floor from floor where channel_id = v_channel.channel_id order by floor_id desc limit 1;
 {%- endmacro %}
@@ -16,27 +20,23 @@ select * into v_floor from floor where channel_id = v_channel.channel_id order b
     does when nothing was written yet and the transaction has only just begun; its two timestamps are equal in the simple
     protocol only, where the extended one begins the transaction before it executes the statement. -#}
 {% macro may_tick() -%}
-v_may_tick boolean := current_setting('tidegate.tick', true) = 'on' or (
-        pg_current_xact_id_if_assigned() is null
-        and statement_timestamp() < transaction_timestamp() + interval '100 ms'
-    );
+current_setting('tidegate.tick', true) = 'on' or (
+            pg_current_xact_id_if_assigned() is null
+            and statement_timestamp() < transaction_timestamp() + interval '100 ms'
+        )
 {%- endmacro %}
 
-{#- A tick is due 250 ms or 5000 positions after the last one, or 25 ms where messages of groups come in, but never sooner than ten times what that one took.
-    It is worth it when positions were drawn since, somebody held one or messages stood in ready then, or a deadline
-    has passed, or the clock was set back.
+{#- A tick is due when the last one said, or 5000 positions after it. It is worth it when positions were drawn since,
+    somebody held one or messages stood in ready then, or a deadline has passed, or the clock was set back.
     The tests without a query come first: the others cost as much as a claim of one. -#}
-{% macro tick_when_due() -%}
-    v_since := v_now - v_floor.ticked_at;
-    v_drawn := coalesce(pg_sequence_last_value('position_seq'), 0) - v_floor.position;
+{% macro tick_when_due(may_tick) -%}
     if (
-            v_since > '250 ms' or v_since < '0' or v_drawn > 5000 or v_floor.has_more
-            or (v_floor.has_groups and v_drawn > 0 and v_since > '25 ms')
+            v_now not between v_floor.ticked_at and v_floor.tick_at
+            or (v_drawn > 5000 and v_now > v_floor.ticked_at + 10 * v_floor.took)
         )
-        and not v_since between '0' and 10 * v_floor.took
-        and v_may_tick
+        and ({{ may_tick }})
     then
-        if v_since < '0' or v_drawn <> 0 or not v_floor.is_quiet or v_floor.has_more
+        if v_now < v_floor.ticked_at or v_drawn <> 0 or not v_floor.is_quiet or v_floor.has_more
             or exists (
                 select from scheduled s
                 where s.channel_id = v_channel.channel_id
@@ -64,20 +64,19 @@ declare
     v_now timestamptz := clock_now();
     v_channel channel;
     v_floor floor;
-    {{ may_tick() }}
-    v_since interval;
     v_drawn bigint;
-    v_lease_id uuid := p_lease_id;
-    v_expires_at timestamptz;
+    v_lease_id uuid;
     v_cap integer := p_limit;
     v_limit integer;
     v_in_flight bigint;
     v_priority smallint;
+    v_message message;
     v_messages message[];
     v_ctids tid[];
     v_batch integer;
     v_bytes bigint := 0;
-    v_is_plain boolean;
+    v_is_plain boolean := true;
+    v_expires_at timestamptz;
 begin
     -- The ordinary call passes one test: each expression is set up anew in every transaction.
     if (
@@ -87,7 +86,9 @@ begin
         if current_setting('transaction_isolation') <> 'read committed' then
             perform _require_read_committed('{{ kind if kind == "queue" else "outbox" }}_claim');
         elsif p_lease <= '0' then
-            perform _bad_argument('p_lease', p_lease::text, 'A lease lasts a positive time, for example interval ''1 minute''.');
+            perform _bad_argument(
+                'p_lease', p_lease::text, 'A lease lasts a positive time, for example interval ''1 minute''.'
+            );
         end if;
         perform _bad_argument('p_limit', p_limit::text, 'Claim between 1 and 10000 messages at a time.');
     end if;
@@ -96,59 +97,61 @@ begin
     if not found then
         perform _no_such_channel('{{ kind }}', {{ name }});
     end if;
-{%- if kind == "topic" %}
-    if v_channel.is_routed then
-        raise exception using
-            errcode = 'TG022',
-            message = format('topic %L is routed: its events go to its routes', {{ name }}),
-            hint = 'Sweep it with outbox_sweep, or take its routes away with outbox_unroute before relaying it.';
-    end if;
-{%- endif %}
-    if p_lease > v_channel.max_runtime then
-        perform _bad_argument(
-            'p_lease', p_lease::text, format('It may not be above the channel''s max_runtime, %s.', v_channel.max_runtime)
-        );
-    end if;
-
-    if v_lease_id is null then
-        v_lease_id := gen_random_uuid();
-    else
-        -- A repeat may overtake its first attempt: it waits for it here and then looks, in a new snapshot.
-        perform pg_advisory_xact_lock(hashtextextended(v_lease_id::text, 'lease'::regclass::oid::bigint));
-        return query select * from _lease_deliveries(v_lease_id, v_channel.channel_id);
-        if found then
-            return;
-        elsif exists (select from lease l where l.lease_id = v_lease_id) then
-            perform _bad_argument('p_lease_id', p_lease_id::text, 'That lease stands elsewhere: give each claim an id of its own.');
-        end if;
-    end if;
-    if v_channel.is_paused then
-        return;
-    end if;
-
     {{ newest_floor() }}
-    if v_now < v_floor.idle_until and pg_sequence_last_value('position_seq') = v_floor.position then
-        return;
-    end if;
-    {{ tick_when_due() }}
+    v_drawn := coalesce(pg_sequence_last_value('position_seq'), 0) - v_floor.position;
 
-    v_is_plain := not v_channel.archive;
-    if v_channel.max_in_flight is not null then
-        -- Capped channels count under a lock of their own, which others never take.
-        perform pg_advisory_xact_lock(_lock_key('channel'::regclass, v_channel.channel_id));
-        select v_channel.max_in_flight - coalesce(sum(l.message_count), 0) into v_in_flight
-        from lease l where l.channel_id = v_channel.channel_id;
-        if v_in_flight <= 0 then
+    -- So does the ordinary moment: everything between these lines is out of it.
+    if {{ "v_channel.is_routed or " if kind == "topic" }}v_channel.is_paused or p_lease_id is not null or p_lease > v_channel.max_runtime
+        or v_channel.max_in_flight is not null or v_drawn not between 1 and 5000
+        or v_now not between v_floor.ticked_at and v_floor.tick_at
+    then
+{%- if kind == "topic" %}
+        if v_channel.is_routed then
+            raise exception using
+                errcode = 'TG022',
+                message = format('topic %L is routed: its events go to its routes', {{ name }}),
+                hint = 'Sweep it with outbox_sweep, or take its routes away with outbox_unroute before relaying it.';
+        end if;
+{%- endif %}
+        if p_lease > v_channel.max_runtime then
+            perform _bad_argument(
+                'p_lease', p_lease::text,
+                format('It may not be above the channel''s max_runtime, %s.', v_channel.max_runtime)
+            );
+        end if;
+        if p_lease_id is not null then
+            -- A repeat may overtake its first attempt: it waits for it here and then looks, in a new snapshot.
+            perform pg_advisory_xact_lock(hashtextextended(p_lease_id::text, 'lease'::regclass::oid::bigint));
+            return query select * from _lease_deliveries(p_lease_id, v_channel.channel_id);
+            if found then
+                return;
+            elsif exists (select from lease l where l.lease_id = p_lease_id) then
+                perform _bad_argument(
+                    'p_lease_id', p_lease_id::text, 'That lease stands elsewhere: give each claim an id of its own.'
+                );
+            end if;
+        end if;
+        if v_channel.is_paused or (v_drawn = 0 and v_now < v_floor.idle_until) then
             return;
         end if;
-        v_cap := least(v_cap, v_in_flight);
-    end if;
-    v_now := clock_now(); -- after the locks: a lease begins when it is handed out
-    v_limit := v_cap;
 
-    foreach v_priority in array v_floor.priorities loop
-        if v_cap = 1 then
-            -- The default, in one statement, which is a tenth cheaper than the two of a batch.
+        {{ tick_when_due(may_tick()) | indent }}
+
+        if v_channel.max_in_flight is not null then
+            -- Capped channels count under a lock of their own, which others never take.
+            perform pg_advisory_xact_lock(_lock_key('channel'::regclass, v_channel.channel_id));
+            select v_channel.max_in_flight - coalesce(sum(l.message_count), 0) into v_in_flight
+            from lease l where l.channel_id = v_channel.channel_id;
+            if v_in_flight <= 0 then
+                return;
+            end if;
+            v_cap := least(v_cap, v_in_flight);
+        end if;
+    end if;
+
+    if v_cap = 1 then
+        -- The default, without the second statement and the arrays of a batch: a third cheaper.
+        foreach v_priority in array v_floor.priorities loop
             delete from ready where ctid = any(array(
                 select r.ctid from ready r
                 where r.channel_id = v_channel.channel_id and r.priority = v_priority
@@ -157,16 +160,36 @@ begin
                 limit 1
                 for update skip locked
             ))
-            returning
-                array[row({{ message_names() }})::message], coalesce(body_bytes, 0),
-                not v_channel.archive and body_bytes is null and requeued_from is null and group_key is null
-                and job_key is null
-            into v_messages, v_bytes, v_is_plain;
+            returning {{ message_names() }} into v_message;
             exit when found;
-            continue;
+        end loop;
+        if v_message.message_id is null then
+            return;
         end if;
+        insert into lease (lease_id, claimed_at, expires_at, channel_id, message_count, is_plain, worker, messages)
+        values (
+            coalesce(p_lease_id, gen_random_uuid()), clock_now(), {{ expires_at() }}, v_channel.channel_id, 1,
+            not v_channel.archive and v_message.body_bytes is null and v_message.requeued_from is null
+            and v_message.group_key is null and v_message.job_key is null,
+            p_worker, array[v_message]
+        ) returning lease_id, expires_at into v_lease_id, v_expires_at;
+        if v_message.body_bytes is null then
+            return next row(
+                v_lease_id, v_message.message_id,
+                coalesce(v_message.event_id, _event_id(v_channel.event_prefix, v_message.message_id)), v_message.topic,
+                v_message.attempts + 1, coalesce(v_message.max_attempts, v_channel.max_attempts), v_message.payload,
+                v_message.headers, v_message.priority, v_message.group_key, v_message.job_key, v_message.run_id,
+                v_message.tenant, v_message.enqueued_at, v_expires_at
+            )::delivery;
+        else
+            return query select * from _lease_deliveries(v_lease_id, v_channel.channel_id);
+        end if;
+        return;
+    end if;
 
-        -- Messages are built where their rows are locked: the delete then returns nothing, and order is that of the index.
+    v_limit := v_cap;
+    foreach v_priority in array v_floor.priorities loop
+        -- Messages are built where their rows are locked: the delete then returns nothing, and order is the index's.
         select
             v_ctids || array_agg(c.ctid),
             v_messages || array_agg(c.message),
@@ -192,21 +215,19 @@ begin
     if v_messages is null then
         return;
     end if;
-    if v_cap > 1 then
-        if v_batch < cardinality(v_messages) or v_bytes > 16777216 then
-            v_limit := _batch_fit(v_messages);
-            v_messages := v_messages[:v_limit];
-            v_ctids := v_ctids[:v_limit];
-        end if;
-        delete from ready where ctid = any(v_ctids);
+    if v_batch < cardinality(v_messages) or v_bytes > 16777216 then
+        v_limit := _batch_fit(v_messages);
+        v_messages := v_messages[:v_limit];
+        v_ctids := v_ctids[:v_limit];
     end if;
+    delete from ready where ctid = any(v_ctids);
 
     insert into lease (lease_id, claimed_at, expires_at, channel_id, message_count, is_plain, worker, messages)
     values (
-        v_lease_id, v_now,
-        greatest(v_now + coalesce(p_lease, v_channel.lease), clock_now() + interval '1 microsecond'),
-        v_channel.channel_id, cardinality(v_messages), v_is_plain, p_worker, v_messages
-    ) returning expires_at into v_expires_at;
+        coalesce(p_lease_id, gen_random_uuid()), clock_now(), {{ expires_at() }}, v_channel.channel_id,
+        cardinality(v_messages),
+        v_is_plain and not v_channel.archive, p_worker, v_messages
+    ) returning lease_id, expires_at into v_lease_id, v_expires_at;
 
     if v_bytes > 0 then
         return query select * from _lease_deliveries(v_lease_id, v_channel.channel_id);
@@ -219,6 +240,11 @@ begin
         from unnest(v_messages) m;
     end if;
 end;
+{%- endmacro %}
+
+{#- A lease begins when it is handed out, after whatever lock was waited for, and ends later than that. -#}
+{% macro expires_at() -%}
+clock_now() + greatest(coalesce(p_lease, v_channel.lease), '1 microsecond')
 {%- endmacro %}
 
 {#- For outbox_sweep and queue_work: lock up to v_limit messages above their hints, in order, into v_ctids; null when there

@@ -3,56 +3,59 @@
   The one path by which messages come in: shared by outbox_put and queue_send, one at a time and many.
   `kind` is the channel's, `name` the argument that names it.
 -#}
-{% macro channel_check(kind, name) -%}
-    select c.channel_id, c.inline_limit, c.tenant_required, c.is_draining into v_channel
+{% macro channel_lookup(kind, name) -%}
+    select c.channel_id, c.inline_limit, c.tenant_required{{ ", c.is_draining" if kind == "queue" }} into v_channel
     from channel c
     where c.kind = '{{ kind }}' and c.name = {{ name }};
     if not found then
         perform _no_such_channel('{{ kind }}', {{ name }});
     end if;
-    -- The ordinary message passes one test: each expression is set up anew in every transaction.
-    if (
-        p_priority = 0 and p_idempotency_key is null and current_setting('transaction_isolation') = 'read committed'
+{%- endmacro %}
+
+{#- What an ordinary call is tested for, in one expression: each is set up anew in every transaction. -#}
+{% macro is_ordinary(kind) -%}
+p_priority = 0 and p_run_at is null and p_idempotency_key is null and p_group_key is null
+        and current_setting('transaction_isolation') = 'read committed'
         and (p_tenant is not null or not v_channel.tenant_required)
         and (p_headers is null or (jsonb_typeof(p_headers) = 'object' and _json_size(p_headers) <= 8192))
 {%- if kind == "queue" %}
-        and (p_max_attempts is null or p_max_attempts between 0 and 32767)
-        and p_backoff is null and not v_channel.is_draining
+        and p_max_attempts is null and p_backoff is null and not v_channel.is_draining
 {%- endif %}
-    ) is not true then
-        if current_setting('transaction_isolation') <> 'read committed' then
-            -- An old snapshot may show a channel that was dropped since: its lock raises 40001 then.
-            perform from channel c where c.channel_id = v_channel.channel_id for key share;
-        end if;
-        if p_priority is null or p_priority not between 0 and 9 then
-            perform _bad_argument('p_priority', p_priority::text, 'A priority is a number from 0 (first) to 9 (last).');
-        end if;
-        if v_channel.tenant_required and p_tenant is null then
-            perform _bad_argument('p_tenant', p_tenant, format('%s %s requires a tenant.', initcap('{{ kind }}'), {{ name }}));
-        end if;
-        if jsonb_typeof(p_headers) <> 'object' or _json_size(p_headers) > 8192 then
-            perform _bad_argument('p_headers', left(p_headers::text, 200), 'Headers are a JSON object of at most 8 kB.');
-        end if;
+{%- endmacro %}
+
+{% macro options_check(kind, name) -%}
+    if current_setting('transaction_isolation') <> 'read committed' then
+        -- An old snapshot may show a channel that was dropped since: its lock raises 40001 then.
+        perform from channel c where c.channel_id = v_channel.channel_id for key share;
+    end if;
+    if p_priority is null or p_priority not between 0 and 9 then
+        perform _bad_argument('p_priority', p_priority::text, 'A priority is a number from 0 (first) to 9 (last).');
+    end if;
+    if v_channel.tenant_required and p_tenant is null then
+        perform _bad_argument('p_tenant', p_tenant, format('%s %s requires a tenant.', initcap('{{ kind }}'), {{ name }}));
+    end if;
+    if jsonb_typeof(p_headers) <> 'object' or _json_size(p_headers) > 8192 then
+        perform _bad_argument('p_headers', left(p_headers::text, 200), 'Headers are a JSON object of at most 8 kB.');
+    end if;
 {%- if kind == "queue" %}
-        if p_max_attempts not between 0 and 32767 then
-            perform _bad_argument('p_max_attempts', p_max_attempts::text, 'Give 1 to 32767, or 0 for ever.');
-        end if;
-        if p_backoff is not null then
-            perform _backoff_check(p_backoff);
-        end if;
-        if v_channel.is_draining then
-            raise exception using
-                errcode = 'TG023',
-                message = format('queue %L is draining and takes no more messages', p_queue),
-                hint = 'Send elsewhere, or let it take messages again with queue_resume.';
-        end if;
+    if p_max_attempts not between 0 and 32767 then
+        perform _bad_argument('p_max_attempts', p_max_attempts::text, 'Give 1 to 32767, or 0 for ever.');
+    end if;
+    if p_backoff is not null then
+        perform _backoff_check(p_backoff);
+    end if;
+    if v_channel.is_draining then
+        raise exception using
+            errcode = 'TG023',
+            message = format('queue %L is draining and takes no more messages', p_queue),
+            hint = 'Send elsewhere, or let it take messages again with queue_resume.';
+    end if;
 {%- endif %}
-        if octet_length(p_idempotency_key) > 512 then
-            perform _bad_argument('p_idempotency_key', left(p_idempotency_key, 100), 'A key has at most 512 bytes; hash a longer one.');
-        end if;
-        if p_priority > 0 then
-            perform _priority_declare(v_channel.channel_id, array[p_priority]::smallint[]);
-        end if;
+    if octet_length(p_idempotency_key) > 512 then
+        perform _bad_argument('p_idempotency_key', left(p_idempotency_key, 100), 'A key has at most 512 bytes; hash a longer one.');
+    end if;
+    if p_priority > 0 then
+        perform _priority_declare(v_channel.channel_id, array[p_priority]::smallint[]);
     end if;
 {%- endmacro %}
 
@@ -73,15 +76,28 @@ declare
     v_channel record;
     v_sent sent;
     v_body_id bigint;
-    v_size integer := _json_size(p_payload);
+    v_size integer;
 begin
-    {{ channel_check(kind, name) }}
+    {{ channel_lookup(kind, name) }}
+    if {{ is_ordinary(kind) }}
+        and _json_size(p_payload) <= v_channel.inline_limit{{ " and p_job_key is null" if kind == "queue" }}
+    then
+        v_sent := row(nextval('position_seq'), 'inserted');
+        insert into ready (
+            position, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, run_id, tenant
+        ) values (
+            v_sent.message_id, v_channel.channel_id, 0, 0, v_sent.message_id, clock_now(), p_payload, p_headers,
+            p_event_id, p_run_id, p_tenant
+        );
+        return v_sent;
+    end if;
+
+    {{ options_check(kind, name) }}
     if p_payload is null then
         perform _bad_argument('p_payload', null, 'Give a JSON value; for an empty one, ''null''::jsonb.');
     end if;
-
-    v_sent.message_id := nextval('position_seq');
-    v_sent.outcome := 'inserted';
+    v_size := _json_size(p_payload);
+    v_sent := row(nextval('position_seq'), 'inserted');
     if p_idempotency_key is not null then
         -- Of two that use a key at once, the second waits here for the first to end: whatever it finds then is final.
         loop
@@ -167,7 +183,24 @@ declare
     v_channel record;
     v_now timestamptz := clock_now();
 begin
-    {{ channel_check(kind, name) }}
+    {{ channel_lookup(kind, name) }}
+    if {{ is_ordinary(kind) }}
+        and array_ndims(p_payloads) = 1
+        and (
+            select max(coalesce(_json_size(u.payload), 2147483647)) from unnest(p_payloads) u (payload)
+        ) <= v_channel.inline_limit
+    then
+        return query
+        insert into ready (
+            position, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, run_id, tenant
+        )
+        select i.id, v_channel.channel_id, 0, 0, i.id, v_now, i.payload, p_headers, p_run_id, p_tenant
+        from (select nextval('position_seq') as id, u.payload from unnest(p_payloads) u (payload)) i
+        returning ready.message_id, 'inserted'::text;
+        return;
+    end if;
+
+    {{ options_check(kind, name) }}
     if p_payloads is null or array_ndims(p_payloads) > 1 then
         perform _bad_argument('p_payloads', left(p_payloads::text, 200), 'Give a flat array of JSON values.');
     elsif array_position(p_payloads, null) is not null then
@@ -195,7 +228,10 @@ begin
     cross join lateral {{ one }}(
         {{ name }}, u.payload,
         p_headers => p_headers, p_run_at => p_run_at, p_priority => p_priority, p_group_key => p_group_key,
-        p_run_id => p_run_id, p_tenant => p_tenant,{% if kind == "queue" %} p_max_attempts => p_max_attempts, p_backoff => p_backoff,{% endif %}
+        p_run_id => p_run_id, p_tenant => p_tenant,
+{%- if kind == "queue" %}
+        p_max_attempts => p_max_attempts, p_backoff => p_backoff,
+{%- endif %}
         p_idempotency_key => p_idempotency_key || ':' || u.ordinal
     ) s
     order by u.ordinal;

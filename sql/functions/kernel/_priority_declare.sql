@@ -17,11 +17,11 @@ begin
     if found then
         insert into floor (
             channel_id, ticked_at, took, position, is_quiet, has_more, move_limit, priorities, floors, hints,
-            scheduled_from, lease_from, grouped_to, has_groups
+            scheduled_from, lease_from, tick_at, grouped_to
         )
         select
             f.channel_id, f.ticked_at, f.took, f.position, false, f.has_more, f.move_limit, _priorities(p_channel_id),
-            f.floors, f.hints, f.scheduled_from, f.lease_from, f.grouped_to, f.has_groups
+            f.floors, f.hints, f.scheduled_from, f.lease_from, f.tick_at, f.grouped_to
         from floor f
         where f.channel_id = p_channel_id
         order by f.floor_id desc

@@ -21,11 +21,12 @@ begin
     delete from tide where ctid = any(array(select t.ctid from tide t for update skip locked));
     insert into floor (
         channel_id, ticked_at, took, position, is_quiet, has_more, move_limit, priorities, floors, hints,
-        scheduled_from, lease_from
+        scheduled_from, lease_from, tick_at, grouped_to
     )
     select
         c.channel_id, 'epoch', '0', 0, false, true, 1000, _priorities(c.channel_id),
-        array_fill(0::bigint, array[10]), array_fill(0::bigint, array[10]), '-infinity', '-infinity'
+        array_fill(0::bigint, array[10]), array_fill(0::bigint, array[10]), '-infinity', '-infinity',
+        'epoch', 0
     from channel c;
     perform _incident_note(
         '_tide_forget', null, 'TG032',

@@ -3,11 +3,11 @@ language sql volatile
 begin atomic
 insert into {{ schema }}.floor (
     channel_id, ticked_at, took, position, is_quiet, has_more, move_limit, priorities, floors, hints,
-        scheduled_from, lease_from, grouped_to
+        scheduled_from, lease_from, tick_at, grouped_to
 )
 select
     f.channel_id, 'epoch', '0', f.position, false, true, f.move_limit, f.priorities, f.floors, f.hints,
-        '-infinity', '-infinity', f.grouped_to
+        '-infinity', '-infinity', 'epoch', f.grouped_to
 from {{ schema }}.channel c
 cross join lateral (
     select * from {{ schema }}.floor n where n.channel_id = c.channel_id order by n.floor_id desc limit 1

@@ -25,8 +25,7 @@ declare
     v_now timestamptz := clock_now();
     v_channel channel;
     v_floor floor;
-    {{ may_tick() }}
-    v_since interval;
+    v_may_tick constant boolean := {{ may_tick() }};
     v_drawn bigint;
     v_priority smallint;
     v_limit integer;
@@ -67,7 +66,8 @@ begin
         order by random()
     loop
         {{ newest_floor() }}
-        {{ tick_when_due() | indent }}
+        v_drawn := coalesce(pg_sequence_last_value('position_seq'), 0) - v_floor.position;
+        {{ tick_when_due("v_may_tick") | indent }}
 
         v_limit := p_limit - claimed;
         {{ lock_candidates("p_limit - claimed") | indent }}

@@ -26,6 +26,8 @@ declare
     v_any_live boolean := false;
     v_is_leased boolean;
     v_advance record;
+    v_now timestamptz;
+    v_pause interval := '250 ms';
     v_moved integer;
     v_priority smallint;
     v_deadline timestamptz;
@@ -62,8 +64,10 @@ begin
             v_floor.move_limit
         );
         v_floor.grouped_to := v_advance.grouped_to;
-        v_floor.has_groups := v_advance.arrived > 0;
         v_floor.has_more := v_floor.has_more or v_advance.has_more;
+        if v_advance.arrived > 0 then
+            v_pause := '25 ms';
+        end if;
 
         v_floor.priorities := _priorities(p_channel_id);
         foreach v_priority in array v_floor.priorities loop
@@ -123,14 +127,17 @@ begin
     end;
 
     -- What counts as its duration is bounded: a tick that waited for somebody's lock must not silence the next ones.
+    v_now := clock_now();
+    v_floor.took := greatest('0', least(clock_timestamp() - v_started, '500 ms'));
     insert into floor (
         channel_id, ticked_at, took, position, is_quiet, has_more, move_limit, priorities, floors, hints,
-        scheduled_from, lease_from, grouped_to, has_groups, idle_until
+        scheduled_from, lease_from, tick_at, grouped_to, idle_until
     ) values (
-        p_channel_id, clock_now(), greatest('0', least(clock_timestamp() - v_started, '500 ms')),
+        p_channel_id, v_now, v_floor.took,
         v_floor.position, v_floor.is_quiet, v_floor.has_more, v_floor.move_limit, v_floor.priorities, v_floor.floors,
-        v_floor.hints, v_floor.scheduled_from, v_floor.lease_from, v_floor.grouped_to, v_floor.has_groups,
-        v_floor.idle_until
+        v_floor.hints, v_floor.scheduled_from, v_floor.lease_from,
+        v_now + greatest(case when v_floor.has_more then '0' else v_pause end, 10 * v_floor.took),
+        v_floor.grouped_to, v_floor.idle_until
     );
     -- The row this one follows. Skipped where another tick is at it: two ticks never wait for each other.
     delete from floor where ctid = any(array(

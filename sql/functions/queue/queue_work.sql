@@ -26,9 +26,8 @@ declare
     v_now timestamptz := clock_now();
     v_channel channel;
     v_floor floor;
-    {{ may_tick() }}
+    v_may_tick constant boolean := {{ may_tick() }};
     v_may_check constant boolean := pg_current_xact_id_if_assigned() is null; -- nothing written, nothing deferred
-    v_since interval;
     v_drawn bigint;
     v_priority smallint;
     v_limit integer := p_limit;
@@ -65,7 +64,8 @@ begin
     end if;
 
     {{ newest_floor() }}
-    {{ tick_when_due() }}
+    v_drawn := coalesce(pg_sequence_last_value('position_seq'), 0) - v_floor.position;
+    {{ tick_when_due("v_may_tick") }}
     {{ lock_candidates("p_limit") }}
     if v_ctids is null then
         return v_answer;

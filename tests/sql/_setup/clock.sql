@@ -17,7 +17,9 @@ create function t.clock_moves(p_by interval) returns void
 language sql
 as $$
     select t.clock_stands(tidegate.clock_now() + p_by);
-    update tidegate.floor set took = '0' where ctid = any(array(
+    update tidegate.floor
+    set took = '0', tick_at = case when has_more then ticked_at else least(tick_at, ticked_at + interval '250 ms') end
+    where ctid = any(array(
         select f.ctid from tidegate.floor f where f.took > '0' for update skip locked
     ));
 $$;
