@@ -170,7 +170,7 @@ begin
         values (
             coalesce(p_lease_id, gen_random_uuid()), clock_now(), {{ expires_at() }}, v_channel.channel_id, 1,
             not v_channel.archive and v_message.body_bytes is null and v_message.requeued_from is null
-            and v_message.group_key is null and v_message.job_key is null,
+{%- if kind == "queue" %} and v_message.group_key is null and v_message.job_key is null{% endif %},
             p_worker, array[v_message]
         ) returning lease_id, expires_at into v_lease_id, v_expires_at;
         if v_message.body_bytes is null then
@@ -196,11 +196,12 @@ begin
             least(v_batch, min(c.max_batch)),
             v_bytes + coalesce(sum(c.body_bytes), 0),
             v_is_plain
-            and count(c.body_bytes) + count(c.requeued_from) + count(c.group_key) + count(c.job_key) = 0
+            and count(c.body_bytes) + count(c.requeued_from)
+{%- if kind == "queue" %} + count(c.group_key) + count(c.job_key){% endif %} = 0
         into v_ctids, v_messages, v_batch, v_bytes, v_is_plain
         from (
             select
-                r.ctid, r.max_batch, r.body_bytes, r.requeued_from, r.group_key, r.job_key,
+                r.ctid, r.max_batch, r.body_bytes, r.requeued_from{{ ", r.group_key, r.job_key" if kind == "queue" }},
                 row({{ message_names("r") }})::message as message
             from ready r
             where r.channel_id = v_channel.channel_id and r.priority = v_priority

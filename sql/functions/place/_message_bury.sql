@@ -8,6 +8,7 @@ create or replace function {{ schema }}._message_bury(
 ) returns void
 language plpgsql volatile
 set search_path = {{ schema }}, pg_temp
+set enable_seqscan = off
 as $$
 /*
  * Each message gets an entry of its own, but for two: one that came from a dead letter goes back into that entry, and
@@ -18,6 +19,16 @@ as $$
 declare
     v_now timestamptz := clock_now();
 begin
+    -- Entries are locked in order of their ids, as whoever requeues or discards them does.
+    perform from dead_letter d
+    where d.dead_letter_id = any(array(select m.requeued_from from unnest(p_messages) m))
+        or (
+            d.channel_id = p_channel_id and d.state = 'dead'
+            and d.job_key = any(array(select m.job_key from unnest(p_messages) m))
+        )
+    order by d.dead_letter_id
+    for update;
+
     with fallen as (
         select
             m.*, p_reasons[m.ordinality] as reason, _error_text(p_errors[m.ordinality]) as error,
@@ -60,7 +71,7 @@ begin
                             coalesce(d.errors, '[]') || coalesce(j.errors, '[]')
                         ) with ordinality n (error, ordinality)
                         order by n.ordinality desc
-                        limit 20
+                        limit 10
                     ) e
                 )
             end
