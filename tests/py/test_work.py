@@ -860,6 +860,7 @@ def test_a_handler_that_has_acked_may_go_on_without_a_lease(bench: Bench, kind: 
 def test_a_process_that_does_not_start_is_no_messages_fault(bench: Bench) -> None:
     bench.handlers("""
 if os.path.exists("broken") and "child" in sys.argv[0]:
+    note("broken")
     raise RuntimeError("no licence")
 
 @registry.handler("a", concurrency=1)
@@ -870,13 +871,13 @@ def a(delivery):
     bench.queue("a")
     bench.send("a", 1, 2)
     worker = bench.start()
-    time.sleep(3)
+    bench.until(lambda: bench.noted("broken"))
     (bench.folder / "broken").unlink()
     bench.until(lambda: bench.left() == 0)
     worker.terminate()
-    (told,) = events(bench.log_of(worker), "no process")
-    assert "no licence" in told["error"]
-    assert sorted(bench.notes()) == ["1 1", "2 1"]
+    told = events(bench.log_of(worker), "no process")
+    assert "no licence" in told[0]["error"]
+    assert sorted(set(bench.notes())) == ["1 1", "2 1", "broken"]
 
 
 def test_a_drain_ends_when_handlers_have_sent_nothing_more_to_any_queue(bench: Bench) -> None:
