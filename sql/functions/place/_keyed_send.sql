@@ -9,6 +9,7 @@ create or replace function {{ schema }}._keyed_send(
 ) returns {{ schema }}.sent
 language plpgsql volatile
 set search_path = {{ schema }}, pg_temp
+set enable_seqscan = off
 as $$
 /*
  * Sends with one job key, and the end of its message, take turns by the lock of the key's row. Claims and ticks do not

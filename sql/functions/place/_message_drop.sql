@@ -2,12 +2,12 @@ create or replace function {{ schema }}._message_drop(p_channel_id integer, p_me
 returns void
 language plpgsql volatile
 set search_path = {{ schema }}, pg_temp
+set enable_seqscan = off
 as $$
 begin
     delete from body b using unnest(p_messages) m where b.body_id = m.body_id;
     update dead_letter d set state = 'discarded', resolved_at = clock_now()
-    from unnest(p_messages) m
-    where d.dead_letter_id = m.requeued_from;
+    where d.dead_letter_id = any(array(select m.requeued_from from unnest(p_messages) m));
     if exists (select from unnest(p_messages) m where m.group_key is not null or m.job_key is not null) then
         perform _message_end(p_channel_id, p_messages);
     end if;

@@ -3,6 +3,7 @@ create or replace function {{ schema }}._message_end(p_channel_id integer, p_mes
 returns void
 language plpgsql volatile
 set search_path = {{ schema }}, pg_temp
+set enable_seqscan = off
 as $$
 /*
  * For messages that have come to their end, by success, death or cancel: the follow-up of a job key enters, and the
@@ -23,15 +24,22 @@ declare
     v_nexts tid[];
     v_positions bigint[];
     v_holders bigint[];
+    v_is_gone boolean;
 begin
     select array_agg(k.key) into v_keys
     from (
         select j.key
-        from unnest(p_messages) m
-        inner join job_key j
-            on j.channel_id = p_channel_id and j.key = m.job_key and j.message_id = m.message_id
-        order by j.key
-        for update of j
+        from (
+            select distinct m.job_key, m.message_id from unnest(p_messages) m
+            where m.job_key is not null
+            order by m.job_key
+        ) e
+        cross join lateral (
+            select n.key from job_key n
+            where n.channel_id = p_channel_id and n.key = e.job_key and n.message_id = e.message_id
+            limit 1
+            for update
+        ) j
     ) k;
     if v_keys is not null then
         select array_agg(j.follow_up order by (j.follow_up).message_id) into v_follow_ups
@@ -95,18 +103,29 @@ begin
         return; -- none of them had the turn: they ended while they waited
     end if;
 
-    select
-        array_agg(n.row_id order by t.ordinality), array_agg(n.position order by t.ordinality),
-        array_agg(n.message_id order by t.ordinality)
-    into v_nexts, v_positions, v_holders
-    from unnest(v_groups, v_marks) with ordinality t (group_key, position, ordinality)
-    left join lateral (
-        select b.ctid as row_id, b.position, b.message_id from blocked b
-        where b.channel_id = p_channel_id and b.group_key = t.group_key and b.position > t.position
-        order by b.position
-        limit 1
-        for update
-    ) n on true;
+    -- The comparison of rows leaves no index but that of the group. Found, and gone when its row is reached (a cancel,
+    -- a replacement with a delay): looked for again.
+    loop
+        select
+            array_agg(n.row_id order by t.ordinality), array_agg(n.position order by t.ordinality),
+            array_agg(n.message_id order by t.ordinality), bool_or(f.group_key = t.group_key and n.row_id is null)
+        into v_nexts, v_positions, v_holders, v_is_gone
+        from unnest(v_groups, v_marks) with ordinality t (group_key, position, ordinality)
+        left join lateral (
+            select b.group_key, b.position from blocked b
+            where b.channel_id = p_channel_id and (b.group_key, b.position) > (t.group_key, t.position)
+            order by b.group_key, b.position
+            limit 1
+        ) f on true
+        left join lateral (
+            select b.ctid as row_id, b.position, b.message_id from blocked b
+            where b.channel_id = p_channel_id and b.group_key = t.group_key and b.group_key = f.group_key
+                and b.position = f.position
+            limit 1
+            for update
+        ) n on true;
+        exit when v_is_gone is not true;
+    end loop;
 
     with former as (
         delete from group_turn where ctid = any(v_turns)

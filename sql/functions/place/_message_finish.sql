@@ -4,6 +4,7 @@ create or replace function {{ schema }}._message_finish(
 ) returns void
 language plpgsql volatile
 set search_path = {{ schema }}, pg_temp
+set enable_seqscan = off
 as $$
 /* A success leaves behind: an archived copy where the channel wants one, a resolved dead letter, a turn handed on. */
 begin
@@ -17,9 +18,10 @@ begin
     else
         delete from body b using unnest(p_messages) m where b.body_id = m.body_id;
     end if;
-    update dead_letter d set state = 'resolved', resolved_at = clock_now()
-    from unnest(p_messages) m
-    where d.dead_letter_id = m.requeued_from;
+    if exists (select from unnest(p_messages) m where m.requeued_from is not null) then
+        update dead_letter d set state = 'resolved', resolved_at = clock_now()
+        where d.dead_letter_id = any(array(select m.requeued_from from unnest(p_messages) m));
+    end if;
     if exists (select from unnest(p_messages) m where m.group_key is not null or m.job_key is not null) then
         perform _message_end(p_channel_id, p_messages);
     end if;
