@@ -47,10 +47,55 @@ begin
                 v_total := v_total + v_found;
             end if;
         end loop;
+
+        -- The same for groups: by the proof, the first that waits in each, where it stands at or below grouped_to,
+        -- stands above the mark of a holder. Else the next tick looks at all of them again.
+        with recursive waiting as (
+            (
+                select b.group_key, b.position from blocked b
+                where b.channel_id = v_floor.channel_id
+                order by b.group_key, b.position
+                limit 1
+            )
+            union all
+            select n.group_key, n.position
+            from waiting w
+            cross join lateral (
+                select b.group_key, b.position from blocked b
+                where b.channel_id = v_floor.channel_id and b.group_key > w.group_key
+                order by b.group_key, b.position
+                limit 1
+            ) n
+        )
+        select count(*) into v_found
+        from waiting w
+        where w.position <= v_floor.grouped_to
+            and not coalesce((
+                select t.message_id is not null and t.position < w.position from group_turn t
+                where t.channel_id = v_floor.channel_id and t.group_key = w.group_key
+                order by t.turn desc
+                limit 1
+            ), false);
+        if v_found > 0 then
+            insert into floor (
+                channel_id, ticked_at, took, position, is_quiet, has_more, move_limit, priorities, floors, hints,
+                scheduled_from, lease_from, tick_at, grouped_to
+            ) values (
+                v_floor.channel_id, 'epoch', '0', v_floor.position, false, true, v_floor.move_limit,
+                v_floor.priorities, v_floor.floors, v_floor.hints, v_floor.scheduled_from, v_floor.lease_from,
+                'epoch', 0
+            );
+            insert into tally (amount, channel_id, outcome) values (v_found, v_floor.channel_id, 'stranded');
+            perform _incident_note(
+                '_stranded_replace', v_floor.channel_id, 'TG034',
+                'groups waited for nobody and are looked at again: was position_seq set back?'
+            );
+            v_total := v_total + v_found;
+        end if;
     end loop;
     return v_total;
 end;
 $$;
 
 comment on function {{ schema }}._stranded_replace(integer) is
-'Find messages at or below the floor of their channel, up to p_limit a priority, and let them enter ready anew. Returns how many; 0 is the ordinary case.';
+'Find messages at or below the floor of their channel, up to p_limit a priority, and let them enter ready anew; find groups whose next one was overlooked, and let the next tick look again. Returns how many; 0 is the ordinary case.';
