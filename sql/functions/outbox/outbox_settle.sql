@@ -7,7 +7,7 @@ set search_path = {{ schema }}, pg_temp
 as $$
 begin
     if p_failed is distinct from '[]' then
-        perform _failed_check(p_done, p_failed);
+        perform _failed_check(p_failed);
     end if;
     return _lease_settle(p_lease_id, coalesce(p_done, '{}'), p_failed);
 end;

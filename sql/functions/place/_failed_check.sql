@@ -1,8 +1,9 @@
-create or replace function {{ schema }}._failed_check(p_done bigint[], p_failed jsonb) returns void
+create or replace function {{ schema }}._failed_check(p_failed jsonb) returns void
 language plpgsql stable
 set search_path = {{ schema }}, pg_temp
 as $$
 declare
+    v_known constant text[] := array['message_id', 'error', 'retryable', 'retry_in', 'reason'];
     v_entry jsonb;
 begin
     if jsonb_typeof(p_failed) is distinct from 'array' then
@@ -10,35 +11,26 @@ begin
             'p_failed', p_failed::text, 'Give a JSON array: [{"message_id": 3, "error": "smtp 550"}]'
         );
     end if;
-    for v_entry in select f.value from jsonb_array_elements(p_failed) f loop
-        if jsonb_typeof(v_entry) <> 'object' or jsonb_typeof(v_entry -> 'message_id') is distinct from 'number' then
-            perform _bad_argument(
-                'an entry of p_failed', v_entry::text, 'Each entry is an object with a message_id, a number.'
-            );
-        end if;
-        if exists (
-            select from jsonb_object_keys(v_entry) k
-            where k not in ('message_id', 'error', 'retryable', 'retry_in', 'reason')
-        ) then
-            perform _bad_argument(
-                'an entry of p_failed', v_entry::text, 'Its keys are message_id, error, retryable, retry_in and reason.'
-            );
-        end if;
-        if (v_entry ->> 'message_id')::numeric = any(p_done::numeric[]) then
-            perform _bad_argument(
-                'p_failed', v_entry::text, 'A message is either done or failed: this one is named in p_done too.'
-            );
-        end if;
-        if v_entry ->> 'reason' not in ('not_retryable', 'malformed', 'unknown_handler') then
-            perform _bad_argument(
-                'an entry of p_failed', v_entry::text,
-                'A reason says why no retry can help: not_retryable, malformed or unknown_handler.'
-            );
-        end if;
-        perform (v_entry ->> 'retryable')::boolean, (v_entry ->> 'retry_in')::interval;
-    end loop;
+    select f.value into v_entry
+    from jsonb_array_elements(p_failed) f
+    where case
+        when jsonb_typeof(f.value) <> 'object' then true
+        else (
+            jsonb_typeof(f.value -> 'message_id') = 'number' and f.value - v_known = '{}'
+            and coalesce(f.value ->> 'reason' in ('not_retryable', 'malformed', 'unknown_handler'), true)
+        ) is not true
+    end
+    limit 1;
+    if found then
+        perform _bad_argument('an entry of p_failed', left(v_entry::text, 200), case
+            when jsonb_typeof(v_entry) <> 'object' or jsonb_typeof(v_entry -> 'message_id') is distinct from 'number'
+                then 'Each entry is an object with a message_id, a number.'
+            when v_entry - v_known <> '{}' then 'Its keys are ' || array_to_string(v_known, ', ') || '.'
+            else 'A reason says why no retry can help: not_retryable, malformed or unknown_handler.'
+        end);
+    end if;
 end;
 $$;
 
-comment on function {{ schema }}._failed_check(bigint[], jsonb) is
-'Raise TG010 unless p_failed is a JSON array of failures that name no message of p_done. Values of the wrong type raise what their cast raises (22P02, 22007).';
+comment on function {{ schema }}._failed_check(jsonb) is
+'Raise TG010 unless p_failed is a JSON array of failures. Values of the wrong type raise what their cast raises (22P02, 22007) where they are read.';

@@ -1,10 +1,11 @@
-{% from "macros/message.sql" import message_names %}
 create or replace function {{ schema }}._lease_left(p_lease {{ schema }}.lease) returns {{ schema }}.message[]
 language sql stable
 begin atomic
-select coalesce(array_agg(row({{ message_names("m") }})::{{ schema }}.message order by m.ordinality), '{}')
-from unnest(p_lease.messages) with ordinality m
-where m.ordinality <> all(coalesce(p_lease.settled, '{}'));
+select coalesce(array_agg(u.message order by u.ordinal), '{}')
+from (
+    select unnest(p_lease.messages) as message, generate_series(1, cardinality(p_lease.messages)) as ordinal
+) u
+where u.ordinal <> all(coalesce(p_lease.settled, '{}'));
 end;
 
 comment on function {{ schema }}._lease_left({{ schema }}.lease) is

@@ -74,11 +74,9 @@ begin
     )
     select
         (select count(*) from delayed) + (select count(*) from entered),
-        array_agg(row({{ message_names("j") }})::message order by j.ordinal) filter (where j.is_dead),
-        array_agg(coalesce(j.final, p_reason) order by j.ordinal) filter (where j.is_dead),
-        array_agg(j.error order by j.ordinal) filter (where j.is_dead)
+        array_agg(row({{ message_names("j") }})::message), array_agg(coalesce(j.final, p_reason)), array_agg(j.error)
     into retried, v_dead, v_reasons, v_errors
-    from judged j;
+    from (select * from judged where is_dead order by ordinal) j;
     dead_lettered := coalesce(cardinality(v_dead), 0);
     if dead_lettered > 0 then
         perform _message_bury(p_channel_id, v_dead, v_reasons, v_errors);
