@@ -23,7 +23,7 @@ p_priority = 0 and p_run_at is null and p_idempotency_key is null and p_group_ke
 {%- endif %}
 {%- endmacro %}
 
-{% macro options_check(kind, name) -%}
+{% macro options_check(kind, name, key) -%}
     if current_setting('transaction_isolation') <> 'read committed' then
         -- An old snapshot may show a channel that was dropped since: its lock raises 40001 then.
         perform from channel c where c.channel_id = v_channel.channel_id for key share;
@@ -44,7 +44,10 @@ p_priority = 0 and p_run_at is null and p_idempotency_key is null and p_group_ke
     if p_backoff is not null then
         perform _backoff_check(p_backoff);
     end if;
-    if v_channel.is_draining then
+    -- A repeat of what came in before is answered as ever.
+    if v_channel.is_draining and not exists (
+        select from idempotency_key k where k.channel_id = v_channel.channel_id and k.key = {{ key }}
+    ) then
         raise exception using
             errcode = 'TG023',
             message = format('queue %L is draining and takes no more messages', p_queue),
@@ -92,7 +95,7 @@ begin
         return v_sent;
     end if;
 
-    {{ options_check(kind, name) }}
+    {{ options_check(kind, name, "p_idempotency_key") }}
     if p_payload is null then
         perform _bad_argument('p_payload', null, 'Give a JSON value; for an empty one, ''null''::jsonb.');
     end if;
@@ -200,7 +203,7 @@ begin
         return;
     end if;
 
-    {{ options_check(kind, name) }}
+    {{ options_check(kind, name, "p_idempotency_key || ':1'") }}
     if p_payloads is null or array_ndims(p_payloads) > 1 then
         perform _bad_argument('p_payloads', left(p_payloads::text, 200), 'Give a flat array of JSON values.');
     elsif array_position(p_payloads, null) is not null then

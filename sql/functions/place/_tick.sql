@@ -22,6 +22,7 @@ declare
     v_floor floor;
     v_tide tide;
     v_reach bigint;
+    v_look_from bigint;
     v_live bigint;
     v_any_live boolean := false;
     v_is_leased boolean;
@@ -69,12 +70,24 @@ begin
             v_pause := '25 ms';
         end if;
 
+        -- What the last tick has seen below its hints is gone. Since then only those can have left something there who
+        -- held a position at that time and have ended: so that is how far down the look goes, and while a transaction
+        -- stays open, however long, nobody walks over what was consumed beside it.
+        v_look_from := 0;
+        if v_floor.timeline = v_tide.timeline and v_tide.timeline <> 'unknown' and not v_tide.is_blind then
+            select min(h.drew_above) into v_look_from
+            from unnest(v_floor.holders, v_floor.drew_above) h (name, drew_above)
+            where h.name <> all(v_tide.holders);
+        end if;
+
         v_floor.priorities := _priorities(p_channel_id);
         foreach v_priority in array v_floor.priorities loop
             v_live := (
                 select r.position from ready r
                 where r.channel_id = p_channel_id and r.priority = v_priority
-                    and r.position > v_floor.floors[v_priority + 1]
+                    and r.position > greatest(
+                        v_floor.floors[v_priority + 1], least(v_look_from, v_floor.hints[v_priority + 1])
+                    )
                 order by r.position
                 limit 1
             );
@@ -106,6 +119,9 @@ begin
         v_floor.idle_until := coalesce(v_deadline, 'infinity');
 
         v_floor.position := v_tide.position;
+        v_floor.timeline := case when not v_tide.is_blind then v_tide.timeline end;
+        v_floor.holders := v_tide.holders;
+        v_floor.drew_above := v_tide.drew_above;
         -- Quiet: until a position is drawn, or something is due, no tick has anything to do. One in whose group
         -- somebody was handing over just now is looked for again.
         v_floor.is_quiet := not v_any_live and cardinality(v_tide.holders) = 0
@@ -131,13 +147,13 @@ begin
     v_floor.took := greatest('0', least(clock_timestamp() - v_started, '500 ms'));
     insert into floor (
         channel_id, ticked_at, took, position, is_quiet, has_more, move_limit, priorities, floors, hints,
-        scheduled_from, lease_from, tick_at, grouped_to, idle_until
+        scheduled_from, lease_from, tick_at, grouped_to, idle_until, timeline, holders, drew_above
     ) values (
         p_channel_id, v_now, v_floor.took,
         v_floor.position, v_floor.is_quiet, v_floor.has_more, v_floor.move_limit, v_floor.priorities, v_floor.floors,
         v_floor.hints, v_floor.scheduled_from, v_floor.lease_from,
         v_now + greatest(case when v_floor.has_more then '0' else v_pause end, 10 * v_floor.took),
-        v_floor.grouped_to, v_floor.idle_until
+        v_floor.grouped_to, v_floor.idle_until, v_floor.timeline, v_floor.holders, v_floor.drew_above
     );
     -- The row this one follows. Skipped where another tick is at it: two ticks never wait for each other.
     delete from floor where ctid = any(array(
