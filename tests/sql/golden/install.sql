@@ -233,6 +233,9 @@ create table tidegate.floor (
     tick_at timestamptz not null,
     grouped_to bigint not null,
     idle_until timestamptz,
+    timeline text,
+    holders text[],
+    drew_above bigint[],
     constraint floor_pkey primary key (channel_id, floor_id),
     constraint floor_has_ten_priorities check (cardinality(floors) = 10 and cardinality(hints) = 10)
 );
@@ -250,6 +253,7 @@ comment on column tidegate.floor.scheduled_from is 'Scans of scheduled start her
 comment on column tidegate.floor.lease_from is 'Scans of lease by its deadline start here.';
 comment on column tidegate.floor.grouped_to is 'Up to here, the group of whatever stands in blocked has its turn with somebody, who hands it on.';
 comment on column tidegate.floor.tick_at is 'The next tick is due then: 250 ms after this one, 25 ms where messages of groups come in, at once where there is more, and never sooner than ten times what this one took.';
+comment on column tidegate.floor.holders is 'Of the tide of this tick, with drew_above and timeline: below the hints a message can only appear when one of them ends. Null = not known.';
 comment on column tidegate.floor.idle_until is 'Nothing can become ready before then unless a position is drawn: a poll may stop here. Null = not known.';
 
 create table tidegate.tally (
@@ -297,7 +301,7 @@ alter table tidegate.tally set (
 
 -- ledger/record_migration.sql
 insert into tidegate.migration (migration, checksum, version)
-values ('0002_create_kernel', 'cd4bdb91156d2fbbda5faf46add232d190186a159955098d65c45dbd70124efb', 'VERSION');
+values ('0002_create_kernel', '0600d1426c7c42f7d1b6a9249df17413e6ae0f48479edca1e340eb74c95d5e6e', 'VERSION');
 
 -- migrations/0003_create_places.up.sql
 /*
@@ -1861,11 +1865,9 @@ begin
     )
     select
         (select count(*) from delayed) + (select count(*) from entered),
-        array_agg(row(j.attempts, j.priority, j.message_id, j.enqueued_at, j.payload, j.headers, j.event_id, j.body_id, j.body_bytes, j.max_attempts, j.max_batch, j.requeued_from, j.backoff, j.topic, j.group_key, j.job_key, j.run_id, j.tenant, j.errors)::message order by j.ordinal) filter (where j.is_dead),
-        array_agg(coalesce(j.final, p_reason) order by j.ordinal) filter (where j.is_dead),
-        array_agg(j.error order by j.ordinal) filter (where j.is_dead)
+        array_agg(row(j.attempts, j.priority, j.message_id, j.enqueued_at, j.payload, j.headers, j.event_id, j.body_id, j.body_bytes, j.max_attempts, j.max_batch, j.requeued_from, j.backoff, j.topic, j.group_key, j.job_key, j.run_id, j.tenant, j.errors)::message), array_agg(coalesce(j.final, p_reason)), array_agg(j.error)
     into retried, v_dead, v_reasons, v_errors
-    from judged j;
+    from (select * from judged where is_dead order by ordinal) j;
     dead_lettered := coalesce(cardinality(v_dead), 0);
     if dead_lettered > 0 then
         perform _message_bury(p_channel_id, v_dead, v_reasons, v_errors);
@@ -1940,9 +1942,11 @@ comment on function tidegate._batch_fit(tidegate.message[]) is
 create or replace function tidegate._lease_left(p_lease tidegate.lease) returns tidegate.message[]
 language sql stable
 begin atomic
-select coalesce(array_agg(row(m.attempts, m.priority, m.message_id, m.enqueued_at, m.payload, m.headers, m.event_id, m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors)::tidegate.message order by m.ordinality), '{}')
-from unnest(p_lease.messages) with ordinality m
-where m.ordinality <> all(coalesce(p_lease.settled, '{}'));
+select coalesce(array_agg(u.message order by u.ordinal), '{}')
+from (
+    select unnest(p_lease.messages) as message, generate_series(1, cardinality(p_lease.messages)) as ordinal
+) u
+where u.ordinal <> all(coalesce(p_lease.settled, '{}'));
 end;
 
 comment on function tidegate._lease_left(tidegate.lease) is
@@ -1989,11 +1993,15 @@ create or replace function tidegate._lease_settle(
 ) returns tidegate.settled
 language plpgsql volatile
 set search_path = tidegate, pg_temp
+set enable_seqscan = off
 as $$
 /*
  * The lock on the lease row decides every race: the later of two settlements, or a tick that takes the lease back,
  * waits (or skips), and then finds what is left, or nothing.
  * p_done, p_released: null = all that is left and not named elsewhere. Ids that are not in the lease change nothing.
+ *
+ * The messages are unpacked once, in a select list: a function in FROM would copy each of them first. Whether one was
+ * settled before is asked last, and of few: the ordinals grow with every part that is settled.
  */
 declare
     v_lease lease;
@@ -2007,9 +2015,14 @@ declare
     v_errors text[];
     v_final text[];
     v_delays interval[];
+    v_both bigint;
     v_answer settled := row(0, 0, 0, false);
 begin
-    select * into v_lease from lease where lease_id = p_lease_id for update;
+    select l.channel_id, l.message_count, l.is_plain, l.settled
+    into v_lease.channel_id, v_lease.message_count, v_lease.is_plain, v_lease.settled
+    from lease l
+    where l.lease_id = p_lease_id
+    for update;
     if not found then
         if current_setting('transaction_isolation') <> 'read committed' then
             raise exception using
@@ -2021,88 +2034,101 @@ begin
         v_answer.lost := true;
         return v_answer;
     end if;
-    -- All of a plain lease, named in the order of the claim: what a relay says when everything went well.
-    if v_lease.is_plain and v_lease.settled is null and p_failed = '[]'
-        and (p_done is null or p_done = array(select m.message_id from unnest(v_lease.messages) m))
-    then
-        delete from lease where lease_id = p_lease_id;
-        insert into tally (amount, channel_id, outcome)
-        values (v_lease.message_count, v_lease.channel_id, 'acked');
-        v_answer.acked := v_lease.message_count;
-        return v_answer;
-    end if;
 
-    select * into v_channel from channel where channel_id = v_lease.channel_id;
-    if exists (select from cancel_request r where r.channel_id = v_lease.channel_id) then
-        v_unwanted := _cancelled(v_lease.channel_id, v_lease.messages);
-    end if;
-    -- A settlement that names a message both done and failed is refused before it comes here.
-    with left_over as (
-        select m.ordinality::integer as ordinal, m.message_id, row(m.attempts, m.priority, m.message_id, m.enqueued_at, m.payload, m.headers, m.event_id, m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors)::message as message
-        from unnest(v_lease.messages) with ordinality m
-        where m.ordinality <> all(coalesce(v_lease.settled, '{}'))
-    ), failure as (
-        select distinct on (f.message_id) f.*
-        from jsonb_to_recordset(p_failed)
-            as f (message_id bigint, error text, retryable boolean, retry_in interval, reason text)
-        order by f.message_id
-    ), named as (
+    if v_lease.is_plain and p_failed = '[]' and p_released = '{}' then
+        -- Nothing but the row itself has to be looked at.
+        if v_lease.settled is null and (
+            p_done is null or cardinality(p_done) = v_lease.message_count and p_done = array(
+                select (u.message).message_id
+                from (select unnest(l.messages) as message from lease l where l.lease_id = p_lease_id) u
+            )
+        ) then
+            v_answer.acked := v_lease.message_count; -- all of them, named in the order of the claim
+        else
+            select array_agg(u.ordinal) into v_settled
+            from (select unnest(l.messages) as message, generate_series(1, cardinality(l.messages)) as ordinal
+                from lease l where l.lease_id = p_lease_id) u
+            where case
+                when (u.message).message_id = any(p_done) or p_done is null
+                    then u.ordinal = any(v_lease.settled) is not true
+            end;
+            v_answer.acked := coalesce(cardinality(v_settled), 0);
+        end if;
+    else
+        select * into v_channel from channel where channel_id = v_lease.channel_id;
+        if exists (select from cancel_request r where r.channel_id = v_lease.channel_id) then
+            v_unwanted := (
+                select _cancelled(l.channel_id, l.messages) from lease l where l.lease_id = p_lease_id
+            );
+        end if;
+        with failure as (
+            select distinct on (f.message_id) f.*
+            from jsonb_to_recordset(p_failed)
+                as f (message_id bigint, error text, retryable boolean, retry_in interval, reason text)
+            order by f.message_id
+        ), named as (
+            select
+                u.ordinal, u.message, f.error, f.retry_in,
+                coalesce(f.reason, case when not f.retryable then 'not_retryable' end) as final,
+                case
+                    when f.message_id is not null then 'failed'
+                    when (u.message).message_id = any(p_done) then 'done'
+                    when (u.message).message_id = any(p_released) then 'released'
+                    when p_done is null then 'done'
+                    when p_released is null then 'released'
+                end as verdict
+            from (select unnest(l.messages) as message, generate_series(1, cardinality(l.messages)) as ordinal
+                from lease l where l.lease_id = p_lease_id) u
+            left join failure f on f.message_id = (u.message).message_id
+        ), judged as (
+            select
+                n.ordinal, n.message, n.error, n.retry_in, n.final,
+                case
+                    when n.verdict is null or n.ordinal = any(v_lease.settled) then null
+                    -- What somebody wants stopped does not come back.
+                    when n.verdict <> 'done' and (n.message).message_id = any(v_unwanted) then 'cancelled'
+                    else n.verdict
+                end as verdict
+            from named n
+        )
         select
-            l.*, f.error, f.retry_in,
-            coalesce(f.reason, case when not f.retryable then 'not_retryable' end) as final,
-            case
-                when f.message_id is not null then 'failed'
-                when l.message_id = any(p_done) then 'done'
-                when l.message_id = any(p_released) then 'released'
-                when p_done is null then 'done'
-                when p_released is null then 'released'
-            end as verdict
-        from left_over l
-        left join failure f on f.message_id = l.message_id
-    ), judged as (
-        -- What somebody wants stopped does not come back.
-        select
-            n.ordinal, n.message, n.error, n.retry_in, n.final,
-            case
-                when n.verdict in ('failed', 'released') and n.message_id = any(v_unwanted) then 'cancelled'
-                else n.verdict
-            end as verdict
-        from named n
-    )
-    select
-        array_agg(j.message order by j.ordinal) filter (where j.verdict = 'done'),
-        array_agg(j.message order by j.ordinal) filter (where j.verdict = 'released'),
-        array_agg(j.message order by j.ordinal) filter (where j.verdict = 'failed'),
-        array_agg(j.error order by j.ordinal) filter (where j.verdict = 'failed'),
-        array_agg(j.final order by j.ordinal) filter (where j.verdict = 'failed'),
-        array_agg(j.retry_in order by j.ordinal) filter (where j.verdict = 'failed'),
-        array_agg(j.message order by j.ordinal) filter (where j.verdict = 'cancelled'),
-        array_agg(j.ordinal order by j.ordinal) filter (where j.verdict is not null)
-    into v_done, v_released, v_failed, v_errors, v_final, v_delays, v_cancelled, v_settled
-    from judged j;
+            array_agg(j.message) filter (where j.verdict = 'done' and not v_lease.is_plain),
+            count(*) filter (where j.verdict = 'done'),
+            array_agg(j.message) filter (where j.verdict = 'released'),
+            array_agg(j.message) filter (where j.verdict = 'failed'),
+            array_agg(j.error) filter (where j.verdict = 'failed'),
+            array_agg(j.final) filter (where j.verdict = 'failed'),
+            array_agg(j.retry_in) filter (where j.verdict = 'failed'),
+            array_agg(j.message) filter (where j.verdict = 'cancelled'),
+            array_agg(j.ordinal) filter (where j.verdict is not null),
+            min((j.message).message_id) filter (where j.verdict = 'failed' and (j.message).message_id = any(p_done))
+        into v_done, v_answer.acked, v_released, v_failed, v_errors, v_final, v_delays, v_cancelled, v_settled, v_both
+        from (select * from judged order by ordinal) j;
+        if v_both is not null then
+            perform _bad_argument(
+                'p_failed', v_both::text, 'A message is either done or failed: this one is named in p_done too.'
+            );
+        end if;
 
-    if v_settled is null then
-        return v_answer;
-    end if;
-    if v_done is not null then
-        if not v_lease.is_plain then
+        if v_done is not null then
             perform _message_finish(v_channel.channel_id, v_channel.archive, v_done);
         end if;
-        v_answer.acked := cardinality(v_done);
-    end if;
-    if v_released is not null then
-        perform _message_return(v_channel.channel_id, v_released, p_retry_in);
-    end if;
-    if v_failed is not null then
-        select f.retried, f.dead_lettered into v_answer.retried, v_answer.dead_lettered
-        from _message_fail(v_channel.channel_id, v_failed, v_errors, v_final, v_delays) f;
-    end if;
-    if v_cancelled is not null then
-        perform _message_cancel(v_channel.channel_id, v_cancelled, 'cancelled while it was leased');
-        v_answer.dead_lettered := v_answer.dead_lettered + cardinality(v_cancelled);
+        if v_released is not null then
+            perform _message_return(v_channel.channel_id, v_released, p_retry_in);
+        end if;
+        if v_failed is not null then
+            select f.retried, f.dead_lettered into v_answer.retried, v_answer.dead_lettered
+            from _message_fail(v_channel.channel_id, v_failed, v_errors, v_final, v_delays) f;
+        end if;
+        if v_cancelled is not null then
+            perform _message_cancel(v_channel.channel_id, v_cancelled, 'cancelled while it was leased');
+            v_answer.dead_lettered := v_answer.dead_lettered + cardinality(v_cancelled);
+        end if;
     end if;
 
-    if cardinality(v_settled) = v_lease.message_count then
+    if v_settled is null and v_answer.acked = 0 then
+        return v_answer;
+    elsif coalesce(cardinality(v_settled), v_answer.acked) = v_lease.message_count then
         delete from lease where lease_id = p_lease_id;
     else
         update lease
@@ -2111,7 +2137,7 @@ begin
     end if;
 
     insert into tally (channel_id, outcome, amount)
-    select v_channel.channel_id, o.outcome, o.amount
+    select v_lease.channel_id, o.outcome, o.amount
     from (values
         ('acked', v_answer.acked), ('retried', v_answer.retried),
         ('dead_lettered', v_answer.dead_lettered - coalesce(cardinality(v_cancelled), 0)),
@@ -2129,11 +2155,12 @@ comment on function tidegate._lease_settle(uuid, bigint[], jsonb, bigint[], inte
 'Settle messages of a lease as done, failed or released; what is named in none of them stays leased. Answers lost when the lease is gone, and then changes nothing.';
 
 -- functions/place/_failed_check.sql
-create or replace function tidegate._failed_check(p_done bigint[], p_failed jsonb) returns void
+create or replace function tidegate._failed_check(p_failed jsonb) returns void
 language plpgsql stable
 set search_path = tidegate, pg_temp
 as $$
 declare
+    v_known constant text[] := array['message_id', 'error', 'retryable', 'retry_in', 'reason'];
     v_entry jsonb;
 begin
     if jsonb_typeof(p_failed) is distinct from 'array' then
@@ -2141,38 +2168,29 @@ begin
             'p_failed', p_failed::text, 'Give a JSON array: [{"message_id": 3, "error": "smtp 550"}]'
         );
     end if;
-    for v_entry in select f.value from jsonb_array_elements(p_failed) f loop
-        if jsonb_typeof(v_entry) <> 'object' or jsonb_typeof(v_entry -> 'message_id') is distinct from 'number' then
-            perform _bad_argument(
-                'an entry of p_failed', v_entry::text, 'Each entry is an object with a message_id, a number.'
-            );
-        end if;
-        if exists (
-            select from jsonb_object_keys(v_entry) k
-            where k not in ('message_id', 'error', 'retryable', 'retry_in', 'reason')
-        ) then
-            perform _bad_argument(
-                'an entry of p_failed', v_entry::text, 'Its keys are message_id, error, retryable, retry_in and reason.'
-            );
-        end if;
-        if (v_entry ->> 'message_id')::numeric = any(p_done::numeric[]) then
-            perform _bad_argument(
-                'p_failed', v_entry::text, 'A message is either done or failed: this one is named in p_done too.'
-            );
-        end if;
-        if v_entry ->> 'reason' not in ('not_retryable', 'malformed', 'unknown_handler') then
-            perform _bad_argument(
-                'an entry of p_failed', v_entry::text,
-                'A reason says why no retry can help: not_retryable, malformed or unknown_handler.'
-            );
-        end if;
-        perform (v_entry ->> 'retryable')::boolean, (v_entry ->> 'retry_in')::interval;
-    end loop;
+    select f.value into v_entry
+    from jsonb_array_elements(p_failed) f
+    where case
+        when jsonb_typeof(f.value) <> 'object' then true
+        else (
+            jsonb_typeof(f.value -> 'message_id') = 'number' and f.value - v_known = '{}'
+            and coalesce(f.value ->> 'reason' in ('not_retryable', 'malformed', 'unknown_handler'), true)
+        ) is not true
+    end
+    limit 1;
+    if found then
+        perform _bad_argument('an entry of p_failed', left(v_entry::text, 200), case
+            when jsonb_typeof(v_entry) <> 'object' or jsonb_typeof(v_entry -> 'message_id') is distinct from 'number'
+                then 'Each entry is an object with a message_id, a number.'
+            when v_entry - v_known <> '{}' then 'Its keys are ' || array_to_string(v_known, ', ') || '.'
+            else 'A reason says why no retry can help: not_retryable, malformed or unknown_handler.'
+        end);
+    end if;
 end;
 $$;
 
-comment on function tidegate._failed_check(bigint[], jsonb) is
-'Raise TG010 unless p_failed is a JSON array of failures that name no message of p_done. Values of the wrong type raise what their cast raises (22P02, 22007).';
+comment on function tidegate._failed_check(jsonb) is
+'Raise TG010 unless p_failed is a JSON array of failures. Values of the wrong type raise what their cast raises (22P02, 22007) where they are read.';
 
 -- functions/place/_scheduled_promote.sql
 create or replace function tidegate._scheduled_promote(p_channel_id integer, p_from timestamptz, p_limit integer)
@@ -2729,6 +2747,7 @@ declare
     v_floor floor;
     v_tide tide;
     v_reach bigint;
+    v_look_from bigint;
     v_live bigint;
     v_any_live boolean := false;
     v_is_leased boolean;
@@ -2776,12 +2795,24 @@ begin
             v_pause := '25 ms';
         end if;
 
+        -- What the last tick has seen below its hints is gone. Since then only those can have left something there who
+        -- held a position at that time and have ended: so that is how far down the look goes, and while a transaction
+        -- stays open, however long, nobody walks over what was consumed beside it.
+        v_look_from := 0;
+        if v_floor.timeline = v_tide.timeline and v_tide.timeline <> 'unknown' and not v_tide.is_blind then
+            select min(h.drew_above) into v_look_from
+            from unnest(v_floor.holders, v_floor.drew_above) h (name, drew_above)
+            where h.name <> all(v_tide.holders);
+        end if;
+
         v_floor.priorities := _priorities(p_channel_id);
         foreach v_priority in array v_floor.priorities loop
             v_live := (
                 select r.position from ready r
                 where r.channel_id = p_channel_id and r.priority = v_priority
-                    and r.position > v_floor.floors[v_priority + 1]
+                    and r.position > greatest(
+                        v_floor.floors[v_priority + 1], least(v_look_from, v_floor.hints[v_priority + 1])
+                    )
                 order by r.position
                 limit 1
             );
@@ -2813,6 +2844,9 @@ begin
         v_floor.idle_until := coalesce(v_deadline, 'infinity');
 
         v_floor.position := v_tide.position;
+        v_floor.timeline := case when not v_tide.is_blind then v_tide.timeline end;
+        v_floor.holders := v_tide.holders;
+        v_floor.drew_above := v_tide.drew_above;
         -- Quiet: until a position is drawn, or something is due, no tick has anything to do. One in whose group
         -- somebody was handing over just now is looked for again.
         v_floor.is_quiet := not v_any_live and cardinality(v_tide.holders) = 0
@@ -2838,13 +2872,13 @@ begin
     v_floor.took := greatest('0', least(clock_timestamp() - v_started, '500 ms'));
     insert into floor (
         channel_id, ticked_at, took, position, is_quiet, has_more, move_limit, priorities, floors, hints,
-        scheduled_from, lease_from, tick_at, grouped_to, idle_until
+        scheduled_from, lease_from, tick_at, grouped_to, idle_until, timeline, holders, drew_above
     ) values (
         p_channel_id, v_now, v_floor.took,
         v_floor.position, v_floor.is_quiet, v_floor.has_more, v_floor.move_limit, v_floor.priorities, v_floor.floors,
         v_floor.hints, v_floor.scheduled_from, v_floor.lease_from,
         v_now + greatest(case when v_floor.has_more then '0' else v_pause end, 10 * v_floor.took),
-        v_floor.grouped_to, v_floor.idle_until
+        v_floor.grouped_to, v_floor.idle_until, v_floor.timeline, v_floor.holders, v_floor.drew_above
     );
     -- The row this one follows. Skipped where another tick is at it: two ticks never wait for each other.
     delete from floor where ctid = any(array(
@@ -2909,13 +2943,58 @@ begin
                 v_total := v_total + v_found;
             end if;
         end loop;
+
+        -- The same for groups: by the proof, the first that waits in each, where it stands at or below grouped_to,
+        -- stands above the mark of a holder. Else the next tick looks at all of them again.
+        with recursive waiting as (
+            (
+                select b.group_key, b.position from blocked b
+                where b.channel_id = v_floor.channel_id
+                order by b.group_key, b.position
+                limit 1
+            )
+            union all
+            select n.group_key, n.position
+            from waiting w
+            cross join lateral (
+                select b.group_key, b.position from blocked b
+                where b.channel_id = v_floor.channel_id and b.group_key > w.group_key
+                order by b.group_key, b.position
+                limit 1
+            ) n
+        )
+        select count(*) into v_found
+        from waiting w
+        where w.position <= v_floor.grouped_to
+            and not coalesce((
+                select t.message_id is not null and t.position < w.position from group_turn t
+                where t.channel_id = v_floor.channel_id and t.group_key = w.group_key
+                order by t.turn desc
+                limit 1
+            ), false);
+        if v_found > 0 then
+            insert into floor (
+                channel_id, ticked_at, took, position, is_quiet, has_more, move_limit, priorities, floors, hints,
+                scheduled_from, lease_from, tick_at, grouped_to
+            ) values (
+                v_floor.channel_id, 'epoch', '0', v_floor.position, false, true, v_floor.move_limit,
+                v_floor.priorities, v_floor.floors, v_floor.hints, v_floor.scheduled_from, v_floor.lease_from,
+                'epoch', 0
+            );
+            insert into tally (amount, channel_id, outcome) values (v_found, v_floor.channel_id, 'stranded');
+            perform _incident_note(
+                '_stranded_replace', v_floor.channel_id, 'TG034',
+                'groups waited for nobody and are looked at again: was position_seq set back?'
+            );
+            v_total := v_total + v_found;
+        end if;
     end loop;
     return v_total;
 end;
 $$;
 
 comment on function tidegate._stranded_replace(integer) is
-'Find messages at or below the floor of their channel, up to p_limit a priority, and let them enter ready anew. Returns how many; 0 is the ordinary case.';
+'Find messages at or below the floor of their channel, up to p_limit a priority, and let them enter ready anew; find groups whose next one was overlooked, and let the next tick look again. Returns how many; 0 is the ordinary case.';
 
 -- functions/guard/guard_claim.sql
 create or replace function tidegate.guard_claim(
@@ -4669,7 +4748,10 @@ begin
     if p_backoff is not null then
         perform _backoff_check(p_backoff);
     end if;
-    if v_channel.is_draining then
+    -- A repeat of what came in before is answered as ever.
+    if v_channel.is_draining and not exists (
+        select from idempotency_key k where k.channel_id = v_channel.channel_id and k.key = p_idempotency_key
+    ) then
         raise exception using
             errcode = 'TG023',
             message = format('queue %L is draining and takes no more messages', p_queue),
@@ -4825,7 +4907,10 @@ begin
     if p_backoff is not null then
         perform _backoff_check(p_backoff);
     end if;
-    if v_channel.is_draining then
+    -- A repeat of what came in before is answered as ever.
+    if v_channel.is_draining and not exists (
+        select from idempotency_key k where k.channel_id = v_channel.channel_id and k.key = p_idempotency_key || ':1'
+    ) then
         raise exception using
             errcode = 'TG023',
             message = format('queue %L is draining and takes no more messages', p_queue),
@@ -5418,6 +5503,7 @@ returns tidegate.settled
 language plpgsql volatile
 security definer
 set search_path = tidegate, pg_temp
+set enable_seqscan = off
 as $$
 /*
  * The lease row is the fencing token: whoever still finds it owns its messages. A plain lease settled whole, the
@@ -5489,7 +5575,7 @@ set search_path = tidegate, pg_temp
 as $$
 begin
     if p_failed is distinct from '[]' then
-        perform _failed_check(p_done, p_failed);
+        perform _failed_check(p_failed);
     end if;
     return _lease_settle(p_lease_id, coalesce(p_done, '{}'), p_failed);
 end;
@@ -6862,7 +6948,7 @@ set search_path = tidegate, pg_temp
 as $$
 begin
     if p_failed is distinct from '[]' then
-        perform _failed_check(p_done, p_failed);
+        perform _failed_check(p_failed);
     end if;
     return _lease_settle(p_lease_id, coalesce(p_done, '{}'), p_failed);
 end;
@@ -7189,7 +7275,7 @@ begin
         ('_dead_letter_requeue', 'a05ab2acac71be481a20f21358364cebce9eed95b828125d45f2838f23da3869'),
         ('_error_text', '7f12f69ffaf3d6dff455683baed5f1abd597a68e4df21400d06f4cd26391f9b8'),
         ('_event_id', 'dbd5513a675ecce78e3b1b17eec10d37723ff6f17c93ebc0aa70a869a1135d51'),
-        ('_failed_check', 'bd484d280297da97e2fa217cb241220d5c5461d1620da8e5a73529f5052bfbb9'),
+        ('_failed_check', '8a3402dfd35a05abb2e167dc9dfdf736ba7e4d57a916dcd1e11343088de738e3'),
         ('_group_advance', '7640ac14b25170e59e7a5ba56097ec8649dcd6d5168c553cdb0d2df3fb35b307'),
         ('_handler_call', 'c25bef023217ed6f076fa8ceeb46c235259c15f41445bc2ab187a373668114e1'),
         ('_handler_name', '9d7032806e7362f11643018ab17af62dea437bea8251acc612d9d75afeeda34e'),
@@ -7201,15 +7287,15 @@ begin
         ('_keyed_send', 'c18013d068b2b1367619545a86cd1b0aafbe6857d5581367d27ea92805eca2f6'),
         ('_lease_deliveries', '9325f66d8e52d3baf44619ad2c8befa9406beadb93798c793826c1d419d7139a'),
         ('_lease_expire', '23f2dee83d46b7b961b773763ae00a2dd3147bc5857986fc6eb1ab3c3c8f2483'),
-        ('_lease_left', 'd148366fdbc25bedc1540e55d221dce17ea61f04163848496cb1ee02b0fb4b34'),
-        ('_lease_settle', '4c315bd3529b29d5c5713ba5415644728aadc68a4db42722616d3cb46ae9ec64'),
+        ('_lease_left', 'ed0911cbdd0c578b06ce20cc16fbb61b72072fd70f5da27b9aebf976e8155d84'),
+        ('_lease_settle', '49d5a5adeffc2a7c628ca0ea32464a440bb528241d899aa29cdae03c9941308a'),
         ('_lock_key', '25200ead6fd8ec53d7de24584aa0d649f5c99ca6e9f9b714efa3e2b99837f6ae'),
         ('_message_bury', 'd11273966ea1aaced32bf2262642ff8d2b936eacfbe895348a0fd23e34e6c1f8'),
         ('_message_cancel', 'e3fa3da826dd26793df02465328b7e7fd9b3817620e42930a5df0fb90f36bf6a'),
         ('_message_drop', '8ba52e1e73e744ff82a4784c8d5284ecbe5e9c5badcc702d243b64f1c4c3a944'),
         ('_message_end', 'c95d259858124e1216f8a9b4c21a7abde545257f4e5c5642248163310ba295f0'),
         ('_message_enter', '41db9bbdb141c101aaeccb1c856a9398dcdb6dde39699e807e3c5cefae449840'),
-        ('_message_fail', '8590590ec0610116b9d31e75b5ce33b7390207f52fc1d8b38aee5d3ca8d5de74'),
+        ('_message_fail', '30d08ae83ae10a39900e0246dbbea8bcf248b8772511de5c5777eb5c3819bd72'),
         ('_message_finish', '462eae87dbc046fe3d69cb121d3a2aaeef669df58a4d9ceca8b857d04a0290f5'),
         ('_message_return', '1fed9d321589949e097da722f575a5108925130bb6e1c0c0a90e97bc8691fa61'),
         ('_no_such_channel', '4bcad0761436c478707f44cf1e2d7658c45bb8e381e3c908dc59919a44b557d3'),
@@ -7218,8 +7304,8 @@ begin
         ('_require_read_committed', 'd33119c3cb4627319b3075c109b67cfb57143e50db379889f1955224da36ba0b'),
         ('_scheduled_promote', '9c7d216138857d53a6e446e94fd61f51c8c734dcd38c3df44a6e07322606b4cb'),
         ('_specs_check', '313960c7570cdaa3bb8e2df704eb5010ae990e23b615d8a624e8980d659a5bab'),
-        ('_stranded_replace', '9d5258cffcc8865ed3eb6723709821399dcf7c0d8b8e68375ff8e7c064b53232'),
-        ('_tick', '561ae674447395aa67b0cd86f5c9aff2155f336d48aeec9ae700ecd7f5a8a546'),
+        ('_stranded_replace', 'ec37c0daff442146a70f9588bc333fbfd124c88b467e7891bc4ed74e77ad7975'),
+        ('_tick', 'b3aeded044468d2d5593ea8241e2d2b46962f90396091cd5b3fd616319c4d82e'),
         ('_tide_advance', 'eef70d953ccdcf426f7dccf6680359fd5c7b6ac829482b9b89d1d7d88f674c45'),
         ('_tide_forget', '01b7e12a13b82c373b70f389fe16be5e9d4ae8be80f260073fb7eed4663c599c'),
         ('_tide_forget_deadlines', '18fab7064fe7df00c64d01b25aeedc6369e616917fed695b79bb2722ce3aa6cf'),
@@ -7252,11 +7338,11 @@ begin
         ('outbox_put_specs', 'c22754031be20456707af82a5fdc732214f51aea6199bbf8166cb9013016a0c5'),
         ('outbox_release', '5f366fc983d189a344fd6a718b931afa37a4a19a24b59cef1da5d8a5363126ab'),
         ('outbox_route', '752e32d7a2265ff47ed97fecfea5eb859be13f3613b2ecc811c526942499711d'),
-        ('outbox_settle', 'dea3d654fecc8fd561554af2699771e28978707e80c602d59f20c48b2db56119'),
+        ('outbox_settle', 'd27e74d562214919beb371de00d9a59faf4b7c1130087ab0b8e4f465819d0c9b'),
         ('outbox_sweep', 'c3a7bf7ae34daae9e2455b455b3bd588a528d30140b8f448c79e9eff5f621b37'),
         ('outbox_unroute', '04ac6d72dea99092a478cc0fc5e2afd864869cab5100911e46c68b613874246e'),
         ('outcomes', '56979fce280726ebfa2be884067520965bd5a650dbf9051879d7678da118bba8'),
-        ('queue_ack', '2fa0fb35f86ff3b0396cbd44fc65d1c43967aeb7395e982a1be5c404d4cca0b6'),
+        ('queue_ack', 'f26cb9135463e91507d56c4217107f11302ba3120c8a7cb1ada1cf6fc3e1c6f2'),
         ('queue_cancel', '3cbbfc911b4fe9e576f59d86c521e5f864ae43178b51a6ac38cc2149e5d1c23b'),
         ('queue_claim', 'c6e470270178c7eb802965462bedbc587e67523a7c2c39e3d6de106db017df38'),
         ('queue_configure', '428bdfc48e7128f13a88c307fa8f15b15675a08c0cba8462172f3d575b3460f4'),
@@ -7270,10 +7356,10 @@ begin
         ('queue_purge', 'd6009b1d4e40a43ab2d1564cc0618f74b071b7b10c8da881ea75f86f08918ebf'),
         ('queue_release', '5fde9639a2db58081d182e6cc7091eb032d8028e218e31d9c4f6a0d537d49860'),
         ('queue_resume', 'a1c8539cfa6f0a7306fd5bb658f368db455d8c43d375e8d87fb87308f5689b5d'),
-        ('queue_send', '34c6e06ebacdc6b50406955aa5ef0ad1f87b8a7a7b03d35d81cb432577e67432'),
-        ('queue_send_many', 'c72cb57ce6d1b65b762e8816af212ca380e3aa4547fd6ff69e0cfb88279d5137'),
+        ('queue_send', '48881b2349192c18066ea786ab6c1f83c60a77e1a92a83e92668efbc4ba0f875'),
+        ('queue_send_many', '49d418e573ec5a28ad0a26c98622f5e8f1e5787182a381af2bc833e72cb7f804'),
         ('queue_send_specs', '5f3785c4abaaa588b27e029b4513e67cd9bd81afa7145fabe1daa64246f7c0e7'),
-        ('queue_settle', 'e654a16ab1292f1da6ad8b1e9279ce0aedc842db2d2e66723242303db41e0e8b'),
+        ('queue_settle', '21b9b25c8e469f830db3a805b21409000fefbfff190ee441d6618547122808ef'),
         ('queue_work', '623096d37e66f3b8f16d27e8429781f5c982dfda32a6aaba4d2aaab10ebb77b8'),
         ('schema_version', '96c4a83da33dfa6ce71ca3f880c9c4b1a9b3f1344bb24ee54f23a250db3f81b4'),
         ('topic_configure', '49ac51426786b925adef8d30160253f7fa026838b0a99f9e92afd044b37bb128'),

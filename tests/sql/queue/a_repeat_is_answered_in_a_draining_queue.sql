@@ -1,5 +1,4 @@
 -- design 1.4
-begin;
 select plan(4);
 select queue_create('q');
 
@@ -22,4 +21,3 @@ select throws_ok($$select queue_send('q', '1', p_idempotency_key => 'c')$$, 'TG0
 select throws_ok($$select queue_send('q', '1')$$, 'TG023', null, 'so is a send without one');
 
 select * from finish();
-rollback;
