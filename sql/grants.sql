@@ -19,7 +19,7 @@ revoke all on all procedures in schema {{ schema }} from public;
     "dead_letter_requeue", "dead_letter_requeue_matching", "dead_letter_discard", "dead_letter_discard_matching",
 ] %}
 {%- set monitor = ["dead_letter_count"] %}
-{%- set views = ["backlog", "in_flight", "dead_letter_summary", "outcomes"] %}
+{%- set views = ["backlog", "in_flight", "policy", "dead_letter_summary", "outcomes"] %}
 {%- set everybody = [role_producer, role_worker, role_operator, role_monitor] %}
 
 -- Roles belong to the whole server: another database may have made them already, and a rollback leaves them.

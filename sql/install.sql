@@ -131,6 +131,7 @@
 -- Views: windows for people and dashboards.
 {% include "views/backlog.sql" %}
 {% include "views/in_flight.sql" %}
+{% include "views/policy.sql" %}
 {% include "views/dead_letter_summary.sql" %}
 {% include "views/outcomes.sql" %}
 {% include "views/archived.sql" %}

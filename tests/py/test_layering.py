@@ -39,13 +39,18 @@ LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 IMPORTS = {
     "assets": {"errors"},
     "calls": set(),
+    "child": {"handling", "registry"},
+    "children": {"child", "handling"},
     "client": {"calls", "config", "errors", "names"},
     "config": {"errors", "names"},
     "connect": {"config", "errors"},
     "errors": set(),
+    "handling": {"config", "registry"},
+    "heart": {"calls", "logs", "session"},
     "migrate": {"assets", "connect", "errors", "names", "render"},
     "names": {"errors"},
     "options": {"config", "connect"},
+    "registry": {"calls", "config", "errors"},
     "render": {"assets", "errors", "names"},
 }
 
