@@ -323,7 +323,9 @@ comment on column {{ schema }}.dead_letter.failure_count is 'How often it landed
 
 -- As in migration 0002: vacuum by a fixed number of dead rows, without pauses, and keep the tail. Analysing is rare:
 -- the plans of the claim path are pinned and do not depend on it.
-{% for table in ["ready", "scheduled", "blocked", "group_turn", "job_key", "cancel_request", "lease", "body", "idempotency_key"] %}
+{% for table in [
+    "ready", "scheduled", "blocked", "lease", "body", "group_turn", "job_key", "cancel_request", "idempotency_key",
+] %}
 alter table {{ schema }}.{{ table }} set (
     autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
     autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000,
