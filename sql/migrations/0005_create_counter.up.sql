@@ -87,7 +87,7 @@ create type {{ schema }}.maintenance_job as (
 );
 
 comment on type {{ schema }}.maintenance_job is
-'A job of the upkeep. statement returns one row: again (there is more), error (what failed in it, null = nothing) and result. due_in: 0 or less = due now.';
+'A job of the upkeep. statement returns one row: again (there is more), error (what failed in it, null = nothing), systemic (nothing of it succeeded) and result. due_in: 0 or less = due now.';
 
 -- As in migration 0002: vacuum by a fixed number of dead rows, without pauses, and keep the tail.
 {% for table in ["counter", "counter_delta"] %}

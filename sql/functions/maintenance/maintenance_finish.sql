@@ -1,5 +1,5 @@
 create or replace function {{ schema }}.maintenance_finish(
-    p_job text, p_error text default null, p_again boolean default false
+    p_job text, p_error text default null, p_again boolean default false, p_systemic boolean default true
 ) returns interval
 language plpgsql volatile
 security definer
@@ -17,7 +17,7 @@ begin
             'Jobs are ' || (select string_agg(d.job, ', ' order by d.job) from maintenance_due() d) || '.'
         );
     end if;
-    if p_error is not null then
+    if p_error is not null and p_systemic then
         v_due_at := v_now + v_job.every * power(2, least(v_job.failure_count + 1, 5));
     elsif p_again then
         v_due_at := v_now;
@@ -29,5 +29,5 @@ begin
 end;
 $$;
 
-comment on function {{ schema }}.maintenance_finish(text, text, boolean) is
-'Say how a job of the upkeep ended: an error, or null for success; p_again when there is more to do at once. After the n-th failure in a row it is due after its interval times 2^min(n, 5). Returns in how long it is due. Errors: TG010 no such job.';
+comment on function {{ schema }}.maintenance_finish(text, text, boolean, boolean) is
+'Say how a job of the upkeep ended: an error, or null for success; p_again when there is more to do at once. After the n-th failure in a row it is due after its interval times 2^min(n, 5), but at its usual time where the error was of a part and the rest went on (p_systemic => false). Returns in how long it is due. Errors: TG010 no such job.';

@@ -1,10 +1,10 @@
--- The driver runs these, and reads again, error and result.
+-- The driver runs these, and reads again, error, systemic and result.
 select plan(4);
-create function pg_temp.run(p_statement text, out again boolean, out error text, out result jsonb) language plpgsql
-as $$ begin execute p_statement into again, error, result; end $$;
+create function pg_temp.run(p_statement text, out again boolean, out error text, out systemic boolean, out result jsonb) language plpgsql
+as $$ begin execute p_statement into again, error, systemic, result; end $$;
 select is_empty(
     $$select d.job, r.error from maintenance_due() d cross join lateral pg_temp.run(d.statement) r
-      where r.error is not null or r.again is null or r.result is null$$,
+      where r.error is not null or r.again is null or r.systemic is null or r.result is null$$,
     'each answers'
 );
 -- a part that fails is an error of the job

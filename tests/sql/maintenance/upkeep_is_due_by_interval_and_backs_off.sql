@@ -1,5 +1,5 @@
 -- R104, R109, R129
-select plan(18);
+select plan(19);
 select t.clock_stands();
 create function pg_temp.due(p_job text) returns text language sql
 as $$ select format('%s %s', d.due_in, d.failure_count) from maintenance_due() d where d.job = p_job $$;
@@ -28,6 +28,8 @@ select t.clock_moves('161 minutes');
 select ok(maintenance_start('cleanup'), 'then it is taken again');
 select is(maintenance_finish('cleanup'), '5 minutes'::interval, 'success resets the backoff');
 select is(pg_temp.due('cleanup'), '00:05:00 0', 'and the streak');
+-- an error of a part keeps the cadence, and is no success
+select is(maintenance_finish('cleanup', 'no guard', p_systemic => false), '5 minutes'::interval, 'at its usual time');
 -- more to do
 select maintenance_finish('cleanup', null, true);
 select is(pg_temp.due('cleanup'), '00:00:00 0', 'a job that left something is due at once');
