@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+import psycopg
+
 from pyshim import calls, logs
 from pyshim.loops import Progress, Stop
 from pyshim.retry import Verdict, classify
@@ -99,7 +101,7 @@ class Maintainer:
         except Exception as error:
             if classify(error) is Verdict.RECONNECT:
                 raise
-            outcome = Outcome(job, logs.one_line(error), True, False, None, 0.0)
+            outcome = Outcome(job, _told(error), True, False, None, 0.0)
         outcome.seconds = time.monotonic() - began
         finish = {
             "job": job,
@@ -139,6 +141,13 @@ class Maintainer:
             if not task.done():
                 task.cancel()
             await asyncio.gather(task, stopped, return_exceptions=True)
+
+
+def _told(error: Exception) -> str:
+    """An error as it is noted: SQLSTATE and message, without the statement it happened in."""
+    if isinstance(error, psycopg.Error) and error.diag.message_primary:
+        return f"{error.sqlstate} {error.diag.message_primary}"
+    return logs.one_line(error)
 
 
 def _telling(result: Any) -> str | None:
