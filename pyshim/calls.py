@@ -118,7 +118,7 @@ CLEANUP_SWEEP = "select * from {schema}.cleanup_sweep(p_limit => %(limit)s)"
 # The upkeep: what is due when is the schema's to say, statements included.
 MAINTENANCE_DUE = """
 select job, statement, due_in, failure_count
-from {schema}.maintenance_due()
+from {schema}.maintenance_due(p_leader_epoch => %(epoch)s::bigint)
 """
 
 MAINTENANCE_START = "select {schema}.maintenance_start(p_job => %(job)s) as started"

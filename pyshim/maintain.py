@@ -62,6 +62,8 @@ class Maintainer:
         self.totals = Maintained()
         self._session = session
         self._stop = stop
+        # Who leads hands its epoch to the statements that write for it; null rests on row locks.
+        self._epoch: int | None = None
 
     async def step(self) -> Progress:
         """Run what is due; look again at once where a job left something."""
@@ -73,7 +75,7 @@ class Maintainer:
         """Run what is due, each job once. One that fails stops no other; a database that has gone
         away ends the pass."""
         outcomes = []
-        for job in await self._session.call(calls.MAINTENANCE_DUE, {}):
+        for job in await self._session.call(calls.MAINTENANCE_DUE, {"epoch": self._epoch}):
             if self._stop:
                 break
             if job.due_in > _NOW:

@@ -7,9 +7,9 @@ declare
     v_closed text[] := '{}';
 begin
     if p_run_ids <> '{}' and to_regclass('run') is not null then
-        execute
-            'select array(select r.run_id from run r where r.run_id = any($1) and r.state <> ''running'')'
-        into v_closed using p_run_ids;
+        execute format('select array(select r.run_id from %I r where r.run_id = any($1) and r.state <> ''open'')', 'run')
+        into v_closed
+        using p_run_ids;
     end if;
     return v_closed;
 end;

@@ -44,7 +44,8 @@ begin
         ),
         (
             'cleanup', 'cleanup_sweep', interval '5 minutes',
-            'select c.has_more as again, nullif(c.errors::text, ''{}'') as error, false as systemic, to_jsonb(c) as result '
+            'select c.has_more as again, nullif(c.errors::text, ''{}'') as error, false as systemic, '
+            'to_jsonb(c) as result '
             'from %1$I.cleanup_sweep() c'
         )
     ) as j (job, routine, every, statement)

@@ -1,12 +1,14 @@
 -- R116: runs are asked about in one place, _counter_closed.
-create table if not exists tidegate.run (run_id text primary key, state text not null);
+create table if not exists tidegate.run (
+    run_id text primary key, state text not null, opened_at timestamptz, finished_at timestamptz
+);
 select plan(6);
-insert into tidegate.run (run_id, state) values ('r1', 'running'), ('r2', 'running');
+insert into tidegate.run (run_id, state, opened_at) values ('r1', 'open', now()), ('r2', 'open', now());
 select count(*) from counter_sync(
     '[{"key": "a", "value": 3, "run_id": "r1"}, {"key": "b", "value": 4, "run_id": "r2"}, {"key": "c", "value": 5, "run_id": "r3"}]'
 );
 -- given that a run ended
-update tidegate.run set state = 'completed' where run_id = 'r1';
+update tidegate.run set state = 'completed', finished_at = now() where run_id = 'r1';
 -- when its counters are set again, with and without naming it
 select results_eq(
     $$select s.key, s.value, s.counted, s.skew, s.outcome from counter_sync('{"a": 9, "b": 9, "c": 9}') s$$,
