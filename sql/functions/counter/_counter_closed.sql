@@ -7,7 +7,9 @@ declare
     v_closed text[] := '{}';
 begin
     if p_run_ids <> '{}' and to_regclass('run') is not null then
-        execute format('select array(select r.run_id from %I r where r.run_id = any($1) and r.state <> ''open'')', 'run')
+        execute format(
+            'select array(select r.run_id from %I r where r.run_id = any($1) and r.state <> ''open'')', 'run'
+        )
         into v_closed
         using p_run_ids;
     end if;
