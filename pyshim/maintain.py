@@ -78,7 +78,7 @@ class Maintainer:
         for job in await self._session.call(calls.MAINTENANCE_DUE, {"epoch": self._epoch}):
             if self._stop:
                 break
-            if job.due_in > _NOW:
+            if job.due_in is None or job.due_in > _NOW:
                 continue
             try:
                 outcome = await self._run(job.job, job.statement)

@@ -16,7 +16,7 @@ revoke all on all procedures in schema {{ schema }} from public;
     "topic_create", "topic_configure", "topic_pause", "topic_resume", "topic_drop",
     "outbox_route", "outbox_unroute", "queue_create", "queue_configure", "queue_pause", "queue_resume", "queue_drop",
     "queue_drain", "queue_purge", "queue_peek", "queue_cancel",
-    "queue_work",
+    "queue_work", "maintenance_configure",
     "dead_letter_list", "dead_letter_peek", "dead_letter_payload", "dead_letter_history", "dead_letter_stats",
     "dead_letter_requeue", "dead_letter_requeue_matching", "dead_letter_discard", "dead_letter_discard_matching",
 ] %}

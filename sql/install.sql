@@ -140,7 +140,9 @@
 {% include "functions/cleanup/cleanup_sweep.sql" %}
 
 -- Maintenance: what is due when, and the turn of channels that nobody claims from.
+{% include "functions/maintenance/_maintenance_jobs.sql" %}
 {% include "functions/maintenance/maintenance_due.sql" %}
+{% include "functions/maintenance/maintenance_configure.sql" %}
 {% include "functions/maintenance/maintenance_start.sql" %}
 {% include "functions/maintenance/maintenance_finish.sql" %}
 {% include "functions/maintenance/maintenance_tick.sql" %}

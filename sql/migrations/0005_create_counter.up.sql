@@ -74,6 +74,17 @@ comment on table {{ schema }}.maintenance_run is
 'When each job of the upkeep, and each part of a cleanup that ever failed, last ran: see the view upkeep.';
 comment on column {{ schema }}.maintenance_run.failure_count is 'Failures in a row; 0 after a success.';
 
+create table {{ schema }}.maintenance_setting (
+    job text collate "C" primary key,
+    every interval,
+    arguments jsonb not null,
+    is_paused boolean not null,
+    constraint maintenance_setting_every_is_positive check (every > '0'),
+    constraint maintenance_setting_arguments_are_named check (jsonb_typeof(arguments) = 'object')
+);
+
+comment on table {{ schema }}.maintenance_setting is 'What maintenance_configure said of a job; what it did not is the default.';
+
 create type {{ schema }}.maintenance_job as (
     job text,
     statement text,
@@ -87,7 +98,7 @@ create type {{ schema }}.maintenance_job as (
 );
 
 comment on type {{ schema }}.maintenance_job is
-'A job of the upkeep. statement returns one row: again (there is more), error (what failed in it, null = nothing), systemic (nothing of it succeeded) and result. due_in: 0 or less = due now.';
+'A job of the upkeep. statement returns one row: again (there is more), error (what failed in it, null = nothing), systemic (nothing of it succeeded) and result. due_in: 0 or less = due now, null = paused.';
 
 -- As in migration 0002: vacuum by a fixed number of dead rows, without pauses, and keep the tail.
 {% for table in ["counter", "counter_delta"] %}

@@ -19,7 +19,9 @@ begin
             'Jobs are ' || (select string_agg(d.job, ', ' order by d.job) from maintenance_due() d) || '.'
         );
     end if;
-    if not pg_try_advisory_xact_lock(hashtextextended(p_job, 'maintenance_run'::regclass::oid::bigint)) then
+    if v_job.due_in is null
+        or not pg_try_advisory_xact_lock(hashtextextended(p_job, 'maintenance_run'::regclass::oid::bigint))
+    then
         return false;
     end if;
     -- Under the lock, in a new snapshot.
@@ -42,4 +44,4 @@ end;
 $$;
 
 comment on function {{ schema }}.maintenance_start(text) is
-'Take a job of the upkeep that is due, until its next time. Commit before running it. False: it is not due, or somebody else has just taken it. Errors: TG010 no such job.';
+'Take a job of the upkeep that is due, until its next time. Commit before running it. False: it is not due, or paused, or somebody else has just taken it. Errors: TG010 no such job.';
