@@ -115,6 +115,25 @@ from {schema}.queue_extend(p_lease_id => %(lease_id)s, p_lease => %(lease)s)
 
 CLEANUP_SWEEP = "select * from {schema}.cleanup_sweep(p_limit => %(limit)s)"
 
+# The upkeep: what is due when is the schema's to say, statements included.
+MAINTENANCE_DUE = """
+select job, statement, due_in, failure_count
+from {schema}.maintenance_due(p_leader_epoch => %(epoch)s::bigint)
+"""
+
+MAINTENANCE_START = "select {schema}.maintenance_start(p_job => %(job)s) as started"
+
+MAINTENANCE_FINISH = """
+select {schema}.maintenance_finish(
+    p_job => %(job)s, p_error => %(error)s, p_again => %(again)s, p_systemic => %(systemic)s
+) as due_in
+"""
+
+
+def given(statement: str) -> str:
+    """A statement that the schema gave, as `bind` takes it: it has no holes and no arguments."""
+    return statement.replace("%", "%%").replace("{", "{{").replace("}", "}}")
+
 
 # What people do to queues, and see of them.
 QUEUE_LIST = """

@@ -103,7 +103,8 @@ class Cleaner:
             removed = await self._session.one(calls.CLEANUP_SWEEP, {"limit": self._limit})
         finally:
             await self._session.close()
-        counts = {name: count for name, count in removed._asdict().items() if count}
-        if counts:
-            logs.event(log, logging.DEBUG, "cleaned", **counts)
-        return Progress.FULL if max(counts.values(), default=0) == self._limit else Progress.NONE
+        found = {name: value for name, value in removed._asdict().items() if value}
+        if found:
+            level = logging.WARNING if removed.errors else logging.DEBUG
+            logs.event(log, level, "cleaned", **found)
+        return Progress.FULL if removed.has_more else Progress.NONE

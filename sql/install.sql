@@ -16,6 +16,7 @@
 {% include "functions/kernel/_event_id.sql" %}
 {% include "functions/kernel/_lock_key.sql" %}
 {% include "functions/kernel/_incident_note.sql" %}
+{% include "functions/kernel/_maintenance_note.sql" %}
 {% include "functions/kernel/_priorities.sql" %}
 {% include "functions/kernel/_priority_declare.sql" %}
 
@@ -57,6 +58,15 @@
 {% include "functions/guard/guard_claim.sql" %}
 {% include "functions/guard/guard_finish.sql" %}
 {% include "functions/guard/inbox_accept.sql" %}
+
+-- Counter: add, set, rebuild, read; the fold is cleanup's.
+{% include "functions/counter/_counter_closed.sql" %}
+{% include "functions/counter/_counter_write.sql" %}
+{% include "functions/counter/_counter_fold.sql" %}
+{% include "functions/counter/counter_add.sql" %}
+{% include "functions/counter/counter_peek.sql" %}
+{% include "functions/counter/counter_sync.sql" %}
+{% include "functions/counter/counter_reconcile.sql" %}
 
 -- Dead letters: read them, send them back, give them up.
 {% include "functions/dead_letter/_dead_letter_newest.sql" %}
@@ -126,7 +136,16 @@
 {% include "functions/outbox/outbox_release.sql" %}
 
 -- Cleanup: what has outlived its retention.
+{% include "functions/cleanup/_cleanup_part.sql" %}
 {% include "functions/cleanup/cleanup_sweep.sql" %}
+
+-- Maintenance: what is due when, and the turn of channels that nobody claims from.
+{% include "functions/maintenance/_maintenance_jobs.sql" %}
+{% include "functions/maintenance/maintenance_due.sql" %}
+{% include "functions/maintenance/maintenance_configure.sql" %}
+{% include "functions/maintenance/maintenance_start.sql" %}
+{% include "functions/maintenance/maintenance_finish.sql" %}
+{% include "functions/maintenance/maintenance_tick.sql" %}
 
 -- Views: windows for people and dashboards.
 {% include "views/backlog.sql" %}
@@ -135,3 +154,5 @@
 {% include "views/dead_letter_summary.sql" %}
 {% include "views/outcomes.sql" %}
 {% include "views/archived.sql" %}
+{% include "views/counters.sql" %}
+{% include "views/upkeep.sql" %}

@@ -15,8 +15,8 @@ from pyshim.connect import Connection
 from pyshim.names import ROLES, quote_ident
 
 MAY = {
-    "producer": {"outbox_put", "queue_send_many", "schema_version"},
-    "worker": {"queue_claim", "outbox_sweep", "cleanup_sweep", "schema_version"},
+    "producer": {"outbox_put", "queue_send_many", "counter_add", "schema_version"},
+    "worker": {"queue_claim", "outbox_sweep", "cleanup_sweep", "counter_sync", "schema_version"},
     "operator": {
         "outbox_put",
         "queue_claim",
@@ -31,7 +31,7 @@ MAY_NOT = {
     "producer": {"queue_claim", "outbox_route", "dead_letter_list", "_tick"},
     "worker": {"outbox_put", "outbox_route", "queue_work", "topic_create", "_tick"},
     "operator": {"_tick", "_lease_settle", "clock_now"},
-    "monitor": {"queue_claim", "dead_letter_requeue", "clock_now"},
+    "monitor": {"queue_claim", "dead_letter_requeue", "counter_add", "clock_now"},
 }
 VIEWS = {"operator", "monitor"}
 
@@ -74,6 +74,7 @@ async def test_every_public_routine_is_somebodys(connection: Connection, schema:
     everybody = await callable_by(connection, schema, "operator")
     everybody |= await callable_by(connection, schema, "monitor")
     views = {"backlog", "in_flight", "dead_letter_summary", "outcomes", "archived"}
+    views |= {"counters", "upkeep"}
     assert names - views == everybody
 
 

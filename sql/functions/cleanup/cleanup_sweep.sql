@@ -3,24 +3,46 @@ create or replace function {{ schema }}.cleanup_sweep(
     p_key_retention interval default '24 hours',
     p_guard_retention interval default '7 days',
     p_dead_letter_retention interval default '30 days',
+    p_counter_retention interval default '30 days',
+    p_incident_retention interval default '7 days',
+    p_discard_dead_after interval default null,
     out archived_removed integer,
     out keys_removed integer,
     out guards_removed integer,
     out dead_letters_removed integer,
+    out dead_letters_discarded integer,
     out tallies_folded integer,
-    out stranded_replaced integer
+    out counters_folded integer,
+    out counters_removed integer,
+    out stranded_replaced integer,
+    out incidents_removed integer,
+    out others_removed integer,
+    out has_more boolean,
+    out errors jsonb
 )
 language plpgsql volatile
 security definer
 set search_path = {{ schema }}, pg_temp
 as $$
 /*
- * Bounded, and only of what nobody needs: dead letters go when they were resolved or discarded, never while dead or
- * requeued. Rows that others hold are skipped.
+ * Bounded, and only of what nobody needs: dead letters go when they were resolved or discarded, and nobody discards
+ * them here unless told to. Rows that others hold are skipped.
+ *
+ * Each part is a subtransaction: one that fails is noted, and the others go on. When time runs out the pass ends with
+ * what is done; as each pass begins with another part, none waits for ever.
  */
 declare
-    v_now timestamptz := clock_now();
+    v_now constant timestamptz := clock_now();
     v_argument record;
+    v_part record;
+    v_found integer;
+    v_counts jsonb := '{}';
+    v_failing text[] := array(
+        select distinct on (r.job) case when r.failure_count > 0 then r.job end
+        from maintenance_run r
+        where r.job like 'cleanup.%'
+        order by r.job, r.entry desc
+    );
 begin
     if p_limit is null or p_limit not between 1 and 100000 then
         perform _bad_argument('p_limit', p_limit::text, 'Clean up between 1 and 100000 rows of a kind at a time.');
@@ -28,7 +50,9 @@ begin
     for v_argument in
         select a.name, a.value from (values
             ('p_key_retention', p_key_retention), ('p_guard_retention', p_guard_retention),
-            ('p_dead_letter_retention', p_dead_letter_retention)
+            ('p_dead_letter_retention', p_dead_letter_retention), ('p_counter_retention', p_counter_retention),
+            ('p_incident_retention', p_incident_retention),
+            ('p_discard_dead_after', coalesce(p_discard_dead_after, '1 day'))
         ) as a (name, value)
         where (a.value > '0' and a.value <= '100 years') is not true
     loop
@@ -37,92 +61,64 @@ begin
         );
     end loop;
 
-    with old as (
-        select a.channel_id, a.settled_at, a.message_id
-        from channel c
-        cross join lateral (
-            select * from archive n
-            where n.channel_id = c.channel_id and n.settled_at < v_now - c.retention
-            order by n.settled_at
-            limit p_limit
-            for update skip locked
-        ) a
-        limit p_limit
-    ), removed as (
-        delete from archive a using old o
-        where a.channel_id = o.channel_id and a.settled_at = o.settled_at and a.message_id = o.message_id
-        returning a.body_id
-    ), freed as (
-        delete from body b using removed r where b.body_id = r.body_id
-    )
-    select count(*) into archived_removed from removed;
+    has_more := false;
+    errors := '{}';
+    for v_part in
+        select p.name, p.bound, v_now - p.retention as before
+        from (values
+            (1, 'archive', p_limit, interval '0'),
+            (2, 'idempotency_key', p_limit, p_key_retention),
+            (3, 'guard', p_limit, p_guard_retention),
+            (4, 'dead_letter', p_limit, p_dead_letter_retention),
+            (5, 'discard', case when p_discard_dead_after is null then 0 else p_limit end, p_discard_dead_after),
+            (6, 'tally', p_limit * 10, interval '0'),
+            (7, 'counter_delta', p_limit * 10, interval '0'),
+            (8, 'counter', p_limit, p_counter_retention),
+            (9, 'stranded', p_limit, interval '0'),
+            (10, 'incident', p_limit, p_incident_retention),
+            (11, 'group_turn', p_limit, interval '1 hour'),
+            (12, 'cancel_request', p_limit, interval '1 hour'),
+            (13, 'tide', p_limit, interval '0'),
+            (14, 'floor', p_limit, interval '0'),
+            (15, 'maintenance_run', p_limit, interval '0')
+        ) as p (number, name, bound, retention)
+        cross join (select floor(random() * 15)::integer as first) f
+        where p.bound > 0
+        order by (p.number + f.first) % 15
+    loop
+        begin
+            v_found := _cleanup_part(v_part.name, v_part.bound, v_part.before);
+            v_counts := v_counts || jsonb_build_object(v_part.name, v_found);
+            has_more := has_more or v_found >= v_part.bound;
+            if 'cleanup.' || v_part.name = any(v_failing) then
+                perform _maintenance_note('cleanup.' || v_part.name, null);
+            end if;
+        exception
+            when others or query_canceled then
+                errors := errors || jsonb_build_object(v_part.name, sqlstate || ': ' || _error_text(sqlerrm));
+                perform _incident_note('cleanup_sweep', null, sqlstate, v_part.name || ': ' || sqlerrm);
+                perform _maintenance_note('cleanup.' || v_part.name, sqlstate || ': ' || sqlerrm);
+                exit when sqlstate = '57014';
+        end;
+    end loop;
 
-    delete from idempotency_key where ctid = any(array(
-        select k.ctid from idempotency_key k where k.created_at < v_now - p_key_retention
-        order by k.created_at limit p_limit for update skip locked
-    ));
-    get diagnostics keys_removed = row_count;
-
-    delete from guard where ctid = any(array(
-        select g.ctid from guard g where g.state = 'done' and g.finished_at < v_now - p_guard_retention
-        order by g.finished_at limit p_limit for update skip locked
-    ));
-    get diagnostics guards_removed = row_count;
-
-    with removed as (
-        delete from dead_letter where ctid = any(array(
-            select d.ctid from dead_letter d
-            where d.state in ('resolved', 'discarded') and d.resolved_at < v_now - p_dead_letter_retention
-            order by d.resolved_at limit p_limit for update skip locked
-        )) returning body_id
-    ), freed as (
-        delete from body b using removed r where b.body_id = r.body_id
-    )
-    select count(*) into dead_letters_removed from removed;
-
-    -- Folding: whoever reads the sums meanwhile sees the rows before or after it, never both or neither.
-    with folded as (
-        delete from tally where ctid = any(array(select t.ctid from tally t limit p_limit * 10 for update skip locked))
-        returning *
-    ), kept as (
-        insert into tally (channel_id, outcome, amount)
-        select f.channel_id, f.outcome, sum(f.amount) from folded f group by f.channel_id, f.outcome
-    )
-    select count(*) into tallies_folded from folded;
-
-    stranded_replaced := _stranded_replace(p_limit);
-
-    delete from incident where ctid = any(array(
-        select i.ctid from incident i where i.at < v_now - interval '7 days'
-        order by i.incident_id limit p_limit for update skip locked
-    ));
-    -- Turns of groups that have been still for an hour: behind a hidden dead row, the next one looks a little longer.
-    delete from group_turn where ctid = any(array(
-        select t.ctid from group_turn t
-        where t.message_id is null and t.taken_at < v_now - interval '1 hour'
-        limit p_limit for update skip locked
-    ));
-    -- No lease lives longer than max_runtime, so whatever was to be stopped has ended.
-    delete from cancel_request where ctid = any(array(
-        select r.ctid from cancel_request r
-        left join channel c on c.channel_id = r.channel_id
-        where r.requested_at < v_now - coalesce(c.max_runtime, '0') - interval '1 hour'
-        limit p_limit for update of r skip locked
-    ));
-    -- Rows that overlapping ticks left behind; the ordinary ones are removed by the tick itself.
-    delete from tide where ctid = any(array(
-        select t.ctid from tide t where t.tide_id < (select max(n.tide_id) from tide n) - 128
-        limit p_limit for update skip locked
-    ));
-    delete from floor where ctid = any(array(
-        select f.ctid from floor f
-        where f.floor_id < (
-            select n.floor_id from floor n where n.channel_id = f.channel_id order by n.floor_id desc limit 1
-        )
-        limit p_limit for update skip locked
-    ));
+    archived_removed := coalesce((v_counts ->> 'archive')::integer, 0);
+    keys_removed := coalesce((v_counts ->> 'idempotency_key')::integer, 0);
+    guards_removed := coalesce((v_counts ->> 'guard')::integer, 0);
+    dead_letters_removed := coalesce((v_counts ->> 'dead_letter')::integer, 0);
+    dead_letters_discarded := coalesce((v_counts ->> 'discard')::integer, 0);
+    tallies_folded := coalesce((v_counts ->> 'tally')::integer, 0);
+    counters_folded := coalesce((v_counts ->> 'counter_delta')::integer, 0);
+    counters_removed := coalesce((v_counts ->> 'counter')::integer, 0);
+    stranded_replaced := coalesce((v_counts ->> 'stranded')::integer, 0);
+    incidents_removed := coalesce((v_counts ->> 'incident')::integer, 0);
+    others_removed := (
+        select coalesce(sum(c.value::integer), 0)
+        from jsonb_each_text(v_counts) c
+        where c.key in ('group_turn', 'cancel_request', 'tide', 'floor', 'maintenance_run')
+    );
 end;
 $$;
 
-comment on function {{ schema }}.cleanup_sweep(integer, interval, interval, interval) is
-'Remove what has outlived its retention, up to p_limit rows a kind, fold counters, and look for messages stranded below the floors (expected none). Archived messages go by their channel''s retention; idempotency keys, tombstones of guards, and dead letters that were resolved or discarded by the arguments. Returns what was removed; call again while a count equals p_limit. Errors: TG010 a limit or retention that is not positive.';
+comment on function {{ schema }}.cleanup_sweep(integer, interval, interval, interval, interval, interval, interval) is
+'Remove what has outlived its retention, up to p_limit rows a kind, fold counters, and look for messages stranded below the floors (expected none). Archived messages go by their channel''s retention; idempotency keys, tombstones of guards, dead letters that were resolved or discarded, counters that say 0, and incidents by the arguments. Dead letters that nobody has dealt with stay, unless p_discard_dead_after says after how long they are to be discarded. Returns what was removed; has_more: call again. errors: what failed, by part, while the others went on; {} when all succeeded. Errors: TG010 a limit or retention that is not positive.';

@@ -5,7 +5,7 @@ select plan(3);
 -- them. Everything else is written and deleted by ordinary traffic.
 create temporary table calm (name) as values
     ('installation'), ('channel'), ('channel_priority'), ('route'), ('migration'), ('routine'),
-    ('incident'), ('dead_letter'), ('archive');
+    ('incident'), ('dead_letter'), ('archive'), ('maintenance_setting');
 
 create function pg_temp.offender(p_schema text) returns setof text
 language sql stable

@@ -1,0 +1,78 @@
+"""`tidegate maintain`: the upkeep, in a loop or once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from dataclasses import asdict
+
+import click
+
+from pyshim import logs, loops
+from pyshim.maintain import DEFAULT_INTERVAL, Maintainer, Outcome
+from pyshim.runtime import Runtime, run_until_stopped, runtime_options, seconds
+
+log = logging.getLogger("tidegate")
+
+
+@click.command("maintain")
+@click.option("--once", is_flag=True, help="Run what is due now, and say how it went.")
+@click.option(
+    "--interval",
+    metavar="DURATION",
+    callback=seconds,
+    default=f"{DEFAULT_INTERVAL:g}s",
+    show_default=True,
+    help="How often to look at what is due.",
+)
+@click.option("--json", "as_json", is_flag=True, help="With --once: print the results as JSON.")
+@runtime_options("maintain")
+def command(runtime: Runtime, once: bool, interval: float, as_json: bool) -> None:
+    """Tick idle queues, recover, reconcile counters and clean up, each when the schema says so.
+
+    Any number of replicas share the work. With --once it exits 1 when a job failed.
+    """
+    if not once:
+        if as_json:
+            raise click.UsageError("--json is for --once; in a loop use --log-format json -v")
+        run_until_stopped(lambda stop: _follow(runtime, stop, interval))
+        return
+    outcomes = asyncio.run(_once(runtime))
+    if as_json:
+        click.echo(json.dumps([asdict(each) for each in outcomes]))
+    else:
+        for each in outcomes:
+            click.echo(_line(each))
+        if not outcomes:
+            click.echo("nothing is due")
+    if any(each.error is not None for each in outcomes):
+        raise SystemExit(1)
+
+
+async def _once(runtime: Runtime) -> list[Outcome]:
+    session = runtime.session()
+    try:
+        return await Maintainer(session, loops.Stop()).once()
+    finally:
+        await session.close()
+
+
+async def _follow(runtime: Runtime, stop: loops.Stop, interval: float) -> None:
+    session = runtime.session()
+    maintainer = Maintainer(session, stop)
+    runtime.announce("maintain", interval=f"{interval:g}s")
+    try:
+        await loops.run("maintain", maintainer.step, loops.Pace.every(interval), stop)
+    finally:
+        await session.close()
+        logs.event(log, logging.INFO, "stopped", loop="maintain", **asdict(maintainer.totals))
+
+
+def _line(outcome: Outcome) -> str:
+    """`cleanup  ok  12 ms  keys_removed=3`."""
+    result = outcome.result if isinstance(outcome.result, dict) else {}
+    told = [f"{name}={value}" for name, value in result.items() if value and name != "errors"]
+    state = "ok" if outcome.error is None else "FAILED"
+    cells = [outcome.job.ljust(8), state, f"{outcome.seconds * 1000:.0f} ms", *told]
+    return "  ".join([*cells, *([outcome.error] if outcome.error else [])])
