@@ -48,7 +48,7 @@ begin
     end if;
 
     select * into v_channel from channel where channel_id = v_lease.channel_id;
-    if exists (select from cancel_request r where r.channel_id = v_lease.channel_id) then
+    if v_lease.run_ids is not null or exists (select from cancel_request r where r.channel_id = v_lease.channel_id) then
         v_unwanted := _cancelled(v_lease.channel_id, v_lease.messages);
     end if;
     -- A settlement that names a message both done and failed is refused before it comes here.
