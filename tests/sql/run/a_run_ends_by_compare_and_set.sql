@@ -1,5 +1,5 @@
 -- R100, R101, R111, R115
-select plan(30);
+select plan(32);
 select t.clock_stands();
 select is(run_open('r', p_tenant => 't1'), 'open', 'a run is opened');
 select is(run_open('r'), 'open', 'a repeat is the same');
