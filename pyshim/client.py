@@ -37,10 +37,11 @@ class Sent(NamedTuple):
     """The answer to a send or a put.
 
     `outcome` is inserted, or says what became of the payload instead: deduplicated (the message_id
-    is then the first one), replaced or follow_up (see the table of job keys in docs/concepts.md).
+    is then the first one), replaced or follow_up (see the table of job keys in docs/concepts.md), or
+    cancelled: its run was stopped, nothing was sent, and there is no message_id.
     """
 
-    message_id: int
+    message_id: int | None
     outcome: str
 
 

@@ -113,6 +113,24 @@ class LedgerRefuses(TidegateError):
     sqlstate = "TG060"
 
 
+class EpochIsOver(TidegateError):
+    """A write named a leader's epoch that is over."""
+
+    sqlstate = "TG090"
+
+
+class RunIsFinal(TidegateError):
+    """The run has completed: it cannot be cancelled any more."""
+
+    sqlstate = "TG091"
+
+
+class NoSuchRun(TidegateError):
+    """The run that was named as a parent does not exist."""
+
+    sqlstate = "TG092"
+
+
 BY_SQLSTATE: dict[str, type[TidegateError]] = {
     kind.sqlstate: kind for kind in TidegateError.__subclasses__() if kind.sqlstate is not None
 }

@@ -8,19 +8,20 @@ revoke all on all procedures in schema {{ schema }} from public;
 {%- set worker = [
     "outbox_sweep", "outbox_claim", "outbox_settle", "outbox_release", "queue_claim", "queue_ack", "queue_nack",
     "queue_settle", "queue_release", "queue_extend",
-    "guard_claim", "guard_finish", "inbox_accept", "cleanup_sweep",
+    "guard_claim", "guard_renew", "guard_finish", "guard_release", "inbox_accept", "cleanup_sweep",
     "counter_add", "counter_sync", "counter_reconcile",
+    "leader_acquire", "leader_renew", "leader_resign", "run_open", "run_finish",
     "maintenance_due", "maintenance_start", "maintenance_finish", "maintenance_tick",
 ] %}
 {%- set operator = [
     "topic_create", "topic_configure", "topic_pause", "topic_resume", "topic_drop",
     "outbox_route", "outbox_unroute", "queue_create", "queue_configure", "queue_pause", "queue_resume", "queue_drop",
     "queue_drain", "queue_purge", "queue_peek", "queue_cancel",
-    "queue_work", "maintenance_configure",
+    "queue_work", "run_cancel", "maintenance_configure",
     "dead_letter_list", "dead_letter_peek", "dead_letter_payload", "dead_letter_history", "dead_letter_stats",
     "dead_letter_requeue", "dead_letter_requeue_matching", "dead_letter_discard", "dead_letter_discard_matching",
 ] %}
-{%- set monitor = ["dead_letter_count", "counter_peek"] %}
+{%- set monitor = ["dead_letter_count", "counter_peek", "run_status"] %}
 {%- set views = ["backlog", "in_flight", "policy", "dead_letter_summary", "outcomes", "counters", "upkeep"] %}
 {%- set everybody = [role_producer, role_worker, role_operator, role_monitor] %}
 

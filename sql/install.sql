@@ -44,6 +44,8 @@
 {% include "functions/place/_batch_fit.sql" %}
 {% include "functions/place/_lease_left.sql" %}
 {% include "functions/place/_cancelled.sql" %}
+{% include "functions/place/_message_refuse.sql" %}
+{% include "functions/place/_ready_refuse.sql" %}
 {% include "functions/place/_lease_deliveries.sql" %}
 {% include "functions/place/_lease_settle.sql" %}
 {% include "functions/place/_failed_check.sql" %}
@@ -55,8 +57,11 @@
 {% include "functions/place/_stranded_replace.sql" %}
 
 -- Guard: the idempotency store and the consumer's inbox.
+{% include "functions/guard/_guard_check.sql" %}
 {% include "functions/guard/guard_claim.sql" %}
+{% include "functions/guard/guard_renew.sql" %}
 {% include "functions/guard/guard_finish.sql" %}
+{% include "functions/guard/guard_release.sql" %}
 {% include "functions/guard/inbox_accept.sql" %}
 
 -- Counter: add, set, rebuild, read; the fold is cleanup's.
@@ -67,6 +72,12 @@
 {% include "functions/counter/counter_peek.sql" %}
 {% include "functions/counter/counter_sync.sql" %}
 {% include "functions/counter/counter_reconcile.sql" %}
+
+-- Leader: who runs the loops, by lease and epoch.
+{% include "functions/leader/leader_acquire.sql" %}
+{% include "functions/leader/leader_renew.sql" %}
+{% include "functions/leader/leader_resign.sql" %}
+{% include "functions/leader/_leader_check.sql" %}
 
 -- Dead letters: read them, send them back, give them up.
 {% include "functions/dead_letter/_dead_letter_newest.sql" %}
@@ -134,6 +145,16 @@
 {% include "functions/outbox/outbox_claim.sql" %}
 {% include "functions/outbox/outbox_settle.sql" %}
 {% include "functions/outbox/outbox_release.sql" %}
+
+-- Run: business executions, ended and cancelled across all places.
+{% include "functions/run/_run_lock.sql" %}
+{% include "functions/run/_run_cascade.sql" %}
+{% include "functions/run/_run_remove.sql" %}
+{% include "functions/run/_run_stop.sql" %}
+{% include "functions/run/run_open.sql" %}
+{% include "functions/run/run_finish.sql" %}
+{% include "functions/run/run_cancel.sql" %}
+{% include "functions/run/run_status.sql" %}
 
 -- Cleanup: what has outlived its retention.
 {% include "functions/cleanup/_cleanup_part.sql" %}

@@ -1,4 +1,5 @@
 {% from "macros/message.sql" import message_names %}
+{% from "macros/run.sql" import is_stopped %}
 {#-
   The one path by which messages leave ready: shared by queue_claim, outbox_claim and, up to the tick, outbox_sweep and
   queue_work.
@@ -8,10 +9,6 @@
   tick_when_due    ticks when the last tick is too old and there may be something to do.
   claim_body       the body of queue_claim and outbox_claim.
 -#}
-{% macro newest_floor() -%}
-select * into v_floor from floor where channel_id = v_channel.channel_id order by floor_id desc limit 1;
-{%- endmacro %}
-
 {% macro newest_floor() -%}
 select * into v_floor from floor where channel_id = v_channel.channel_id order by floor_id desc limit 1;
 {%- endmacro %}
@@ -58,7 +55,8 @@ current_setting('tidegate.tick', true) = 'on' or (
 /*
  * Priority by priority from its hint up, under row locks that skip what others hold: two claims share nothing, and
  * neither waits. What was locked is then deleted and stands in the lease: others see it ready until the commit, and
- * leased after it.
+ * leased after it. What belongs to a stopped run is refused on the way, so many at most that a claim stays short: the
+ * next one goes on from there.
  */
 declare
     v_now timestamptz := clock_now();
@@ -76,6 +74,8 @@ declare
     v_batch integer;
     v_bytes bigint := 0;
     v_is_plain boolean := true;
+    v_has_run boolean := false;
+    v_refused integer := 0;
     v_expires_at timestamptz;
 begin
     -- The ordinary call passes one test: each expression is set up anew in every transaction.
@@ -151,27 +151,40 @@ begin
 
     if v_cap = 1 then
         -- The default, without the second statement and the arrays of a batch: a third cheaper.
-        foreach v_priority in array v_floor.priorities loop
-            delete from ready where ctid = any(array(
-                select r.ctid from ready r
-                where r.channel_id = v_channel.channel_id and r.priority = v_priority
-                    and r.position > v_floor.hints[v_priority + 1]
-                order by r.position
-                limit 1
-                for update skip locked
-            ))
-            returning {{ message_names() }} into v_message;
-            exit when found;
+        loop
+            foreach v_priority in array v_floor.priorities loop
+                delete from ready where ctid = any(array(
+                    select r.ctid from ready r
+                    where r.channel_id = v_channel.channel_id and r.priority = v_priority
+                        and r.position > v_floor.hints[v_priority + 1]
+                    order by r.position
+                    limit 1
+                    for update skip locked
+                ))
+                returning {{ message_names() }} into v_message;
+                exit when found;
+            end loop;
+            if v_message.message_id is null or v_message.run_id is not null then
+                if v_message.message_id is null or v_refused = 100 then
+                    return;
+                end if;
+                if {{ is_stopped("v_message.run_id") }} then
+                    perform _message_refuse(v_channel.channel_id, array[v_message]);
+                    v_message := null;
+                    v_refused := v_refused + 1;
+                    continue;
+                end if;
+            end if;
+            exit;
         end loop;
-        if v_message.message_id is null then
-            return;
-        end if;
-        insert into lease (lease_id, claimed_at, expires_at, channel_id, message_count, is_plain, worker, messages)
+        insert into lease (
+            lease_id, claimed_at, expires_at, channel_id, message_count, is_plain, worker, run_ids, messages
+        )
         values (
             coalesce(p_lease_id, gen_random_uuid()), clock_now(), {{ expires_at() }}, v_channel.channel_id, 1,
             not v_channel.archive and v_message.body_bytes is null and v_message.requeued_from is null
 {%- if kind == "queue" %} and v_message.group_key is null and v_message.job_key is null{% endif %},
-            p_worker, array[v_message]
+            p_worker, case when v_message.run_id is not null then array[v_message.run_id] end, array[v_message]
         ) returning lease_id, expires_at into v_lease_id, v_expires_at;
         if v_message.body_bytes is null then
             return next row(
@@ -187,35 +200,52 @@ begin
         return;
     end if;
 
-    v_limit := v_cap;
-    foreach v_priority in array v_floor.priorities loop
-        -- Messages are built where their rows are locked: the delete then returns nothing, and order is the index's.
-        select
-            v_ctids || array_agg(c.ctid),
-            v_messages || array_agg(c.message),
-            least(v_batch, min(c.max_batch)),
-            v_bytes + coalesce(sum(c.body_bytes), 0),
-            v_is_plain
-            and count(c.body_bytes) + count(c.requeued_from)
-{%- if kind == "queue" %} + count(c.group_key) + count(c.job_key){% endif %} = 0
-        into v_ctids, v_messages, v_batch, v_bytes, v_is_plain
-        from (
+    loop
+        v_limit := v_cap;
+        foreach v_priority in array v_floor.priorities loop
+            -- Messages are built where their rows are locked: the delete then returns nothing, and order is the index's.
             select
-                r.ctid, r.max_batch, r.body_bytes, r.requeued_from{{ ", r.group_key, r.job_key" if kind == "queue" }},
-                row({{ message_names("r") }})::message as message
-            from ready r
-            where r.channel_id = v_channel.channel_id and r.priority = v_priority
-                and r.position > v_floor.hints[v_priority + 1]
-            order by r.position
-            limit v_limit
-            for update skip locked
-        ) c;
-        v_limit := v_cap - coalesce(cardinality(v_messages), 0);
-        exit when v_limit <= 0;
+                v_ctids || array_agg(c.ctid),
+                v_messages || array_agg(c.message),
+                least(v_batch, min(c.max_batch)),
+                v_bytes + coalesce(sum(c.body_bytes), 0),
+                v_is_plain
+                and count(c.body_bytes) + count(c.requeued_from)
+{%- if kind == "queue" %} + count(c.group_key) + count(c.job_key){% endif %} = 0,
+                v_has_run or count(c.run_id) > 0
+            into v_ctids, v_messages, v_batch, v_bytes, v_is_plain, v_has_run
+            from (
+                select
+                    r.ctid, r.max_batch, r.body_bytes, r.requeued_from, r.run_id{{ ", r.group_key, r.job_key" if kind == "queue" }},
+                    row({{ message_names("r") }})::message as message
+                from ready r
+                where r.channel_id = v_channel.channel_id and r.priority = v_priority
+                    and r.position > v_floor.hints[v_priority + 1]
+                order by r.position
+                limit v_limit
+                for update skip locked
+            ) c;
+            v_limit := v_cap - coalesce(cardinality(v_messages), 0);
+            exit when v_limit <= 0;
+        end loop;
+        if v_messages is null or v_has_run then
+            if v_messages is null or v_refused = 10 then
+                return;
+            end if;
+            if cardinality(_ready_refuse(v_channel.channel_id, v_ctids)) is distinct from cardinality(v_ctids) then
+                -- Some were refused. Those that are left are already locked: taken again, with what comes behind them.
+                v_ctids := null;
+                v_messages := null;
+                v_batch := null;
+                v_bytes := 0;
+                v_is_plain := true;
+                v_has_run := false;
+                v_refused := v_refused + 1;
+                continue;
+            end if;
+        end if;
+        exit;
     end loop;
-    if v_messages is null then
-        return;
-    end if;
     if v_batch < cardinality(v_messages) or v_bytes > 16777216 then
         v_limit := _batch_fit(v_messages);
         v_messages := v_messages[:v_limit];
@@ -223,11 +253,14 @@ begin
     end if;
     delete from ready where ctid = any(v_ctids);
 
-    insert into lease (lease_id, claimed_at, expires_at, channel_id, message_count, is_plain, worker, messages)
-    values (
+    insert into lease (
+        lease_id, claimed_at, expires_at, channel_id, message_count, is_plain, worker, run_ids, messages
+    ) values (
         coalesce(p_lease_id, gen_random_uuid()), clock_now(), {{ expires_at() }}, v_channel.channel_id,
         cardinality(v_messages),
-        v_is_plain and not v_channel.archive, p_worker, v_messages
+        v_is_plain and not v_channel.archive, p_worker,
+        case when v_has_run then array(select distinct m.run_id from unnest(v_messages) m where m.run_id is not null) end,
+        v_messages
     ) returning lease_id, expires_at into v_lease_id, v_expires_at;
 
     if v_bytes > 0 then
@@ -249,13 +282,14 @@ clock_now() + greatest(coalesce(p_lease, v_channel.lease), '1 microsecond')
 {%- endmacro %}
 
 {#- For outbox_sweep and queue_work: lock up to v_limit messages above their hints, in order, into v_ctids; null when there
-    are none. `cap` is what v_limit was before. -#}
+    are none. Those of stopped runs are taken out: fewer than there were does not say that there are no more. `cap` is what v_limit was before. -#}
 {% macro lock_candidates(cap) -%}
     v_ctids := null;
+    v_has_run := false;
     foreach v_priority in array v_floor.priorities loop
-        select v_ctids || array_agg(r.ctid) into v_ctids
+        select v_ctids || array_agg(r.ctid), v_has_run or count(r.run_id) > 0 into v_ctids, v_has_run
         from (
-            select n.ctid from ready n
+            select n.ctid, n.run_id from ready n
             where n.channel_id = v_channel.channel_id and n.priority = v_priority
                 and n.position > v_floor.hints[v_priority + 1]
             order by n.position
@@ -265,4 +299,7 @@ clock_now() + greatest(coalesce(p_lease, v_channel.lease), '1 microsecond')
         v_limit := {{ cap }} - coalesce(cardinality(v_ctids), 0);
         exit when v_limit <= 0;
     end loop;
+    if v_has_run then
+        v_ctids := _ready_refuse(v_channel.channel_id, v_ctids);
+    end if;
 {%- endmacro %}

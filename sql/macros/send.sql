@@ -1,4 +1,5 @@
 {% from "macros/message.sql" import message_names %}
+{% from "macros/run.sql" import is_stopped %}
 {#-
   The one path by which messages come in: shared by outbox_put and queue_send, one at a time and many.
   `kind` is the channel's, `name` the argument that names it.
@@ -14,7 +15,7 @@
 
 {#- What an ordinary call is tested for, in one expression: each is set up anew in every transaction. -#}
 {% macro is_ordinary(kind) -%}
-p_priority = 0 and p_run_at is null and p_idempotency_key is null and p_group_key is null
+p_priority = 0 and p_run_at is null and p_idempotency_key is null and p_group_key is null and p_run_id is null
         and current_setting('transaction_isolation') = 'read committed'
         and (p_tenant is not null or not v_channel.tenant_required)
         and (p_headers is null or (jsonb_typeof(p_headers) = 'object' and _json_size(p_headers) <= 8192))
@@ -98,6 +99,15 @@ begin
     {{ options_check(kind, name, "p_idempotency_key") }}
     if p_payload is null then
         perform _bad_argument('p_payload', null, 'Give a JSON value; for an empty one, ''null''::jsonb.');
+    end if;
+    if p_run_id is not null and {{ is_stopped("p_run_id") }} then
+        select k.message_id, 'deduplicated' into v_sent
+        from idempotency_key k
+        where k.channel_id = v_channel.channel_id and k.key = p_idempotency_key;
+        if not found then
+            v_sent := row(null, 'cancelled');
+        end if;
+        return v_sent;
     end if;
     v_size := _json_size(p_payload);
     v_sent := row(nextval('position_seq'), 'inserted');
@@ -211,6 +221,10 @@ begin
             format('p_payloads[%s]', array_position(p_payloads, null)), null,
             'Give a JSON value; for an empty one, ''null''::jsonb.'
         );
+    end if;
+    if p_run_id is not null and p_idempotency_key is null and {{ is_stopped("p_run_id") }} then
+        return query select null::bigint, 'cancelled'::text from unnest(p_payloads);
+        return;
     end if;
 
     if p_idempotency_key is null and (p_run_at is null or p_run_at <= clock_now()) then

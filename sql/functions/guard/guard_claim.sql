@@ -5,7 +5,8 @@ create or replace function {{ schema }}.guard_claim(
     p_lease interval default '5 minutes',
     p_run_id text default null,
     out outcome text,
-    out result jsonb
+    out result jsonb,
+    out is_repeat boolean
 )
 language plpgsql volatile
 security definer
@@ -14,21 +15,30 @@ as $$
 /*
  * The unique key decides among racers: all but one wait for it to commit or abort, and then look at what is there.
  * The row is read under its lock, in a statement of its own, so that a take-over sees the latest deadline.
+ *
+ * A run that has ended comes first: nobody begins anything for it, whatever the row says, and the tombstone is put
+ * back where retention has taken it. Only what somebody else still works on is left to him.
  */
 declare
     v_now timestamptz;
     v_guard guard;
 begin
-    if p_scope is null or p_key is null or p_owner is null then
-        perform _bad_argument(
-            case when p_scope is null then 'p_scope' when p_key is null then 'p_key' else 'p_owner' end, null,
-            'A guard is claimed by scope, key and owner.'
-        );
-    end if;
-    if p_lease is null or p_lease <= '0' or p_lease > '100 years' then
-        perform _bad_argument(
-            'p_lease', p_lease::text, 'A lease lasts a positive time, for example interval ''5 minutes''.'
-        );
+    perform _guard_check(p_scope, p_key, p_owner, p_lease);
+    is_repeat := false;
+    if p_run_id is not null
+        and exists (select from run r where r.run_id = p_run_id and r.state in ('completed', 'error', 'stopped'))
+    then
+        v_now := clock_now();
+        select g.owner = p_owner into is_repeat from guard g where g.scope = p_scope and g.key = p_key;
+        insert into guard as g (scope, key, owner, state, claimed_at, finished_at, run_id)
+        values (p_scope, p_key, p_owner, 'done', v_now, v_now, p_run_id)
+        on conflict (scope, key) do update
+        set owner = p_owner, state = 'done', finished_at = v_now, expires_at = null, run_id = p_run_id
+        where g.state = 'held' and (g.owner = p_owner or g.expires_at <= v_now);
+        select g.result into result from guard g where g.scope = p_scope and g.key = p_key;
+        is_repeat := coalesce(is_repeat, false);
+        outcome := 'terminal';
+        return;
     end if;
     loop
         insert into guard (scope, key, owner, claimed_at, expires_at, run_id)
@@ -43,6 +53,7 @@ begin
     end loop;
 
     v_now := clock_now();
+    is_repeat := v_guard.owner = p_owner;
     if v_guard.state = 'done' then
         outcome := 'done';
         result := v_guard.result;
@@ -58,4 +69,4 @@ end;
 $$;
 
 comment on function {{ schema }}.guard_claim(text, text, text, interval, text) is
-'Win the right to do something once. outcome: won (also for a repeat by the same owner, and for a take-over once the holder''s lease has passed), held (somebody else has it), done (finished before: result is the first one''s). Errors: TG010 bad argument.';
+'Win the right to do something once. outcome: won (also for a repeat by the same owner, and for a take-over once the holder''s lease has passed), held (somebody else has it), done (finished before: result is the first one''s), terminal (the run has ended: nothing is to be done, and a tombstone stands). is_repeat: this owner had it, or finished it, before: a retry, not somebody else''s duplicate. Errors: TG010 bad argument.';

@@ -6,6 +6,7 @@ security definer
 set search_path = {{ schema }}, pg_temp
 as $$
 begin
+    perform _guard_check(p_scope, p_key, p_owner, '1 minute');
     update guard
     set state = 'done', finished_at = clock_now(), expires_at = null, result = p_result
     where scope = p_scope and key = p_key and owner = p_owner and state = 'held';
@@ -18,4 +19,4 @@ end;
 $$;
 
 comment on function {{ schema }}.guard_finish(text, text, text, jsonb) is
-'Finish what a guard protects: it leaves a tombstone with the result until retention. Answers done, also to a repeat by the same owner (the first result stays), or lost when somebody else holds or finished it, or nobody does.';
+'Finish what a guard protects: it leaves a tombstone with the result until retention. Answers done, also to a repeat by the same owner (the first result stays), or lost when somebody else holds or finished it, or nobody does. Errors: TG010 bad argument.';

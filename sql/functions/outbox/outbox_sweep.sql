@@ -30,6 +30,7 @@ declare
     v_priority smallint;
     v_limit integer;
     v_ctids tid[];
+    v_has_run boolean;
     v_may_check constant boolean := pg_current_xact_id_if_assigned() is null; -- nothing written, nothing deferred
     v_outcome record;
 begin

@@ -42,7 +42,6 @@ begin
                 and v_tide.outage_until - v_tide.outage_from > v_lease.expires_at - v_lease.claimed_at;
             delete from lease where lease_id = v_lease.lease_id;
             v_left := _lease_left(v_lease);
-            insert into tally (channel_id, outcome, amount) values (p_channel_id, 'expired', cardinality(v_left));
             v_unwanted := _cancelled(p_channel_id, v_left);
             if v_unwanted <> '{}' then
                 -- What somebody wants stopped does not come back.
@@ -54,6 +53,9 @@ begin
                 from unnest(v_left) with ordinality m;
                 perform _message_cancel(p_channel_id, v_cancelled, 'cancelled while it was leased');
             end if;
+            insert into tally (channel_id, outcome, amount)
+            select p_channel_id, 'expired', cardinality(v_left)
+            where v_left is not null;
             if cardinality(v_lease.messages) = 1 and v_is_spared is not true then
                 select f.retried, f.dead_lettered into v_retried, v_dead
                 from _message_fail(

@@ -32,8 +32,8 @@ declare
     v_both bigint;
     v_answer settled := row(0, 0, 0, false);
 begin
-    select l.channel_id, l.message_count, l.is_plain, l.settled
-    into v_lease.channel_id, v_lease.message_count, v_lease.is_plain, v_lease.settled
+    select l.channel_id, l.message_count, l.is_plain, l.settled, l.run_ids
+    into v_lease.channel_id, v_lease.message_count, v_lease.is_plain, v_lease.settled, v_lease.run_ids
     from lease l
     where l.lease_id = p_lease_id
     for update;
@@ -69,7 +69,9 @@ begin
         end if;
     else
         select * into v_channel from channel where channel_id = v_lease.channel_id;
-        if exists (select from cancel_request r where r.channel_id = v_lease.channel_id) then
+        if v_lease.run_ids is not null
+            or exists (select from cancel_request r where r.channel_id = v_lease.channel_id)
+        then
             v_unwanted := (
                 select _cancelled(l.channel_id, l.messages) from lease l where l.lease_id = p_lease_id
             );

@@ -18,8 +18,8 @@ begin
             'p_lease', p_lease::text, 'A lease lasts a positive time, for example interval ''1 minute''.'
         );
     end if;
-    select l.lease_id, l.channel_id, l.claimed_at, l.expires_at
-    into v_lease.lease_id, v_lease.channel_id, v_lease.claimed_at, v_lease.expires_at
+    select l.lease_id, l.channel_id, l.claimed_at, l.expires_at, l.run_ids
+    into v_lease.lease_id, v_lease.channel_id, v_lease.claimed_at, v_lease.expires_at, v_lease.run_ids
     from lease l
     where l.lease_id = p_lease_id
     for update;
@@ -41,7 +41,7 @@ begin
     end
     where lease_id = p_lease_id
     returning expires_at into v_answer.expires_at;
-    if exists (select from cancel_request r where r.channel_id = v_lease.channel_id) then
+    if v_lease.run_ids is not null or exists (select from cancel_request r where r.channel_id = v_lease.channel_id) then
         select _cancelled(l.channel_id, _lease_left(l)) into v_answer.cancelled
         from lease l where l.lease_id = p_lease_id;
     end if;
@@ -50,4 +50,4 @@ end;
 $$;
 
 comment on function {{ schema }}.queue_extend(uuid, interval) is
-'Renew a lease: it now ends p_lease (the queue''s lease when null) from now, but never after its deadline, which is max_runtime after the claim. Answers with both, and with the messages of it that somebody cancelled; lost = true, and nothing done, when the lease is gone. Errors: TG010 bad argument, TG030 the lease is not to be seen in an older snapshot.';
+'Renew a lease: it now ends p_lease (the queue''s lease when null) from now, but never after its deadline, which is max_runtime after the claim. Answers with both, and with the messages of it that somebody cancelled, or whose run was; lost = true, and nothing done, when the lease is gone. Errors: TG010 bad argument, TG030 the lease is not to be seen in an older snapshot.';

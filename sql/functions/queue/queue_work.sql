@@ -33,6 +33,7 @@ declare
     v_limit integer := p_limit;
     v_call text;
     v_ctids tid[];
+    v_has_run boolean;
     v_positions bigint[];
     v_keys text[];
     v_messages message[]; -- as they stand
@@ -66,7 +67,11 @@ begin
     {{ newest_floor() }}
     v_drawn := coalesce(pg_sequence_last_value('position_seq'), 0) - v_floor.position;
     {{ tick_when_due("v_may_tick") }}
-    {{ lock_candidates("p_limit") }}
+    for v_round in 1 .. 10 loop
+        v_limit := p_limit;
+        {{ lock_candidates("p_limit") | indent }}
+        exit when v_ctids is not null or not v_has_run; -- else all of them were refused
+    end loop;
     if v_ctids is null then
         return v_answer;
     end if;

@@ -9,8 +9,8 @@ select bag_eq(
 );
 select bag_eq(
     $$select indexrelid::regclass::text from pg_index where indrelid = 'tidegate.ready'::regclass$$,
-    array['ready_pkey', 'ready_for_job_key'],
-    'ready has the index of its key, and a partial one that only messages with a job key enter'
+    array['ready_pkey', 'ready_for_job_key', 'ready_for_run'],
+    'ready has the index of its key, and partial ones that only messages with a job key or a run enter'
 );
 
 select * from finish();
