@@ -113,6 +113,18 @@ class LedgerRefuses(TidegateError):
     sqlstate = "TG060"
 
 
+class NoSuchBarrier(TidegateError):
+    """The barrier does not exist, or never had that epoch."""
+
+    sqlstate = "TG080"
+
+
+class BarrierSealed(TidegateError):
+    """The barrier is sealed and takes no more members."""
+
+    sqlstate = "TG081"
+
+
 BY_SQLSTATE: dict[str, type[TidegateError]] = {
     kind.sqlstate: kind for kind in TidegateError.__subclasses__() if kind.sqlstate is not None
 }
