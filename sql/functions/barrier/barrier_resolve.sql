@@ -64,7 +64,10 @@ begin
             return 'fired'; -- somebody has requeued the dead letter
         end if;
         update dead_letter d
-        set state = 'resolved', resolved_at = clock_now()
+        set state = 'discarded', resolved_at = clock_now(),
+            notes = d.notes || jsonb_build_object(
+                'at', clock_now(), 'by', session_user, 'did', 'discard', 'note', 'its barrier fires it again'
+            )
         where d.channel = v_barrier.callback_queue and d.state = 'dead'
             and d.reason = 'not_retryable' and d.event_id = v_event_id;
         v_barrier.reason := null;

@@ -7,7 +7,7 @@ select is((select payload -> 'results' from queue_peek('q')), '[]'::jsonb, 'with
 select is((select outcome from barrier_send('sent', 'q', '{}', 'q')), 'fired', 'so does a send of nothing');
 -- and when an unsealed one is
 select epoch, outcome from barrier_open('later', 0, 'q', p_sealed => false) \gset
-select is(:'outcome', 'opened', 'it waits');
+select is(:'outcome'::text, 'opened', 'it waits');
 -- then it fires by the seal
 select is(barrier_seal('later', :epoch), 'fired', 'until it is sealed');
 select is(t.places('q'), 'ready=3', 'each has its callback');

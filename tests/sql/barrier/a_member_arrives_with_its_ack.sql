@@ -1,5 +1,5 @@
 begin;
-select plan(27);
+select plan(26);
 select queue_create('work', '{"max_attempts": 1, "lease": "1 minute"}');
 select queue_create('q');
 select queue_create('failed');

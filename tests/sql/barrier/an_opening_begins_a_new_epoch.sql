@@ -27,7 +27,7 @@ select is(
 select is(t.places('q'), '', 'nothing of this fired anything');
 -- and an opening may be repeated by its key
 select epoch as keyed from barrier_open('k', 1, 'q', p_key => 'batch-1') \gset
-select is((select epoch from barrier_open('k', 1, 'q', p_key => 'batch-1')), :keyed, 'the same key answers the same epoch');
+select is((select epoch from barrier_open('k', 1, 'q', p_key => 'batch-1')), :keyed::bigint, 'the same key answers the same epoch');
 select ok((select epoch from barrier_open('k', 1, 'q', p_key => 'batch-2')) > :keyed, 'another one opens anew');
 -- and what a removed barrier had is never used again
 delete from barrier where name = 'b';

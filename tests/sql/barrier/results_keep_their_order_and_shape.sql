@@ -35,7 +35,7 @@ select is((select count(*) from body), 1::bigint, 'a large callback is written o
 select is((select length(payload -> 'results' ->> 0) from queue_peek('q') where payload ->> 'barrier' = 'body'), 6400, 'and is read whole');
 -- and what JSON cannot hold is refused where it is made
 select throws_ok(
-    format('select barrier_arrive(''b'', %s, 1, to_jsonb(''\u0000''::json))', :epoch), '22P05', null, 'a NUL is refused visibly'
+    format('select barrier_arrive(''b'', %s, 1, ''"\u0000"''::jsonb)', :epoch), '22P05', null, 'a NUL is refused visibly'
 );
 select is((select count(*) from barrier_result where epoch = :epoch), 6::bigint, 'and nothing is stored of it');
 select * from finish();
