@@ -1,9 +1,9 @@
 """A barrier against a plain model: whatever is called in whatever order, both say the same.
 
-The model keeps sets; the barrier keeps bitmasks over slots, several of them, and former epochs beside
-the present one. After each step what the barrier says of itself, its results and what stands in its
-queues must be what the model has; so no state can be reached in which everybody arrived and nobody
-was told.
+The model keeps sets; the barrier keeps bitmasks over slots, several of them, and former epochs
+beside the present one. After each step what the barrier says of itself, its results and what stands
+in its queues must be what the model has; so no state can be reached in which everybody arrived and
+nobody was told.
 """
 
 from __future__ import annotations
