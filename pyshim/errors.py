@@ -113,6 +113,18 @@ class LedgerRefuses(TidegateError):
     sqlstate = "TG060"
 
 
+class NoSuchBarrier(TidegateError):
+    """The barrier does not exist, or never had that epoch."""
+
+    sqlstate = "TG080"
+
+
+class BarrierSealed(TidegateError):
+    """The barrier is sealed and takes no more members."""
+
+    sqlstate = "TG081"
+
+
 class EpochIsOver(TidegateError):
     """A write named a leader's epoch that is over."""
 

@@ -64,6 +64,34 @@
 {% include "functions/guard/guard_release.sql" %}
 {% include "functions/guard/inbox_accept.sql" %}
 
+-- Barrier: members arrive, the last one lets the callback into its queue. Place calls up here at one seam: the end of a
+-- message is the arrival, or the failure, of the member it belongs to.
+{% include "functions/barrier/_slot_count.sql" %}
+{% include "functions/barrier/_barrier_event_id.sql" %}
+{% include "functions/barrier/_no_such_barrier.sql" %}
+{% include "functions/barrier/_barrier_grow.sql" %}
+{% include "functions/barrier/_barrier_standing.sql" %}
+{% include "functions/barrier/_barrier_message.sql" %}
+{% include "functions/barrier/_barrier_tell.sql" %}
+{% include "functions/barrier/_barrier_close.sql" %}
+{% include "functions/barrier/_quorum_is_missed.sql" %}
+{% include "functions/barrier/_barrier_settle.sql" %}
+{% include "functions/barrier/_member_lock.sql" %}
+{% include "functions/barrier/_member_end.sql" %}
+{% include "functions/barrier/_barrier_open.sql" %}
+{% include "functions/barrier/_members_send.sql" %}
+{% include "functions/barrier/barrier_open.sql" %}
+{% include "functions/barrier/barrier_send.sql" %}
+{% include "functions/barrier/barrier_add.sql" %}
+{% include "functions/barrier/barrier_seal.sql" %}
+{% include "functions/barrier/barrier_arrive.sql" %}
+{% include "functions/barrier/barrier_fail.sql" %}
+{% include "functions/barrier/barrier_abort.sql" %}
+{% include "functions/barrier/barrier_status.sql" %}
+{% include "functions/barrier/barrier_results.sql" %}
+{% include "functions/barrier/barrier_resolve.sql" %}
+{% include "functions/barrier/_barrier_trim.sql" %}
+
 -- Counter: add, set, rebuild, read; the fold is cleanup's.
 {% include "functions/counter/_counter_closed.sql" %}
 {% include "functions/counter/_counter_write.sql" %}
@@ -173,6 +201,7 @@
 {% include "views/in_flight.sql" %}
 {% include "views/policy.sql" %}
 {% include "views/dead_letter_summary.sql" %}
+{% include "views/barrier_progress.sql" %}
 {% include "views/outcomes.sql" %}
 {% include "views/archived.sql" %}
 {% include "views/counters.sql" %}

@@ -183,7 +183,7 @@ begin
         values (
             coalesce(p_lease_id, gen_random_uuid()), clock_now(), {{ expires_at() }}, v_channel.channel_id, 1,
             not v_channel.archive and v_message.body_bytes is null and v_message.requeued_from is null
-{%- if kind == "queue" %} and v_message.group_key is null and v_message.job_key is null{% endif %},
+{%- if kind == "queue" %} and v_message.group_key is null and v_message.job_key is null and v_message.barrier is null{% endif %},
             p_worker, case when v_message.run_id is not null then array[v_message.run_id] end, array[v_message]
         ) returning lease_id, expires_at into v_lease_id, v_expires_at;
         if v_message.body_bytes is null then
@@ -192,7 +192,7 @@ begin
                 coalesce(v_message.event_id, _event_id(v_channel.event_prefix, v_message.message_id)), v_message.topic,
                 v_message.attempts + 1, coalesce(v_message.max_attempts, v_channel.max_attempts), v_message.payload,
                 v_message.headers, v_message.priority, v_message.group_key, v_message.job_key, v_message.run_id,
-                v_message.tenant, v_message.enqueued_at, v_expires_at
+                v_message.tenant, v_message.barrier, v_message.epoch, v_message.member, v_message.enqueued_at, v_expires_at
             )::delivery;
         else
             return query select * from _lease_deliveries(v_lease_id, v_channel.channel_id);
@@ -211,12 +211,12 @@ begin
                 v_bytes + coalesce(sum(c.body_bytes), 0),
                 v_is_plain
                 and count(c.body_bytes) + count(c.requeued_from)
-{%- if kind == "queue" %} + count(c.group_key) + count(c.job_key){% endif %} = 0,
+{%- if kind == "queue" %} + count(c.group_key) + count(c.job_key) + count(c.barrier){% endif %} = 0,
                 v_has_run or count(c.run_id) > 0
             into v_ctids, v_messages, v_batch, v_bytes, v_is_plain, v_has_run
             from (
                 select
-                    r.ctid, r.max_batch, r.body_bytes, r.requeued_from, r.run_id{{ ", r.group_key, r.job_key" if kind == "queue" }},
+                    r.ctid, r.max_batch, r.body_bytes, r.requeued_from, r.run_id{{ ", r.group_key, r.job_key, r.barrier" if kind == "queue" }},
                     row({{ message_names("r") }})::message as message
                 from ready r
                 where r.channel_id = v_channel.channel_id and r.priority = v_priority
@@ -270,7 +270,7 @@ begin
         select
             v_lease_id, m.message_id, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id)), m.topic,
             m.attempts + 1, coalesce(m.max_attempts, v_channel.max_attempts), m.payload, m.headers, m.priority,
-            m.group_key, m.job_key, m.run_id, m.tenant, m.enqueued_at, v_expires_at
+            m.group_key, m.job_key, m.run_id, m.tenant, m.barrier, m.epoch, m.member, m.enqueued_at, v_expires_at
         from unnest(v_messages) m;
     end if;
 end;

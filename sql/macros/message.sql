@@ -26,7 +26,10 @@
     job_key text collate "C",
     run_id text,
     tenant text,
-    errors jsonb
+    errors jsonb,
+    barrier text collate "C",
+    epoch bigint,
+    member integer
 {%- endmacro %}
 
 {#- The names of those columns as a list, for `insert into` and `select`; `of` is the alias they are read from,
@@ -35,6 +38,7 @@
 {%- set names = [
     "attempts", "priority", "message_id", "enqueued_at", "payload", "headers", "event_id", "body_id", "body_bytes",
     "max_attempts", "max_batch", "requeued_from", "backoff", "topic", "group_key", "job_key", "run_id", "tenant", "errors",
+    "barrier", "epoch", "member",
 ] -%}
 {%- for name in names -%}
 {{ replaced[name] if name in replaced else (of ~ "." ~ name if of else name) }}{{ ", " if not loop.last }}

@@ -143,7 +143,7 @@ begin
                 "body_bytes": "case when v_body_id is not null then v_size end", "max_attempts": "p_max_attempts",
                 "max_batch": "null", "requeued_from": "null", "backoff": "p_backoff", "topic": "null",
                 "group_key": "p_group_key", "job_key": "p_job_key", "run_id": "p_run_id", "tenant": "p_tenant",
-                "errors": "null",
+                "errors": "null", "barrier": "null", "epoch": "null", "member": "null",
             }) }})::message
         );
         if p_idempotency_key is not null then

@@ -110,12 +110,15 @@ create type {{ schema }}.delivery as (
     job_key text,
     run_id text,
     tenant text,
+    barrier text,
+    epoch bigint,
+    member integer,
     enqueued_at timestamptz,
     lease_expires_at timestamptz
 );
 
 comment on type {{ schema }}.delivery is
-'A message handed out under a lease. attempt counts from 1; topic is where an outbox event came from, null for a plain send.';
+'A message handed out under a lease. attempt counts from 1; topic is where an outbox event came from, null for a plain send. barrier, epoch and member say whose arrival its ack is.';
 
 create type {{ schema }}.extended as (expires_at timestamptz, deadline timestamptz, cancelled bigint[], lost boolean);
 

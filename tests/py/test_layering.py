@@ -55,6 +55,17 @@ IMPORTS = {
 }
 
 
+# The one seam that points up: the end of a message is the arrival, or the failure, of the member it
+# belongs to, in the same transaction, while what a barrier fires enters through place. Routine by
+# routine, so that nothing else slips through.
+SEAM = {
+    ("_message_finish", "_member_end"),
+    ("_message_bury", "_member_end"),
+    ("_message_drop", "_member_end"),
+    ("_lease_settle", "_member_lock"),
+}
+
+
 def may_call(caller: str, callee: str) -> bool:
     """Whether a routine of room `caller` may call one of room `callee`."""
     return caller == callee or LEVEL[callee] < LEVEL[caller]
@@ -111,7 +122,7 @@ def test_no_routine_calls_upwards_or_a_room_beside_its_own() -> None:
         f"{room(path)}/{name} calls {room(files[callee])}/{callee}"
         for name, path in files.items()
         for callee in calls(plain(path), set(files)) - {name}
-        if not may_call(room(path), room(files[callee]))
+        if not may_call(room(path), room(files[callee])) and (name, callee) not in SEAM
     ]
     assert arrows == []
 
@@ -126,6 +137,12 @@ def test_no_routine_calls_upwards_or_a_room_beside_its_own() -> None:
 )
 def test_a_call_is_seen(text: str, found: set[str]) -> None:
     assert calls(text, {"queue_send"}) == found
+
+
+def test_the_seam_is_used() -> None:
+    files = routine_files()
+    for caller, callee in SEAM:
+        assert callee in calls(plain(files[caller]), {callee})
 
 
 def test_the_table_forbids_what_it_says() -> None:

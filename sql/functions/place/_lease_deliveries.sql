@@ -6,7 +6,7 @@ select
     l.lease_id, m.message_id, coalesce(m.event_id, {{ schema }}._event_id(c.event_prefix, m.message_id)),
     m.topic, m.attempts + 1, coalesce(m.max_attempts, c.max_attempts),
     coalesce(m.payload, b.payload), m.headers, m.priority,
-    m.group_key, m.job_key, m.run_id, m.tenant, m.enqueued_at, l.expires_at
+    m.group_key, m.job_key, m.run_id, m.tenant, m.barrier, m.epoch, m.member, m.enqueued_at, l.expires_at
 from {{ schema }}.lease l
 cross join lateral unnest(l.messages) with ordinality m
 inner join {{ schema }}.channel c on c.channel_id = l.channel_id

@@ -19,6 +19,16 @@ as $$
 declare
     v_now timestamptz := clock_now();
 begin
+    if exists (select from unnest(p_messages) m where m.barrier is not null) then
+        perform _member_end(
+            p_messages,
+            array(
+                select concat_ws(': ', p_reasons[m.ordinality], p_errors[m.ordinality])
+                from unnest(p_messages) with ordinality m
+                order by m.ordinality
+            )
+        );
+    end if;
     -- Entries are locked in order of their ids, as whoever requeues or discards them does.
     perform from dead_letter d
     where d.dead_letter_id = any(array(select m.requeued_from from unnest(p_messages) m))
@@ -102,4 +112,4 @@ end;
 $$;
 
 comment on function {{ schema }}._message_bury(integer, {{ schema }}.message[], text[], text[], text) is
-'Make messages dead letters, each with its reason and error, which run beside them; p_state is dead or, where nobody needs to look at them, discarded.';
+'Make messages dead letters, each with its reason and error, which run beside them, and fail the members they belong to; p_state is dead or, where nobody needs to look at them, discarded.';

@@ -5,6 +5,9 @@ set search_path = {{ schema }}, pg_temp
 set enable_seqscan = off
 as $$
 begin
+    if exists (select from unnest(p_messages) m where m.barrier is not null) then
+        perform _member_end(p_messages, array_fill('discarded'::text, array[cardinality(p_messages)]));
+    end if;
     delete from body b using unnest(p_messages) m where b.body_id = m.body_id;
     update dead_letter d set state = 'discarded', resolved_at = clock_now()
     where d.dead_letter_id = any(array(select m.requeued_from from unnest(p_messages) m));
@@ -15,4 +18,4 @@ end;
 $$;
 
 comment on function {{ schema }}._message_drop(integer, {{ schema }}.message[]) is
-'Lose messages for good, as somebody has asked for; the dead letters they were requeued from are discarded with them.';
+'Lose messages for good, as somebody has asked for; the members they belong to fail, and the dead letters they were requeued from are discarded with them.';

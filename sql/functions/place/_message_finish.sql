@@ -1,13 +1,19 @@
 {% from "macros/message.sql" import message_names %}
 create or replace function {{ schema }}._message_finish(
-    p_channel_id integer, p_archive boolean, p_messages {{ schema }}.message[]
+    p_channel_id integer, p_archive boolean, p_messages {{ schema }}.message[], p_result jsonb default null
 ) returns void
 language plpgsql volatile
 set search_path = {{ schema }}, pg_temp
 set enable_seqscan = off
 as $$
-/* A success leaves behind: an archived copy where the channel wants one, a resolved dead letter, a turn handed on. */
+/*
+ * A success leaves behind: the arrival of the member it belonged to, an archived copy where the channel wants one, a
+ * resolved dead letter, a turn handed on. Members first: their slots come before all else in the order of locks.
+ */
 begin
+    if exists (select from unnest(p_messages) m where m.barrier is not null) then
+        perform _member_end(p_messages, null, p_result);
+    end if;
     if p_archive then
         insert into archive (settled_at, channel_id, {{ message_names() }})
         select
@@ -28,5 +34,5 @@ begin
 end;
 $$;
 
-comment on function {{ schema }}._message_finish(integer, boolean, {{ schema }}.message[]) is
-'End messages that succeeded: archive them or drop their bodies, resolve the dead letters they were requeued from, and hand on the turn of their group and their job key.';
+comment on function {{ schema }}._message_finish(integer, boolean, {{ schema }}.message[], jsonb) is
+'End messages that succeeded: let the members they belong to arrive with p_result, archive them or drop their bodies, resolve the dead letters they were requeued from, and hand on the turn of their group and their job key.';

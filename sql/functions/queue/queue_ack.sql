@@ -1,5 +1,6 @@
-create or replace function {{ schema }}.queue_ack(p_lease_id uuid, p_message_ids bigint[] default null)
-returns {{ schema }}.settled
+create or replace function {{ schema }}.queue_ack(
+    p_lease_id uuid, p_message_ids bigint[] default null, p_result jsonb default null
+) returns {{ schema }}.settled
 language plpgsql volatile
 security definer
 set search_path = {{ schema }}, pg_temp
@@ -22,9 +23,9 @@ begin
         end if;
         v_answer.acked := 0;
     end if;
-    return _lease_settle(p_lease_id, p_message_ids, '[]');
+    return _lease_settle(p_lease_id, p_message_ids, '[]', p_result => p_result);
 end;
 $$;
 
-comment on function {{ schema }}.queue_ack(uuid, bigint[]) is
-'Settle messages of a lease as done; null settles all that is left. Inside a business transaction its effects and the ack commit together. Answers lost = true, and does nothing, when the lease is gone.';
+comment on function {{ schema }}.queue_ack(uuid, bigint[], jsonb) is
+'Settle messages of a lease as done; null settles all that is left. Where they belong to members of a barrier, these arrive with p_result in the same transaction; elsewhere p_result is kept nowhere. Inside a business transaction its effects and the ack commit together. Answers lost = true, and does nothing, when the lease is gone.';

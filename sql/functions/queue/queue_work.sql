@@ -133,6 +133,11 @@ begin
     from unnest(v_messages) with ordinality m
     where m.ordinality <= v_run.reached or m.ordinality = any(v_run.failed);
 
+    if v_done is not null and v_failed is not null
+        and exists (select from unnest(v_messages) m where m.barrier is not null)
+    then
+        perform _member_lock(v_done || v_failed, true);
+    end if;
     if v_done is not null then
         perform _message_finish(v_channel.channel_id, v_channel.archive, v_done);
         v_answer.acked := cardinality(v_done);

@@ -42,7 +42,7 @@ begin
         select gen_random_uuid(), clock_now(), clock_now() + interval '1 hour', r.channel_id, 1, false,
             array[row(r.attempts, r.priority, r.message_id, r.enqueued_at, r.payload, r.headers, r.event_id, r.body_id,
                 r.body_bytes, r.max_attempts, r.max_batch, r.requeued_from, r.backoff, r.topic, r.group_key, r.job_key,
-                r.run_id, r.tenant, r.errors)::message]
+                r.run_id, r.tenant, r.errors, null, null, null)::message]
         from ready r;
         delete from ready;
     end if;

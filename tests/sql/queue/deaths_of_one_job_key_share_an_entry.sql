@@ -36,14 +36,14 @@ select results_eq(
 select lives_ok(
     $$select _message_bury(
         c.channel_id, array(select row(0, 0, n, clock_now(), to_jsonb(n), null, null, null, null, null, null, null, null, null, null,
-            'same', null, null, null)::message from generate_series(1, 3) n),
+            'same', null, null, null, null, null, null)::message from generate_series(1, 3) n),
         array_fill('exhausted'::text, array[3]), array_fill('no'::text, array[3])
     ) from channel c where false$$, 'a set is buried as one'
 );
 select lives_ok(
     $$select _message_bury(
         c.channel_id, array(select row(1, 0, n, clock_now(), to_jsonb(n), null, null, null, null, null, null, null, null, null, null,
-            'other', null, null, null)::message from generate_series(1, 3) n),
+            'other', null, null, null, null, null, null)::message from generate_series(1, 3) n),
         array_fill('exhausted'::text, array[3]), array_fill('no'::text, array[3])
     ) from channel c where c.name = 'q'$$, 'of one key too'
 );

@@ -1,0 +1,54 @@
+create or replace function {{ schema }}._barrier_trim(p_limit integer, p_retention interval) returns integer
+language plpgsql volatile
+set search_path = {{ schema }}, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
+/*
+ * First the barriers that were closed long ago; then, of epochs that are no barrier's any more, results, slots and
+ * ranges, and at last the row of the epoch, when nothing hangs on it. An arrival at a former epoch that is under way
+ * holds a slot, which is skipped, and its epoch is left for the next pass.
+ */
+declare
+    v_limit integer := p_limit;
+    v_epoch bigint;
+    v_removed integer := 0;
+    v_count integer;
+begin
+    delete from barrier where ctid = any(array(
+        select b.ctid from barrier b
+        where b.state <> 'open' and b.state <> 'fire_failed' and b.closed_at < clock_now() - p_retention
+        order by b.closed_at limit p_limit for update skip locked
+    ));
+    get diagnostics v_removed = row_count;
+    for v_epoch in
+        select e.epoch from barrier_epoch e
+        where not exists (select from barrier b where b.name = e.name and b.epoch = e.epoch)
+        order by e.epoch
+        limit p_limit
+        for update of e skip locked
+    loop
+        exit when v_limit <= 0;
+{%- for table in ["slot", "result", "range"] %}
+        if v_limit > 0 then
+            delete from barrier_{{ table }} where ctid = any(array(
+                select n.ctid from barrier_{{ table }} n where n.epoch = v_epoch limit v_limit for update skip locked
+            ));
+            get diagnostics v_count = row_count;
+            v_limit := v_limit - v_count;
+        end if;
+{%- endfor %}
+        delete from barrier_epoch e
+        where e.epoch = v_epoch
+{%- for table in ["slot", "result", "range"] %}
+            and not exists (select from barrier_{{ table }} n where n.epoch = v_epoch)
+{%- endfor %};
+        get diagnostics v_count = row_count;
+        v_removed := v_removed + v_count;
+    end loop;
+    return v_removed;
+end;
+$$;
+
+comment on function {{ schema }}._barrier_trim(integer, interval) is
+'Remove barriers closed longer ago than p_retention, and what is left of former epochs, up to p_limit rows of each. Returns how many barriers and epochs went; 0 when there was nothing to remove.';
