@@ -9,5 +9,6 @@ alter table {{ schema }}.lease drop column run_ids;
 drop index {{ schema }}.{{ table }}_for_run;
 {%- endfor %}
 drop index {{ schema }}.job_key_for_run;
+drop index {{ schema }}.barrier_for_run;
 drop table {{ schema }}.leader;
 drop table {{ schema }}.run;

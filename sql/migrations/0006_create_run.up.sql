@@ -47,6 +47,8 @@ comment on table {{ schema }}.leader is
 'Who leads, until when, by the clock of the database. The epoch only grows: each new leader has a higher one, and a write that names an older one is refused.';
 comment on column {{ schema }}.leader.holder is 'Null: resigned.';
 
+create index barrier_for_run on {{ schema }}.barrier (run_id) where state = 'open' and run_id is not null;
+
 -- Renewed every few seconds: as in migration 0002.
 {% for table in ["run", "leader"] %}
 alter table {{ schema }}.{{ table }} set (

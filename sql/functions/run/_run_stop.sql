@@ -40,7 +40,11 @@ begin
     )
     select array_agg(s.run_id) into v_tree from stopped s;
 
-    -- Barriers of the runs in v_tree are aborted here: after the runs and before the messages, as the lock order says.
+    -- After the runs and before the messages, as the lock order says.
+    perform barrier_abort(b.name, b.epoch, 'its run was stopped')
+    from (
+        select n.name, n.epoch from barrier n where n.run_id = any(v_tree) and n.state = 'open' order by n.epoch
+    ) b;
 
     foreach v_run_id in array v_tree loop
         removed := removed + _run_remove(v_run_id);
