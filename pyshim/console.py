@@ -7,6 +7,7 @@ import asyncio
 import functools
 import io
 import json
+import math
 import re
 import shlex
 import shutil
@@ -32,8 +33,8 @@ T = TypeVar("T")
 DEFAULT_TIMEOUT = "30s"
 LONGEST_CELL = 200  # of a table; --json has all of it
 
-_AGO = re.compile(r"(\d+)\s*(s|min|h|d)")
-_AGO_UNITS = {"s": "seconds", "min": "minutes", "h": "hours", "d": "days"}
+_SPAN = re.compile(r"(\d+)\s*(s|min|h|d)")
+_SPAN_UNITS = {"s": "seconds", "min": "minutes", "h": "hours", "d": "days"}
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
@@ -213,26 +214,57 @@ def same_command(**changed: object) -> str:
 
 
 def instant(option: str, text: str | None) -> datetime | None:
-    """An instant from ISO 8601, or from an age such as 90s, 15min, 2h, 7d: so long ago."""
+    """A past instant from ISO 8601, or from an age such as 90s, 15min, 2h, 7d: so long ago."""
     if text is None:
         return None
-    if match := _AGO.fullmatch(text.strip()):
-        return datetime.now(timezone.utc) - timedelta(**{_AGO_UNITS[match[2]]: int(match[1])})
-    try:
-        at = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
-    except ValueError:
+    at = _instant(option, text, "an age", -1)
+    return at.astimezone() if at.tzinfo is None else at
+
+
+def coming(option: str, text: str | None) -> datetime | None:
+    """A future instant from ISO 8601 with a time zone, or from a delay such as 90s, 15min, 2h, 7d:
+    so long from now."""
+    if text is None:
+        return None
+    at = _instant(option, text, "a delay", 1)
+    if at.tzinfo is None:
         raise InputError(
-            f"{option} is {text!r}; allowed: an age such as 15min, 2h or 7d,"
+            f"{option} is {text!r}, without a time zone",
+            hint=f"write {at.isoformat()}Z for UTC, or {at.astimezone().isoformat()} for this"
+            " machine's zone",
+        )
+    return at
+
+
+def _instant(option: str, text: str, kind: str, sign: int) -> datetime:
+    try:
+        if match := _SPAN.fullmatch(text.strip()):
+            span = timedelta(**{_SPAN_UNITS[match[2]]: int(match[1])})
+            return datetime.now(timezone.utc) + sign * span
+        at = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
+    except (ValueError, OverflowError):
+        raise InputError(
+            f"{option} is {text!r}; allowed: {kind} such as 15min, 2h or 7d,"
             " or an instant such as 2030-01-31T12:00:00Z"
         ) from None
-    return at.astimezone() if at.tzinfo is None else at
+    return at
 
 
 def age(at: datetime | None) -> str:
     """How long ago an instant was (or, with "in", is still to come): 42s, 5min, 3h, 2d."""
-    if at is None:
+    return "" if at is None else _span((datetime.now(timezone.utc) - at).total_seconds())
+
+
+def due(since: float | None) -> str:
+    """When something is due that was due so many seconds ago: `in 5min`, or `4s ago` if late."""
+    if since is None:
         return ""
-    since = (datetime.now(timezone.utc) - at).total_seconds()
+    return _span(since) if since < 0 else f"{_span(since)} ago"
+
+
+def _span(since: float) -> str:
+    if math.isinf(since):
+        return "never"
     passed = max(0, round(abs(since)))
     size, unit = next((each for each in _UNITS if passed >= 2 * each[0]), _UNITS[-1])
     return f"{'' if since >= 0 else 'in '}{passed // size}{unit}"

@@ -320,7 +320,7 @@ def stats_command(console: Console) -> None:
         click.echo(console.json(calls.DEAD_LETTER_STATS, {}))
         return
     console.table(
-        ("", "", "dead", "since", "requeued", "resolved", "discarded", "requeues"),
+        ("by", "name", "dead", "since", "requeued", "resolved", "discarded", "requeues"),
         (
             (
                 row.facet,

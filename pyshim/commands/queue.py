@@ -14,7 +14,17 @@ import click
 
 from pyshim import calls
 from pyshim.client import AsyncConnection, Client, Sent
-from pyshim.console import Console, InputError, age, confirm, console_options, instant
+from pyshim.console import (
+    Console,
+    InputError,
+    age,
+    coming,
+    confirm,
+    console_options,
+    due,
+    same_command,
+)
+from pyshim.errors import ChannelInUse
 
 CHUNK = 1000  # lines in one call; all calls of a send are one transaction
 
@@ -34,12 +44,12 @@ def list_command(console: Console) -> None:
     if console.as_json:
         click.echo(console.json(calls.QUEUE_LIST, everything))
         return
-    rows = console.rows(calls.QUEUE_LIST, everything)
+    rows = console.rows(calls.QUEUE_LIST_TEXT, everything)
     if not rows:
         click.echo("no queues: tidegate queue create NAME makes one")
         return
     console.table(
-        ("queue", "ready", "scheduled", "blocked", "leased", "oldest", "next due", ""),
+        ("queue", "ready", "scheduled", "blocked", "leased", "oldest", "next due", "state"),
         (
             (
                 row.name,
@@ -48,7 +58,7 @@ def list_command(console: Console) -> None:
                 row.blocked,
                 row.leased,
                 age(row.oldest_ready_at),
-                age(row.next_due_at),
+                due(row.due_since),
                 " ".join(["paused"] * row.is_paused + ["draining"] * row.is_draining),
             )
             for row in rows
@@ -172,7 +182,15 @@ def purge_command(console: Console, queue: str, to: str, yes: bool) -> None:
 def drop_command(console: Console, queue: str, to: str | None, yes: bool) -> None:
     """Drop QUEUE. Dead letters and archived messages stay."""
     confirm(yes, lambda: f"Drop queue {queue}, with {_waiting(console, queue)} in it?")
-    console.rows(calls.QUEUE_DROP, {"queue": queue, "to": to})
+    try:
+        console.rows(calls.QUEUE_DROP, {"queue": queue, "to": to})
+    except ChannelInUse as error:
+        if to is None and error.hint and "p_to" in error.hint:
+            error.hint = (
+                "let workers finish them, or say where those that wait go:"
+                f" {same_command(to='dead_letter')} keeps them, --to discard does not"
+            )
+        raise
     console.say(f"queue {queue} is dropped", queue=queue, did="drop")
 
 
@@ -188,7 +206,9 @@ def _waiting(console: Console, queue: str) -> str:
 @click.argument("payload", required=False)
 @click.option("--lines", is_flag=True, help="Standard input holds a message a line (JSON Lines).")
 @click.option("--header", multiple=True, metavar="NAME=TEXT", help="Travels along; repeatable.")
-@click.option("--run-at", metavar="WHEN", help="Not before then: ISO 8601, with a time zone.")
+@click.option(
+    "--run-at", metavar="WHEN", help="Not before then: 15min, 2h, 7d from now, or ISO 8601."
+)
 @click.option("--priority", type=int, help="0 goes first, 9 last [default: 0].")
 @click.option("--group-key", help="One at a time and in order, within the group.")
 @click.option("--job-key", help="At most one message of this key is alive.")
@@ -224,7 +244,7 @@ def send_command(
             "--job-key with --lines would leave one message of them all",
             hint="send lines without it, or one message",
         )
-    options |= {"headers": _headers(header), "run_at": instant("--run-at", run_at)}
+    options |= {"headers": _headers(header), "run_at": coming("--run-at", run_at)}
     given = {name: value for name, value in options.items() if value is not None}
     texts = _texts(payload, lines)
     if not lines:

@@ -254,6 +254,7 @@ def test_stats_count_by_reason_channel_and_error(tell: Tell, conn: psycopg.Conne
     bury(conn, 1, error="smtp 421", queue="other")
     tell("dead-letter", "requeue", str(ids(conn)[0]))
     head, _, *rows = map(cells, tell("dead-letter", "stats").out.splitlines())
+    assert head[:4] == ["by", "name", "dead", "since"]
     assert head[2:4] == ["dead", "since"]
     counted = {(row[0], row[1]): (row[2], row[4]) for row in rows}
     assert counted[("total", "")] == ("2", "1")

@@ -46,6 +46,39 @@ def test_a_list_shows_what_stands_where_and_what_is_stopped(
     assert (as_json[0]["scheduled"], as_json[1]["is_paused"]) == (1, True)
 
 
+def test_a_list_says_what_is_overdue_and_no_instant_breaks_it(
+    tell: Tell, conn: psycopg.Connection[Any]
+) -> None:
+    conn.execute("select queue_create('far'), queue_create('late')")
+    conn.execute(
+        "select queue_send('far', '1', p_run_at => now() + '1d'),"
+        " queue_send('late', '1', p_run_at => now() + '1d')"
+    )
+    # given what is due when no datetime can say it, and what nobody has moved yet
+    conn.execute(
+        "update scheduled set due_at = case payload_of when 'far' then 'infinity'"
+        " else now() - interval '90 s' end from (select channel_id as id, name as payload_of"
+        " from channel) c where c.id = channel_id"
+    )
+    rows = {row[0]: row for row in map(cells, tell("queue", "list").out.splitlines())}
+    assert rows["queue"][5:] == ["oldest", "next due", "state"]
+    assert rows["far"][6] == "never"
+    assert rows["late"][6] in ("90s ago", "91s ago", "92s ago")
+    assert json.loads(tell("queue", "list", "--json").out)[0]["next_due_at"] == "infinity"
+
+
+@pytest.mark.parametrize(
+    ("when", "minutes"), [("15min", 15), (" 2 h ", 120), ("7d", 7 * 1440), ("900s", 15)]
+)
+def test_a_run_at_may_be_a_delay_from_now(
+    tell: Tell, conn: psycopg.Connection[Any], when: str, minutes: int
+) -> None:
+    assert tell("queue", "send", "q", "1", "--run-at", when).code == 0
+    due = "extract(epoch from next_due_at - now()) / 60"
+    (left,) = one(conn, f"select {due} from backlog where name = 'q'")
+    assert minutes - 1 < left <= minutes
+
+
 def test_without_queues_a_list_says_how_to_make_one(tell: Tell) -> None:
     assert tell("queue", "list").out == "no queues: tidegate queue create NAME makes one\n"
     assert json.loads(tell("queue", "list", "--json").out) == []
@@ -195,7 +228,10 @@ def test_a_drop_refuses_while_messages_would_be_lost(
 ) -> None:
     conn.execute("select queue_send('q', '1')")
     assert "say --yes" in complaint(tell("queue", "drop", "q"), 2)
-    assert "holds 1 message" in complaint(tell("queue", "drop", "q", "--yes"))
+    told = complaint(tell("queue", "drop", "q", "--yes"))
+    assert "holds 1 message" in told
+    assert "queue drop q --yes --to dead_letter keeps them" in told
+    assert "p_to" not in told
     assert tell("queue", "drop", "q", "--to", "dead_letter", "--yes").out == "queue q is dropped\n"
     assert one(conn, "select count(*) from backlog") == (0,)
     assert one(conn, "select dead_letter_count()") == (1,)
@@ -212,6 +248,8 @@ MISTAKES: list[tuple[str, int, str, str]] = [
     ("send q --lines --job-key j", 2, "1\n", "would leave one message"),
     ("send q 1 --header a", 2, "", "--header is 'a'"),
     ("send q 1 --run-at soon", 2, "", "--run-at is 'soon'"),
+    ("send q 1 --run-at 99999999999d", 2, "", "--run-at is '99999999999d'"),
+    ("send q 1 --run-at 2100-01-01T00:00:00", 2, "", "without a time zone"),
     ("send q 1 --priority 10", 1, "", "p_priority is '10'"),
     ('send q "\\u0000"', 1, "", "payload holds \\u0000"),
     ('send q "\\ud83d"', 1, "", "payload holds \\ud83d"),
