@@ -61,8 +61,6 @@ begin
             message = format('queue %L is the target of %s route(s)', {{ name }}, v_count),
             hint = 'Take them away with outbox_unroute first.';
     end if;
-{%- endif %}
-{%- if kind == "queue" %}
     if p_to is not null then
         perform queue_purge({{ name }}, p_to);
     end if;

@@ -80,7 +80,7 @@ declare
 begin
     -- The ordinary call passes one test: each expression is set up anew in every transaction.
     if (
-        p_limit between 1 and 10000 and (p_lease is null or p_lease > '0')
+        p_limit between 1 and 10000 and (p_lease is null or p_lease > '0') and (p_worker is null or octet_length(p_worker) <= 512)
         and current_setting('transaction_isolation') = 'read committed'
     ) is not true then
         if current_setting('transaction_isolation') <> 'read committed' then
@@ -89,6 +89,9 @@ begin
             perform _bad_argument(
                 'p_lease', p_lease::text, 'A lease lasts a positive time, for example interval ''1 minute''.'
             );
+        end if;
+        if octet_length(p_worker) > 512 then
+            perform _bad_argument('p_worker', left(p_worker, 100), 'A name has at most 512 bytes.');
         end if;
         perform _bad_argument('p_limit', p_limit::text, 'Claim between 1 and 10000 messages at a time.');
     end if;

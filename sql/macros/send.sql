@@ -17,7 +17,7 @@
 {% macro is_ordinary(kind) -%}
 p_priority = 0 and p_run_at is null and p_idempotency_key is null and p_group_key is null and p_run_id is null
         and current_setting('transaction_isolation') = 'read committed'
-        and (p_tenant is not null or not v_channel.tenant_required)
+        and coalesce(octet_length(p_tenant) <= 512, not v_channel.tenant_required)
         and (p_headers is null or (jsonb_typeof(p_headers) = 'object' and _json_size(p_headers) <= 8192))
 {%- if kind == "queue" %}
         and p_max_attempts is null and p_backoff is null and not v_channel.is_draining
@@ -55,8 +55,13 @@ p_priority = 0 and p_run_at is null and p_idempotency_key is null and p_group_ke
             hint = 'Send elsewhere, or let it take messages again with queue_resume.';
     end if;
 {%- endif %}
-    if octet_length(p_idempotency_key) > 512 then
-        perform _bad_argument('p_idempotency_key', left(p_idempotency_key, 100), 'A key has at most 512 bytes; hash a longer one.');
+{%- for each in ["p_idempotency_key", "p_group_key", "p_run_id", "p_tenant"] %}
+    if octet_length({{ each }}) > 512 then -- they stand in indexes
+        perform _bad_argument('{{ each }}', left({{ each }}, 100), 'It has at most 512 bytes; hash a longer one.');
+    end if;
+{%- endfor %}
+    if p_run_at > clock_now() + interval '100 years' then
+        perform _bad_argument('p_run_at', p_run_at::text, 'Give an instant of the next 100 years, or null for now.');
     end if;
     if p_priority > 0 then
         perform _priority_declare(v_channel.channel_id, array[p_priority]::smallint[]);
@@ -84,7 +89,7 @@ declare
 begin
     {{ channel_lookup(kind, name) }}
     if {{ is_ordinary(kind) }}
-        and _json_size(p_payload) <= v_channel.inline_limit{{ " and p_job_key is null" if kind == "queue" }}
+        and _json_size(p_payload) <= v_channel.inline_limit{{ " and p_job_key is null and p_key_mode = 'replace'" if kind == "queue" }}
     then
         v_sent := row(nextval('position_seq'), 'inserted');
         insert into ready (
@@ -97,6 +102,13 @@ begin
     end if;
 
     {{ options_check(kind, name, "p_idempotency_key") }}
+{%- if kind == "queue" %}
+    if p_key_mode is null or p_key_mode not in ('replace', 'preserve_run_at', 'dedupe') then
+        perform _bad_argument('p_key_mode', p_key_mode, 'The modes are replace, preserve_run_at and dedupe.');
+    elsif p_key_mode <> 'replace' and p_job_key is null then
+        perform _bad_argument('p_key_mode', p_key_mode, 'Without a p_job_key there is nothing that it could mean.');
+    end if;
+{%- endif %}
     if p_payload is null then
         perform _bad_argument('p_payload', null, 'Give a JSON value; for an empty one, ''null''::jsonb.');
     end if;

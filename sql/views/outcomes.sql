@@ -9,4 +9,4 @@ inner join {{ schema }}.channel c on c.channel_id = t.channel_id
 group by c.kind, c.name, t.outcome;
 
 comment on view {{ schema }}.outcomes is
-'Counters since the installation, by channel and outcome: acked, dispatched, retried, released, expired, dead_lettered, requeued, discarded. Exact: each was counted in the transaction of its effect.';
+'Counters since the installation, by channel and outcome: acked, dispatched, retried, released, expired, dead_lettered, requeued, discarded, cancelled, purged, stranded. Exact: each was counted in the transaction of its effect.';

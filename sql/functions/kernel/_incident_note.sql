@@ -15,4 +15,4 @@ where not exists (
 end;
 
 comment on function {{ schema }}._incident_note(text, integer, text, text) is
-'Note an error that was met and gone on from; the same one at most once a minute. People and doctor() read them.';
+'Note an error that was met and gone on from; the same one at most once a minute. People read them.';

@@ -14,4 +14,4 @@ end;
 $$;
 
 comment on function {{ schema }}.outbox_settle(uuid, bigint[], jsonb) is
-'Settle events of a lease: p_done were published; p_failed is a JSON array of {"message_id", "error", "retryable", "retry_in", "reason"} and only these are charged; a reason (not_retryable, malformed, unknown_handler) is final. What is in neither stays leased; ids that are not in the lease, or settled before, change nothing and are not counted. Answers lost = true, and does nothing, when the lease is gone. Errors: TG010 bad p_failed.';
+'Settle events of a lease: p_done were published; p_failed is a JSON array of {"message_id", "error", "retryable", "retry_in", "reason"} and only these are charged; a reason (not_retryable, malformed, unknown_handler) is final, and a retry_in out of range is the nearest one in it. What is in neither stays leased; ids that are not in the lease, or settled before, change nothing and are not counted. Answers lost = true, and does nothing, when the lease is gone. Errors: TG010 bad p_failed.';

@@ -74,8 +74,16 @@ begin
         {{ lock_candidates("p_limit - claimed") | indent }}
         continue when v_ctids is null;
 
-        select * into v_outcome
-        from _topic_deliver(v_channel.channel_id, v_channel.name, v_channel.archive, v_ctids, v_may_check);
+        begin
+            select * into v_outcome
+            from _topic_deliver(v_channel.channel_id, v_channel.name, v_channel.archive, v_ctids, v_may_check);
+        exception
+            when others then
+                -- Not a handler's error, which is its event's: one topic that cannot be moved stops no other.
+                perform _incident_note('outbox_sweep', v_channel.channel_id, sqlstate, sqlerrm);
+                first_error := coalesce(first_error, sqlerrm);
+                continue;
+        end;
         claimed := claimed + v_outcome.claimed;
         dispatched := dispatched + v_outcome.dispatched;
         retried := retried + v_outcome.retried;

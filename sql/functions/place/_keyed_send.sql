@@ -1,5 +1,6 @@
 {% from "macros/message.sql" import message_names %}
-{#- What a replaced message keeps: its id, when it was first sent, where it came from, and its place in its group. -#}
+{#- What a replaced message keeps: its id, when it was first sent, where it came from; its event_id, unless the new one
+    brings its own. -#}
 {% set renewed = {
     "message_id": "v_old.message_id", "enqueued_at": "v_old.enqueued_at", "requeued_from": "v_old.requeued_from",
     "topic": "v_old.topic", "event_id": "coalesce(p_message.event_id, v_old.event_id)",
@@ -27,9 +28,6 @@ declare
     v_position bigint;
     v_stays boolean;
 begin
-    if p_mode is null or p_mode not in ('replace', 'preserve_run_at', 'dedupe') then
-        perform _bad_argument('p_key_mode', p_mode, 'The modes are replace, preserve_run_at and dedupe.');
-    end if;
     if octet_length(p_message.job_key) > 512 then
         perform _bad_argument(
             'p_job_key', left(p_message.job_key, 100), 'A key has at most 512 bytes; hash a longer one.'

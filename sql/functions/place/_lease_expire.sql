@@ -77,7 +77,10 @@ begin
             when others then
                 update lease set expires_at = greatest(v_now, clock_now()) + interval '1 minute'
                 where lease_id = v_lease.lease_id;
-                perform _incident_note('_lease_expire', p_channel_id, sqlstate, sqlerrm);
+                perform _incident_note(
+                    '_lease_expire', p_channel_id, sqlstate,
+                    format('lease %s was put off by a minute: %s', v_lease.lease_id, sqlerrm)
+                );
         end;
         v_taken := v_taken + 1;
         exit when clock_timestamp() > v_stop;

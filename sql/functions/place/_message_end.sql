@@ -73,7 +73,7 @@ begin
         return;
     end if;
     if current_setting('transaction_isolation') <> 'read committed' then
-        perform _require_read_committed('a settlement of messages with a group key');
+        perform _require_read_committed('what ends messages with a group key');
     end if;
     select array_agg(l.row_id), array_agg(l.group_key), array_agg(l.turn), array_agg(l.position)
     into v_turns, v_groups, v_numbers, v_marks

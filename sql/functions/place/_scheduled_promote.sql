@@ -72,6 +72,10 @@ begin
             when others then
                 update scheduled set due_at = greatest(v_now, clock_now()) + interval '1 minute'
                 where channel_id = p_channel_id and due_at between p_from and v_now and message_id = v_message_id;
+                perform _incident_note(
+                    '_scheduled_promote', p_channel_id, sqlstate,
+                    format('message %s was put off by a minute: %s', v_message_id, sqlerrm)
+                );
         end;
         v_looked_at := v_looked_at + 1;
     end loop;

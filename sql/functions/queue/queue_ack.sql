@@ -28,4 +28,4 @@ end;
 $$;
 
 comment on function {{ schema }}.queue_ack(uuid, bigint[], jsonb) is
-'Settle messages of a lease as done; null settles all that is left. Where they belong to members of a barrier, these arrive with p_result in the same transaction; elsewhere p_result is kept nowhere. Inside a business transaction its effects and the ack commit together. Answers lost = true, and does nothing, when the lease is gone.';
+'Settle messages of a lease as done; null settles all that is left. Where they belong to members of a barrier, these arrive with p_result in the same transaction; elsewhere p_result is kept nowhere. Inside a business transaction its effects and the ack commit together. Answers lost = true, and does nothing, when the lease is gone. Errors: TG030 the lease is not to be seen in an older snapshot, or holds messages with a group key.';

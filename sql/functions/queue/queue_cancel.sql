@@ -138,4 +138,4 @@ end;
 $$;
 
 comment on function {{ schema }}.queue_cancel(text, bigint[], text) is
-'Cancel messages by id, or the one of a job key with its follow-up. One row a message: cancelled (it waited, and is kept as a discarded dead letter until its retention), leased (its holder is told by queue_extend; it is not handed out again, and done if it is acked first), or unknown (it is gone, or never was). No rows when nothing of that job key is alive. By id it reads what waits in the queue. Errors: TG010 bad argument, TG020 no such queue.';
+'Cancel messages by id, or the one of a job key with its follow-up. One row a message: cancelled (it waited, and is kept as a discarded dead letter until its retention), leased (its holder is told by queue_extend; it is not handed out again, and done if it is acked first), or unknown (it is gone, or never was). No rows when nothing of that job key is alive. By id it reads what waits in the queue. Errors: TG010 bad argument, TG020 no such queue, TG030 a message has a group key, and the caller is not READ COMMITTED.';

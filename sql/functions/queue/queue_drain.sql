@@ -12,4 +12,4 @@ end;
 $$;
 
 comment on function {{ schema }}.queue_drain(text) is
-'Take no more messages: sends are refused with TG023, topics routed here wait, and workers finish what is there, retries and requeued dead letters included. queue_resume ends it. A repeat changes nothing. Errors: TG020 no such queue.';
+'Take no more messages: sends are refused with TG023 (but for repeats under an idempotency key), topics routed here wait, and workers finish what is there, retries and requeued dead letters included. queue_resume ends it. A repeat changes nothing. Errors: TG020 no such queue.';

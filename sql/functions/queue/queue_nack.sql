@@ -31,4 +31,4 @@ end;
 $$;
 
 comment on function {{ schema }}.queue_nack(uuid, bigint[], text, boolean, interval) is
-'Settle messages of a lease as failed; null means all that is left. Each is charged: it comes back after p_retry_in, or the queue''s backoff when that is null, unless that was its last attempt or p_retryable is false: then it becomes a dead letter. Answers lost = true, and does nothing, when the lease is gone. Errors: TG010 bad argument, TG030 the lease is not to be seen in an older snapshot.';
+'Settle messages of a lease as failed; null means all that is left. Each is charged: it comes back after p_retry_in, or the queue''s backoff when that is null, unless that was its last attempt or p_retryable is false: then it becomes a dead letter. Answers lost = true, and does nothing, when the lease is gone. Errors: TG010 bad argument, TG030 the lease is not to be seen in an older snapshot, or holds messages with a group key.';

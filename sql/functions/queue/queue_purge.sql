@@ -93,4 +93,4 @@ end;
 $$;
 
 comment on function {{ schema }}.queue_purge(text, text) is
-'Empty a queue of all that waits: into dead letters with reason purged, from where it can be requeued, or, with p_to discard, for good. Leased messages stay. Returns how many were purged; 0 when nothing waits. Errors: TG010 bad p_to, TG020 no such queue.';
+'Empty a queue of all that waits: into dead letters with reason purged, from where it can be requeued, or, with p_to discard, for good. Leased messages stay. Returns how many were purged; 0 when nothing waits. Errors: TG010 bad p_to, TG020 no such queue, TG030 a message has a group key, and the caller is not READ COMMITTED.';

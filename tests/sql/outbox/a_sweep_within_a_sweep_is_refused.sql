@@ -43,7 +43,7 @@ select topic_create('other');
 select queue_create('work');
 select outbox_route('other', 'work');
 select outbox_put('other', '1');
-select throws_ok($$select outbox_sweep()$$, null, 'no entry', 'when one is rolled back');
+select is((select first_error from outbox_sweep()), 'no entry', 'when one is rolled back');
 drop trigger refuse on tidegate.tally;
 select lives_ok($$select outbox_sweep()$$, 'the next may run');
 select is(t.places('work'), 'ready=1', 'and delivers');
