@@ -4,7 +4,11 @@ with addition as (
         d.key,
         sum(d.amount) as amount
     from {{ schema }}.counter_delta d
-    where d.delta_id > coalesce((select f.folded_to from {{ schema }}.counter_fold f order by f.fold_id desc limit 1), 0)
+    where
+        d.delta_id > coalesce((
+            select f.folded_to from {{ schema }}.counter_fold f
+            order by f.fold_id desc limit 1
+        ), 0)
     group by d.key
 )
 

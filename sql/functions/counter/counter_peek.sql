@@ -1,6 +1,8 @@
 create or replace function {{ schema }}.counter_peek(p_key text) returns bigint
 language sql stable
 security definer
+set enable_seqscan = off
+set enable_bitmapscan = off
 begin atomic
 select greatest(
     least(

@@ -3,30 +3,32 @@ create or replace function {{ schema }}._maintenance_jobs(
 ) returns setof record
 language sql immutable parallel safe rows 10
 begin atomic
-values
-(
-    'tick', 'maintenance_tick', interval '1 second', false,
-    'select t.has_more as again, t.first_error as error, t.ticked = 0 as systemic, to_jsonb(t) as result '
-    'from %I.maintenance_tick(%s) t'
-),
-(
-    'recovery', 'recovery_sweep', interval '5 seconds', true,
-    'select false as again, null::text as error, false as systemic, to_jsonb(s) as result '
-    'from %I.recovery_sweep(%s) s'
-),
-(
-    'counters', 'counter_reconcile', interval '2 minutes', false,
-    'select false as again, '
-    'string_agg(c.key || '' kept: see incident'', ''; '') filter (where c.outcome = ''kept'') as error, '
-    'coalesce(bool_and(c.outcome = ''kept''), false) as systemic, '
-    'jsonb_build_object(''counters'', count(*), ''skew'', coalesce(sum(c.skew), 0)) as result '
-    'from %I.counter_reconcile(%s) c'
-),
-(
-    'cleanup', 'cleanup_sweep', interval '5 minutes', false,
-    'select c.has_more as again, nullif(c.errors::text, ''{}'') as error, false as systemic, '
-    'to_jsonb(c) as result from %I.cleanup_sweep(%s) c'
-);
+select j.*
+from (values
+    (
+        'tick', 'maintenance_tick', interval '1 second', false,
+        'select t.has_more as again, t.first_error as error, t.ticked = 0 as systemic, to_jsonb(t) as result '
+        'from %I.maintenance_tick(%s) t'
+    ),
+    (
+        'recovery', 'recovery_sweep', interval '5 seconds', true,
+        'select false as again, null::text as error, false as systemic, to_jsonb(s) as result '
+        'from %I.recovery_sweep(%s) s'
+    ),
+    (
+        'counters', 'counter_reconcile', interval '2 minutes', false,
+        'select false as again, '
+        'string_agg(c.key || '' kept: see incident'', ''; '') filter (where c.outcome = ''kept'') as error, '
+        'coalesce(bool_and(c.outcome = ''kept''), false) as systemic, '
+        'jsonb_build_object(''counters'', count(*), ''skew'', coalesce(sum(c.skew), 0)) as result '
+        'from %I.counter_reconcile(%s) c'
+    ),
+    (
+        'cleanup', 'cleanup_sweep', interval '5 minutes', false,
+        'select c.has_more as again, nullif(c.errors::text, ''{}'') as error, false as systemic, '
+        'to_jsonb(c) as result from %I.cleanup_sweep(%s) c'
+    )
+) as j (job, routine, every, is_led, statement);
 end;
 
 comment on function {{ schema }}._maintenance_jobs() is
