@@ -408,7 +408,10 @@ attempts smallint,
     job_key text collate "C",
     run_id text,
     tenant text,
-    errors jsonb
+    errors jsonb,
+    barrier text collate "C",
+    epoch bigint,
+    member integer
 );
 
 comment on type tidegate.message is
@@ -433,12 +436,15 @@ create type tidegate.delivery as (
     job_key text,
     run_id text,
     tenant text,
+    barrier text,
+    epoch bigint,
+    member integer,
     enqueued_at timestamptz,
     lease_expires_at timestamptz
 );
 
 comment on type tidegate.delivery is
-'A message handed out under a lease. attempt counts from 1; topic is where an outbox event came from, null for a plain send.';
+'A message handed out under a lease. attempt counts from 1; topic is where an outbox event came from, null for a plain send. barrier, epoch and member say whose arrival its ack is.';
 
 create type tidegate.extended as (expires_at timestamptz, deadline timestamptz, cancelled bigint[], lost boolean);
 
@@ -479,6 +485,9 @@ attempts smallint not null,
     run_id text,
     tenant text,
     errors jsonb,
+    barrier text collate "C",
+    epoch bigint,
+    member integer,
     constraint ready_pkey primary key (channel_id, priority, position)
 );
 
@@ -507,6 +516,9 @@ attempts smallint not null,
     run_id text,
     tenant text,
     errors jsonb,
+    barrier text collate "C",
+    epoch bigint,
+    member integer,
     constraint scheduled_pkey primary key (channel_id, due_at, message_id)
 );
 
@@ -535,6 +547,9 @@ attempts smallint not null,
     run_id text,
     tenant text,
     errors jsonb,
+    barrier text collate "C",
+    epoch bigint,
+    member integer,
     constraint blocked_pkey primary key (channel_id, group_key, position)
 );
 
@@ -649,6 +664,9 @@ attempts smallint not null,
     run_id text,
     tenant text,
     errors jsonb,
+    barrier text collate "C",
+    epoch bigint,
+    member integer,
     constraint archive_pkey primary key (channel_id, settled_at, message_id)
 );
 
@@ -701,6 +719,9 @@ attempts smallint not null,
     run_id text,
     tenant text,
     errors jsonb,
+    barrier text collate "C",
+    epoch bigint,
+    member integer,
     constraint dead_letter_reason_is_known check (
         reason in ('exhausted', 'not_retryable', 'expired', 'malformed', 'unknown_handler', 'cancelled', 'purged')
     ),
@@ -759,6 +780,18 @@ alter table tidegate.blocked set (
     autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off
 );
 
+alter table tidegate.lease set (
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+    autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000,
+    autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off
+);
+
+alter table tidegate.body set (
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+    autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000,
+    autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off
+);
+
 alter table tidegate.group_turn set (
     autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
     autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000,
@@ -777,18 +810,6 @@ alter table tidegate.cancel_request set (
     autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off
 );
 
-alter table tidegate.lease set (
-    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
-    autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000,
-    autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off
-);
-
-alter table tidegate.body set (
-    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
-    autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000,
-    autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off
-);
-
 alter table tidegate.idempotency_key set (
     autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
     autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000,
@@ -797,7 +818,7 @@ alter table tidegate.idempotency_key set (
 
 -- ledger/record_migration.sql
 insert into tidegate.migration (migration, checksum, version)
-values ('0003_create_places', '0096452dc3f0c8db169b5c67308891c023627b31113ddb20987fa8fc5df5bdaf', 'VERSION');
+values ('0003_create_places', 'ac7d58c00aab312a00739b32a9e82155d26f3ccdb0cd7e307cb4c4a10d829c15', 'VERSION');
 
 -- migrations/0004_create_guard.up.sql
 /* One idempotency store: orchestration claims, callback guards and the consumer's inbox. */
@@ -832,6 +853,415 @@ alter table tidegate.guard set (
 -- ledger/record_migration.sql
 insert into tidegate.migration (migration, checksum, version)
 values ('0004_create_guard', '6393c3dfa3e18c5258a21f1de7f5868f2256a002bfad809b6f81b259ef549feb', 'VERSION');
+
+-- migrations/0005_create_barrier.up.sql
+/*
+ * Barriers: many members arrive, one callback follows.
+ *
+ * An opening is an epoch, drawn from one sequence: it is never used again, whatever is opened, removed and opened anew
+ * under a name. So what belongs to an opening hangs on its epoch alone, and a former one is nobody's concern.
+ */
+
+create sequence tidegate.barrier_epoch_seq as bigint cache 1 no cycle;
+
+comment on sequence tidegate.barrier_epoch_seq is
+'Draws the epoch of each opening of a barrier. Rising, and no number is used twice.';
+
+create table tidegate.barrier (
+    name text collate "C" primary key,
+    epoch bigint not null,
+    state text not null default 'open',
+    outcome text,
+    reason text,
+    is_sealed boolean not null,
+    member_count integer not null,
+    policy text not null,
+    quorum integer,
+    callback_queue text collate "C",
+    callback_payload jsonb not null,
+    callback_headers jsonb,
+    callback_priority smallint not null,
+    failure_queue text collate "C",
+    failure_payload jsonb not null,
+    expire_queue text collate "C",
+    inline_limit integer not null,
+    run_id text,
+    tenant text,
+    key text collate "C",
+    answer text not null,
+    opened_at timestamptz not null,
+    expires_at timestamptz not null,
+    stall_after interval not null,
+    look_at timestamptz not null,
+    kept_at timestamptz,
+    closed_at timestamptz,
+    constraint barrier_state_is_known check (state in ('open', 'fired', 'fire_failed', 'aborted', 'resolved')),
+    constraint barrier_outcome_is_known check (
+        outcome in ('completed', 'partial', 'aborted', 'quorum_missed', 'expired')
+    ),
+    constraint barrier_closed_has_an_outcome check ((state = 'open') = (outcome is null)),
+    constraint barrier_closed_has_an_instant check ((state = 'open') = (closed_at is null)),
+    constraint barrier_fired_was_sealed check (is_sealed or state not in ('fired', 'fire_failed')),
+    constraint barrier_policy_is_known check (policy in ('abort', 'collect', 'quorum')),
+    constraint barrier_quorum_goes_with_its_policy check ((policy = 'quorum') = (quorum is not null)),
+    constraint barrier_quorum_is_positive check (quorum > 0),
+    constraint barrier_member_count_not_negative check (member_count >= 0),
+    constraint barrier_name_has_at_most_512_bytes check (octet_length(name) between 1 and 512)
+);
+
+-- What is closed is in neither: recovery looks at what is open and due, cleanup at what ended long ago.
+create index barrier_for_recovery on tidegate.barrier (look_at) where state in ('open', 'fire_failed');
+create index barrier_for_cleanup on tidegate.barrier (closed_at) where state <> 'open';
+
+comment on table tidegate.barrier is
+'One row a name, with its latest epoch. Written when it is opened, added to, sealed and closed, never by an arrival.';
+comment on column tidegate.barrier.state is
+'open | fired (the callback is in its queue) | fire_failed (it is a dead letter) | aborted | resolved (closed without a callback).';
+comment on column tidegate.barrier.outcome is
+'completed | partial (with failures) | aborted | quorum_missed | expired.';
+comment on column tidegate.barrier.inline_limit is 'Results of at most so many bytes travel in the callback.';
+comment on column tidegate.barrier.key is 'Which opening this is, so that its repeat is told the same epoch.';
+comment on column tidegate.barrier.answer is 'What the opening was told: opened, fired or fire_failed.';
+comment on column tidegate.barrier.look_at is 'When recovery should look at it next.';
+comment on column tidegate.barrier.kept_at is 'When it was last said to be alive: barrier_resolve with keep.';
+
+create table tidegate.barrier_epoch (
+    epoch bigint primary key,
+    name text collate "C" not null,
+    open_slots integer not null,
+    constraint barrier_epoch_open_slots_not_negative check (open_slots >= 0)
+);
+
+create index barrier_epoch_for_name on tidegate.barrier_epoch (name, epoch);
+
+comment on table tidegate.barrier_epoch is
+'One row an opening, former ones until cleanup: the lock under which a barrier is added to, sealed and closed, and how many of its slots still have members outstanding.';
+
+create table tidegate.barrier_range (
+    epoch bigint not null,
+    first_member integer not null,
+    member_count integer not null,
+    slot_count integer not null,
+    key text collate "C",
+    constraint barrier_range_pkey primary key (epoch, first_member),
+    constraint barrier_range_one_a_key unique (epoch, key),
+    constraint barrier_range_has_members check (member_count > 0),
+    constraint barrier_range_slots_have_room check (slot_count between (member_count + 61) / 62 and member_count)
+);
+
+comment on table tidegate.barrier_range is
+'The members that one open or add made, and over how many slots they are spread. Never updated: a member''s slot does not move.';
+
+create table tidegate.barrier_slot (
+    epoch bigint not null,
+    slot integer not null,
+    pending bigint not null,
+    failed bigint not null default 0,
+    arrived_at timestamptz,
+    constraint barrier_slot_pkey primary key (epoch, slot),
+    constraint barrier_slot_failed_are_not_pending check (pending & failed = 0)
+) with (fillfactor = 50);
+
+comment on table tidegate.barrier_slot is
+'A bit for each of up to 62 members. Neighbours stand in different slots, so that they do not wait for each other.';
+comment on column tidegate.barrier_slot.slot is 'The lowest member in it.';
+comment on column tidegate.barrier_slot.pending is 'Members that have neither arrived nor failed.';
+comment on column tidegate.barrier_slot.arrived_at is 'The last arrival or failure in it: progress is read from here.';
+
+create table tidegate.barrier_result (
+    epoch bigint not null,
+    member integer not null,
+    is_failed boolean not null,
+    at timestamptz not null,
+    result jsonb,
+    error text,
+    constraint barrier_result_pkey primary key (epoch, member),
+    constraint barrier_result_failed_has_an_error check (is_failed = (error is not null)),
+    constraint barrier_result_failed_has_no_result check (not is_failed or result is null)
+);
+
+comment on table tidegate.barrier_result is
+'One row an arrival or failure, written once and aggregated once, in the order of members.';
+
+create type tidegate.barrier_opened as (epoch bigint, outcome text);
+
+comment on type tidegate.barrier_opened is
+'Answer to an opening. outcome: opened | fired (sealed, without members: the callback is in its queue) | fire_failed (it is a dead letter).';
+
+create type tidegate.member_result as (member integer, is_failed boolean, result jsonb, error text, at timestamptz);
+
+comment on type tidegate.member_result is 'How a member of a barrier ended.';
+
+create type tidegate.barrier_state as (
+    name text,
+    epoch bigint,
+    state text,
+    outcome text,
+    reason text,
+    policy text,
+    is_sealed boolean,
+    members integer,
+    arrived integer,
+    failed integer,
+    outstanding integer,
+    opened_at timestamptz,
+    progress_at timestamptz,
+    expires_at timestamptz,
+    stalls_at timestamptz,
+    closed_at timestamptz,
+    run_id text,
+    tenant text
+);
+
+comment on type tidegate.barrier_state is
+'How a barrier stands. members = arrived + failed + outstanding. It is stranded when it is open beyond expires_at or stalls_at.';
+
+-- As in migration 0002: vacuum by a fixed number of dead rows, without pauses, and keep the tail.
+
+alter table tidegate.barrier set (
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+    autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000,
+    autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off
+);
+
+alter table tidegate.barrier_epoch set (
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+    autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000,
+    autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off
+);
+
+alter table tidegate.barrier_range set (
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+    autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000,
+    autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off
+);
+
+alter table tidegate.barrier_slot set (
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+    autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000,
+    autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off
+);
+
+alter table tidegate.barrier_result set (
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+    autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000,
+    autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off
+);
+
+-- ledger/record_migration.sql
+insert into tidegate.migration (migration, checksum, version)
+values ('0005_create_barrier', '8cf8dac9b5e216df736528e3c34c755ac2e264f48da25f7ac967f9fe9617bafb', 'VERSION');
+
+-- migrations/0006_create_run.up.sql
+/* Runs: an optional record of a business execution, by which its messages are stopped. Leaders: who runs the loops. */
+
+create table tidegate.run (
+    run_id text collate "C" primary key,
+    parent_id text collate "C",
+    state text not null default 'open',
+    reason text,
+    tenant text,
+    opened_at timestamptz not null,
+    finished_at timestamptz,
+    constraint run_state_is_known check (state in ('open', 'completed', 'error', 'stopped')),
+    constraint run_finished_has_an_end check ((state <> 'open') = (finished_at is not null)),
+    constraint run_is_not_its_own_parent check (parent_id <> run_id)
+);
+
+create index run_for_children on tidegate.run (parent_id) where parent_id is not null;
+create index run_for_cleanup on tidegate.run (finished_at) where finished_at is not null;
+
+comment on table tidegate.run is
+'Business executions, opened or only cancelled: what carries the id of a stopped one is not delivered any more. It must outlive its messages.';
+comment on column tidegate.run.state is 'open | completed (final) | error (may still become completed or stopped) | stopped (final: cancelled).';
+comment on column tidegate.run.parent_id is 'Fails and stops together with this one; no foreign key, as the parent may be cleaned up first.';
+
+-- A cancel finds what waits of a run in whatever channel it is: by the run alone. Partial, so that a message without a
+-- run is in none of these, and pays the test of a null.
+
+create index ready_for_run on tidegate.ready (run_id) where run_id is not null;
+
+create index scheduled_for_run on tidegate.scheduled (run_id) where run_id is not null;
+
+create index blocked_for_run on tidegate.blocked (run_id) where run_id is not null;
+
+create index job_key_for_run on tidegate.job_key (((follow_up).run_id)) where (follow_up).run_id is not null;
+
+-- Beside the messages, so that nobody unpacks those to learn that none has a run.
+alter table tidegate.lease add column run_ids text[];
+
+comment on column tidegate.lease.run_ids is 'Runs of its messages; null when none has one.';
+
+create table tidegate.leader (
+    name text collate "C" primary key,
+    epoch bigint not null,
+    holder text,
+    acquired_at timestamptz not null,
+    renewed_at timestamptz not null,
+    expires_at timestamptz not null,
+    constraint leader_epoch_counts_from_1 check (epoch >= 1)
+);
+
+comment on table tidegate.leader is
+'Who leads, until when, by the clock of the database. The epoch only grows: each new leader has a higher one, and a write that names an older one is refused.';
+comment on column tidegate.leader.holder is 'Null: resigned.';
+
+create index barrier_for_run on tidegate.barrier (run_id) where state = 'open' and run_id is not null;
+
+-- Renewed every few seconds: as in migration 0002.
+
+alter table tidegate.run set (
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+    autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off
+);
+
+alter table tidegate.leader set (
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 100,
+    autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off
+);
+
+comment on type tidegate.sent is
+'Answer to a put or a send. outcome: inserted | deduplicated (message_id is the first one) | replaced (message_id keeps its place, the payload is new) | follow_up (kept until the leased message of its job key ends) | cancelled (its run was stopped: nothing was sent, message_id is null).';
+
+-- It answers one thing more than before. A routine is replaced only with the same answer.
+drop routine if exists tidegate.guard_claim;
+
+-- ledger/record_migration.sql
+insert into tidegate.migration (migration, checksum, version)
+values ('0006_create_run', '8a70076d971ea1325b6716ceb9ae34f35f1e4caea35cb28378be0cff89891386', 'VERSION');
+
+-- migrations/0007_create_counter.up.sql
+/*
+ * Counters, and when which upkeep last ran.
+ *
+ * Nothing here is ever updated: a row that is, by every sync of a day in which some snapshot stands, becomes a version
+ * chain that each of them walks. The newest row counts; whoever appends it deletes the one it follows.
+ */
+
+create type tidegate.counted as (key text, value bigint, counted bigint, skew bigint, outcome text);
+
+comment on type tidegate.counted is
+'What became of a counter. value: what it says now; counted: what it said before; skew: how far apart these are, or would be. outcome: written | unchanged | clamped (a value below 0 was written as 0) | closed (its run has ended: left as it was) | kept (its leases could not be read).';
+
+-- Whoever draws from it holds RowExclusiveLock on it to the end of the transaction: as with position_seq, this tells up
+-- to where every addition has committed or gone.
+create sequence tidegate.counter_seq as bigint cache 1 no cycle;
+
+comment on sequence tidegate.counter_seq is 'Numbers additions to counters, in the order in which they are folded.';
+
+create table tidegate.counter (
+    key text collate "C" not null,
+    entry bigint generated always as identity,
+    value bigint not null,
+    run_id text,
+    written_at timestamptz not null,
+    constraint counter_pkey primary key (key, entry),
+    constraint counter_key_has_1_to_1000_bytes check (octet_length(key) between 1 and 1000)
+);
+
+comment on table tidegate.counter is
+'Where each counter stood when its additions were last folded, or it was set. What it says is this and the additions since: see the view counters.';
+comment on column tidegate.counter.value is 'May be below 0 while the additions that it was set against are not folded.';
+comment on column tidegate.counter.run_id is 'The run whose end closes it to counter_sync; null = never closed.';
+
+create table tidegate.counter_delta (
+    delta_id bigint not null,
+    amount bigint not null,
+    key text collate "C" not null,
+    constraint counter_delta_pkey primary key (delta_id),
+    constraint counter_delta_key_has_1_to_1000_bytes check (octet_length(key) between 1 and 1000)
+);
+
+create index counter_delta_for_key on tidegate.counter_delta (key, delta_id);
+
+comment on table tidegate.counter_delta is
+'Additions to counters, appended in the transaction of what they count. Cleanup folds them into counter.';
+
+create table tidegate.counter_fold (
+    fold_id bigint generated always as identity primary key,
+    folded_to bigint not null,
+    position bigint not null,
+    holders text[] not null
+);
+
+comment on table tidegate.counter_fold is 'The last fold: one row, replaced by the next; none before the first.';
+comment on column tidegate.counter_fold.folded_to is 'Additions up to this one are in counter; readers start above it.';
+comment on column tidegate.counter_fold.position is 'Last value of counter_seq at that time, or earlier while holders stand.';
+comment on column tidegate.counter_fold.holders is 'Virtual transactions that may hold additions up to position; once they are gone, it may be folded to.';
+
+create table tidegate.maintenance_run (
+    job text collate "C" not null,
+    entry bigint generated always as identity,
+    due_at timestamptz,
+    started_at timestamptz,
+    succeeded_at timestamptz,
+    failed_at timestamptz,
+    failure_count integer not null,
+    last_error text,
+    constraint maintenance_run_pkey primary key (job, entry),
+    constraint maintenance_run_failures_not_negative check (failure_count >= 0),
+    constraint maintenance_run_failed_with_an_error check ((failed_at is null) = (last_error is null))
+);
+
+comment on table tidegate.maintenance_run is
+'When each job of the upkeep, and each part of a cleanup that ever failed, last ran: see the view upkeep.';
+comment on column tidegate.maintenance_run.failure_count is 'Failures in a row; 0 after a success.';
+
+create table tidegate.maintenance_setting (
+    job text collate "C" primary key,
+    every interval,
+    arguments jsonb not null,
+    is_paused boolean not null,
+    constraint maintenance_setting_every_is_positive check (every > '0'),
+    constraint maintenance_setting_arguments_are_named check (jsonb_typeof(arguments) = 'object')
+);
+
+comment on table tidegate.maintenance_setting is 'What maintenance_configure said of a job; what it did not is the default.';
+
+create type tidegate.maintenance_job as (
+    job text,
+    statement text,
+    every interval,
+    due_in interval,
+    due_at timestamptz,
+    started_at timestamptz,
+    succeeded_at timestamptz,
+    failure_count integer,
+    last_error text
+);
+
+comment on type tidegate.maintenance_job is
+'A job of the upkeep. statement returns one row: again (there is more), error (what failed in it, null = nothing), systemic (nothing of it succeeded) and result. due_in: 0 or less = due now, null = paused.';
+
+-- As in migration 0002: vacuum by a fixed number of dead rows, without pauses, and keep the tail.
+
+alter table tidegate.counter set (
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+    autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off
+);
+
+alter table tidegate.counter_delta set (
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+    autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off
+);
+
+
+alter table tidegate.counter_fold set (
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,
+    autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off
+);
+
+alter table tidegate.maintenance_run set (
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,
+    autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off
+);
+
+-- It answers with more columns from here on, which a replacement may not.
+drop function if exists tidegate.cleanup_sweep;
+
+-- ledger/record_migration.sql
+insert into tidegate.migration (migration, checksum, version)
+values ('0007_create_counter', '77340b3c1d22a0e9c9418a8f68dd311fdce86150b0a5e2f2575ec5df593622b1', 'VERSION');
 
 -- ledger/check_schema.sql
 -- What stands in the schema runs with the rights of whoever migrates, and a function that fits a call better than ours
@@ -1026,7 +1456,37 @@ where not exists (
 end;
 
 comment on function tidegate._incident_note(text, integer, text, text) is
-'Note an error that was met and gone on from; the same one at most once a minute. People and doctor() read them.';
+'Note an error that was met and gone on from; the same one at most once a minute. People read them.';
+
+-- functions/kernel/_maintenance_note.sql
+create or replace function tidegate._maintenance_note(
+    p_job text, p_error text, p_due_at timestamptz default null
+) returns void
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+as $$
+/* Two at once count a failure once: nobody waits here for anybody. */
+declare
+    v_now constant timestamptz := clock_now();
+    v_last maintenance_run;
+begin
+    select * into v_last from maintenance_run r where r.job = p_job order by r.entry desc limit 1;
+    insert into maintenance_run (job, due_at, started_at, succeeded_at, failed_at, failure_count, last_error)
+    values (
+        p_job, coalesce(p_due_at, v_last.due_at), v_last.started_at,
+        case when p_error is null then v_now else v_last.succeeded_at end,
+        case when p_error is null then v_last.failed_at else v_now end,
+        case when p_error is null then 0 else coalesce(v_last.failure_count, 0) + 1 end,
+        case when p_error is null then v_last.last_error else _error_text(p_error) end
+    );
+    delete from maintenance_run where ctid = any(array(
+        select r.ctid from maintenance_run r where r.job = p_job and r.entry = v_last.entry for update skip locked
+    ));
+end;
+$$;
+
+comment on function tidegate._maintenance_note(text, text, timestamptz) is
+'Note how a job of the upkeep, or a part of one, ended: an error, or null for success; and when it is due next, null for as before.';
 
 -- functions/kernel/_priorities.sql
 create or replace function tidegate._priorities(p_channel_id integer) returns smallint[]
@@ -1351,7 +1811,23 @@ exception
         get stacked diagnostics v_rule = constraint_name;
         perform _bad_argument(
             'p_policy', p_policy::text,
-            format('It breaks the rule: %s.', replace(substr(v_rule, length('channel_') + 1), '_', ' '))
+            case v_rule
+                when 'channel_lease_is_positive' then 'lease is above 0.'
+                when 'channel_lease_fits_max_runtime' then 'lease may not be above max_runtime.'
+                when 'channel_max_runtime_within_a_century' then 'max_runtime is at most 100 years.'
+                when 'channel_max_attempts_in_range' then 'max_attempts is 1 to 32767, or 0 for ever.'
+                when 'channel_backoff_base_not_negative' then 'backoff_base is not below 0.'
+                when 'channel_backoff_cap_not_below_base'
+                    then 'backoff_cap (5 minutes unless set) may not be below backoff_base.'
+                when 'channel_backoff_cap_within_a_century' then 'backoff_cap is at most 100 years.'
+                when 'channel_backoff_factor_from_1_to_10' then 'backoff_factor is 1 to 10.'
+                when 'channel_jitter_is_a_share' then 'jitter is a share, 0 to 1.'
+                when 'channel_retention_is_positive' then 'retention is above 0.'
+                when 'channel_retention_within_a_century' then 'retention is at most 100 years.'
+                when 'channel_max_in_flight_is_positive' then 'max_in_flight is above 0, or null for no limit.'
+                when 'channel_inline_limit_in_range' then 'inline_limit is 0 to 8192 bytes.'
+                else format('It breaks the rule %s.', v_rule)
+            end
         );
     when data_exception then
         perform _bad_argument('p_policy', p_policy::text, sqlerrm);
@@ -1455,13 +1931,13 @@ declare
     v_is_grouped constant boolean := exists (select from unnest(p_messages) m where m.group_key is not null)
         and exists (select from channel c where c.channel_id = p_channel_id and c.kind = 'queue');
 begin
-    insert into ready (position, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors)
-    select nextval('position_seq'), p_channel_id, m.attempts, m.priority, m.message_id, m.enqueued_at, m.payload, m.headers, m.event_id, m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors
+    insert into ready (position, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member)
+    select nextval('position_seq'), p_channel_id, m.attempts, m.priority, m.message_id, m.enqueued_at, m.payload, m.headers, m.event_id, m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member
     from unnest(p_messages) m
     where m.group_key is null or not v_is_grouped;
     if v_is_grouped then
-        insert into blocked (position, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors)
-        select nextval('position_seq'), p_channel_id, m.attempts, m.priority, m.message_id, m.enqueued_at, m.payload, m.headers, m.event_id, m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors
+        insert into blocked (position, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member)
+        select nextval('position_seq'), p_channel_id, m.attempts, m.priority, m.message_id, m.enqueued_at, m.payload, m.headers, m.event_id, m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member
         from unnest(p_messages) m
         where m.group_key is not null;
     end if;
@@ -1480,16 +1956,16 @@ set search_path = tidegate, pg_temp
 as $$
 begin
     if p_delay > '0' then
-        insert into scheduled (due_at, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors)
+        insert into scheduled (due_at, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member)
         select
             clock_now() + greatest(p_delay, '1 microsecond'), p_channel_id,
-            m.attempts, m.priority, m.message_id, m.enqueued_at, m.payload, m.headers, m.event_id, m.body_id, m.body_bytes, m.max_attempts, least(m.max_batch, p_max_batch), m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors
+            m.attempts, m.priority, m.message_id, m.enqueued_at, m.payload, m.headers, m.event_id, m.body_id, m.body_bytes, m.max_attempts, least(m.max_batch, p_max_batch), m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member
         from unnest(p_messages) m;
     else
-        insert into ready (position, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors)
+        insert into ready (position, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member)
         select
             nextval('position_seq'), p_channel_id,
-            m.attempts, m.priority, m.message_id, m.enqueued_at, m.payload, m.headers, m.event_id, m.body_id, m.body_bytes, m.max_attempts, least(m.max_batch, p_max_batch), m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors
+            m.attempts, m.priority, m.message_id, m.enqueued_at, m.payload, m.headers, m.event_id, m.body_id, m.body_bytes, m.max_attempts, least(m.max_batch, p_max_batch), m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member
         from unnest(p_messages) m;
     end if;
 end;
@@ -1546,10 +2022,10 @@ begin
         from job_key j
         where j.channel_id = p_channel_id and j.key = any(v_keys) and j.follow_up is distinct from null
             and coalesce(j.follow_up_due_at <= clock_now(), true);
-        insert into scheduled (due_at, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors)
+        insert into scheduled (due_at, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member)
         select
             greatest(j.follow_up_due_at, clock_now() + interval '1 microsecond'), p_channel_id,
-            (j.follow_up).attempts, (j.follow_up).priority, (j.follow_up).message_id, (j.follow_up).enqueued_at, (j.follow_up).payload, (j.follow_up).headers, (j.follow_up).event_id, (j.follow_up).body_id, (j.follow_up).body_bytes, (j.follow_up).max_attempts, (j.follow_up).max_batch, (j.follow_up).requeued_from, (j.follow_up).backoff, (j.follow_up).topic, (j.follow_up).group_key, (j.follow_up).job_key, (j.follow_up).run_id, (j.follow_up).tenant, (j.follow_up).errors
+            (j.follow_up).attempts, (j.follow_up).priority, (j.follow_up).message_id, (j.follow_up).enqueued_at, (j.follow_up).payload, (j.follow_up).headers, (j.follow_up).event_id, (j.follow_up).body_id, (j.follow_up).body_bytes, (j.follow_up).max_attempts, (j.follow_up).max_batch, (j.follow_up).requeued_from, (j.follow_up).backoff, (j.follow_up).topic, (j.follow_up).group_key, (j.follow_up).job_key, (j.follow_up).run_id, (j.follow_up).tenant, (j.follow_up).errors, (j.follow_up).barrier, (j.follow_up).epoch, (j.follow_up).member
         from job_key j
         where j.channel_id = p_channel_id and j.key = any(v_keys) and j.follow_up is distinct from null
             and j.follow_up_due_at > clock_now();
@@ -1573,7 +2049,7 @@ begin
         return;
     end if;
     if current_setting('transaction_isolation') <> 'read committed' then
-        perform _require_read_committed('a settlement of messages with a group key');
+        perform _require_read_committed('what ends messages with a group key');
     end if;
     select array_agg(l.row_id), array_agg(l.group_key), array_agg(l.turn), array_agg(l.position)
     into v_turns, v_groups, v_numbers, v_marks
@@ -1638,8 +2114,8 @@ begin
     ), taken as (
         delete from blocked where ctid = any(v_nexts) returning *
     )
-    insert into ready (position, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors)
-    select nextval('position_seq'), n.channel_id, n.attempts, n.priority, n.message_id, n.enqueued_at, n.payload, n.headers, n.event_id, n.body_id, n.body_bytes, n.max_attempts, n.max_batch, n.requeued_from, n.backoff, n.topic, n.group_key, n.job_key, n.run_id, n.tenant, n.errors
+    insert into ready (position, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member)
+    select nextval('position_seq'), n.channel_id, n.attempts, n.priority, n.message_id, n.enqueued_at, n.payload, n.headers, n.event_id, n.body_id, n.body_bytes, n.max_attempts, n.max_batch, n.requeued_from, n.backoff, n.topic, n.group_key, n.job_key, n.run_id, n.tenant, n.errors, n.barrier, n.epoch, n.member
     from (select * from taken order by position) n;
 end;
 $$;
@@ -1668,6 +2144,16 @@ as $$
 declare
     v_now timestamptz := clock_now();
 begin
+    if exists (select from unnest(p_messages) m where m.barrier is not null) then
+        perform _member_end(
+            p_messages,
+            array(
+                select concat_ws(': ', p_reasons[m.ordinality], p_errors[m.ordinality])
+                from unnest(p_messages) with ordinality m
+                order by m.ordinality
+            )
+        );
+    end if;
     -- Entries are locked in order of their ids, as whoever requeues or discards them does.
     perform from dead_letter d
     where d.dead_letter_id = any(array(select m.requeued_from from unnest(p_messages) m))
@@ -1731,12 +2217,12 @@ begin
         delete from body b using landed l where b.body_id = l.body_id
     )
     insert into dead_letter (
-        dead_at, channel_id, kind, channel, reason, last_error, state, resolved_at, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors
+        dead_at, channel_id, kind, channel, reason, last_error, state, resolved_at, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member
     )
     select
         v_now, p_channel_id, j.kind, j.channel, j.reason, j.error,
         p_state, case when p_state = 'discarded' then v_now end,
-        j.attempts, j.priority, j.message_id, j.enqueued_at, j.payload, j.headers, coalesce(j.event_id, _event_id(j.event_prefix, j.message_id)), j.body_id, j.body_bytes, j.max_attempts, j.max_batch, null, j.backoff, j.topic, j.group_key, j.job_key, j.run_id, j.tenant, j.errors
+        j.attempts, j.priority, j.message_id, j.enqueued_at, j.payload, j.headers, coalesce(j.event_id, _event_id(j.event_prefix, j.message_id)), j.body_id, j.body_bytes, j.max_attempts, j.max_batch, null, j.backoff, j.topic, j.group_key, j.job_key, j.run_id, j.tenant, j.errors, j.barrier, j.epoch, j.member
     from judged j
     where not j.has_entry
     order by j.ordinality;
@@ -1748,7 +2234,7 @@ end;
 $$;
 
 comment on function tidegate._message_bury(integer, tidegate.message[], text[], text[], text) is
-'Make messages dead letters, each with its reason and error, which run beside them; p_state is dead or, where nobody needs to look at them, discarded.';
+'Make messages dead letters, each with its reason and error, which run beside them, and fail the members they belong to; p_state is dead or, where nobody needs to look at them, discarded.';
 
 -- functions/place/_message_cancel.sql
 create or replace function tidegate._message_cancel(
@@ -1781,6 +2267,9 @@ set search_path = tidegate, pg_temp
 set enable_seqscan = off
 as $$
 begin
+    if exists (select from unnest(p_messages) m where m.barrier is not null) then
+        perform _member_end(p_messages, array_fill('discarded'::text, array[cardinality(p_messages)]));
+    end if;
     delete from body b using unnest(p_messages) m where b.body_id = m.body_id;
     update dead_letter d set state = 'discarded', resolved_at = clock_now()
     where d.dead_letter_id = any(array(select m.requeued_from from unnest(p_messages) m));
@@ -1791,7 +2280,7 @@ end;
 $$;
 
 comment on function tidegate._message_drop(integer, tidegate.message[]) is
-'Lose messages for good, as somebody has asked for; the dead letters they were requeued from are discarded with them.';
+'Lose messages for good, as somebody has asked for; the members they belong to fail, and the dead letters they were requeued from are discarded with them.';
 
 -- functions/place/_message_fail.sql
 create or replace function tidegate._message_fail(
@@ -1826,7 +2315,7 @@ begin
                 end
                 || jsonb_build_object(
                     'at', v_now, 'attempt', m.attempts + 1, 'error', _error_text(p_errors[m.ordinality])
-                ) as errors,
+                ) as errors, m.barrier, m.epoch, m.member,
             _error_text(p_errors[m.ordinality]) as error,
             p_final[m.ordinality] as final,
             m.attempts + 1 >= nullif(coalesce(m.max_attempts, c.max_attempts), 0) as is_exhausted,
@@ -1851,21 +2340,21 @@ begin
     ), judged as (
         select f.*, f.final is not null or f.is_exhausted is true as is_dead from failed f
     ), delayed as (
-        insert into scheduled (due_at, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors)
-        select greatest(v_now + j.delay, clock_now() + interval '1 microsecond'), p_channel_id, j.attempts, j.priority, j.message_id, j.enqueued_at, j.payload, j.headers, j.event_id, j.body_id, j.body_bytes, j.max_attempts, j.max_batch, j.requeued_from, j.backoff, j.topic, j.group_key, j.job_key, j.run_id, j.tenant, j.errors
+        insert into scheduled (due_at, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member)
+        select greatest(v_now + j.delay, clock_now() + interval '1 microsecond'), p_channel_id, j.attempts, j.priority, j.message_id, j.enqueued_at, j.payload, j.headers, j.event_id, j.body_id, j.body_bytes, j.max_attempts, j.max_batch, j.requeued_from, j.backoff, j.topic, j.group_key, j.job_key, j.run_id, j.tenant, j.errors, j.barrier, j.epoch, j.member
         from judged j
         where not j.is_dead and j.delay > '0'
         returning 1
     ), entered as (
-        insert into ready (position, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors)
-        select nextval('position_seq'), p_channel_id, j.attempts, j.priority, j.message_id, j.enqueued_at, j.payload, j.headers, j.event_id, j.body_id, j.body_bytes, j.max_attempts, j.max_batch, j.requeued_from, j.backoff, j.topic, j.group_key, j.job_key, j.run_id, j.tenant, j.errors
+        insert into ready (position, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member)
+        select nextval('position_seq'), p_channel_id, j.attempts, j.priority, j.message_id, j.enqueued_at, j.payload, j.headers, j.event_id, j.body_id, j.body_bytes, j.max_attempts, j.max_batch, j.requeued_from, j.backoff, j.topic, j.group_key, j.job_key, j.run_id, j.tenant, j.errors, j.barrier, j.epoch, j.member
         from (select * from judged order by ordinal) j
         where not j.is_dead and j.delay <= '0'
         returning 1
     )
     select
         (select count(*) from delayed) + (select count(*) from entered),
-        array_agg(row(j.attempts, j.priority, j.message_id, j.enqueued_at, j.payload, j.headers, j.event_id, j.body_id, j.body_bytes, j.max_attempts, j.max_batch, j.requeued_from, j.backoff, j.topic, j.group_key, j.job_key, j.run_id, j.tenant, j.errors)::message), array_agg(coalesce(j.final, p_reason)), array_agg(j.error)
+        array_agg(row(j.attempts, j.priority, j.message_id, j.enqueued_at, j.payload, j.headers, j.event_id, j.body_id, j.body_bytes, j.max_attempts, j.max_batch, j.requeued_from, j.backoff, j.topic, j.group_key, j.job_key, j.run_id, j.tenant, j.errors, j.barrier, j.epoch, j.member)::message), array_agg(coalesce(j.final, p_reason)), array_agg(j.error)
     into retried, v_dead, v_reasons, v_errors
     from (select * from judged where is_dead order by ordinal) j;
     dead_lettered := coalesce(cardinality(v_dead), 0);
@@ -1882,19 +2371,25 @@ comment on function tidegate._message_fail(
 
 -- functions/place/_message_finish.sql
 create or replace function tidegate._message_finish(
-    p_channel_id integer, p_archive boolean, p_messages tidegate.message[]
+    p_channel_id integer, p_archive boolean, p_messages tidegate.message[], p_result jsonb default null
 ) returns void
 language plpgsql volatile
 set search_path = tidegate, pg_temp
 set enable_seqscan = off
 as $$
-/* A success leaves behind: an archived copy where the channel wants one, a resolved dead letter, a turn handed on. */
+/*
+ * A success leaves behind: the arrival of the member it belonged to, an archived copy where the channel wants one, a
+ * resolved dead letter, a turn handed on. Members first: their slots come before all else in the order of locks.
+ */
 begin
+    if exists (select from unnest(p_messages) m where m.barrier is not null) then
+        perform _member_end(p_messages, null, p_result);
+    end if;
     if p_archive then
-        insert into archive (settled_at, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors)
+        insert into archive (settled_at, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member)
         select
             clock_now(), p_channel_id,
-            m.attempts, m.priority, m.message_id, m.enqueued_at, m.payload, m.headers, coalesce(m.event_id, _event_id(i.event_prefix, m.message_id)), m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors
+            m.attempts, m.priority, m.message_id, m.enqueued_at, m.payload, m.headers, coalesce(m.event_id, _event_id(i.event_prefix, m.message_id)), m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member
         from unnest(p_messages) m
         cross join installation i;
     else
@@ -1910,8 +2405,8 @@ begin
 end;
 $$;
 
-comment on function tidegate._message_finish(integer, boolean, tidegate.message[]) is
-'End messages that succeeded: archive them or drop their bodies, resolve the dead letters they were requeued from, and hand on the turn of their group and their job key.';
+comment on function tidegate._message_finish(integer, boolean, tidegate.message[], jsonb) is
+'End messages that succeeded: let the members they belong to arrive with p_result, archive them or drop their bodies, resolve the dead letters they were requeued from, and hand on the turn of their group and their job key.';
 
 -- functions/place/_batch_fit.sql
 create or replace function tidegate._batch_fit(p_messages tidegate.message[]) returns integer
@@ -1957,13 +2452,77 @@ create or replace function tidegate._cancelled(p_channel_id integer, p_messages 
 returns bigint[]
 language sql stable
 begin atomic
-select coalesce(array_agg(r.message_id), '{}')
-from tidegate.cancel_request r
-where r.channel_id = p_channel_id and r.message_id in (select m.message_id from unnest(p_messages) m);
+select coalesce(array_agg(m.message_id), '{}')
+from unnest(p_messages) m
+left join tidegate.cancel_request r on r.channel_id = p_channel_id and r.message_id = m.message_id
+left join tidegate.run s on s.run_id = m.run_id and s.state = 'stopped'
+where r.message_id is not null or s.run_id is not null;
 end;
 
 comment on function tidegate._cancelled(integer, tidegate.message[]) is
-'Which of these leased messages somebody wants stopped: they are not handed out again. An empty array when none.';
+'Which of these leased messages somebody wants stopped, by themselves or with their run: they are not handed out again. An empty array when none.';
+
+-- functions/place/_message_refuse.sql
+create or replace function tidegate._message_refuse(p_channel_id integer, p_messages tidegate.message[])
+returns void
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+as $$
+/*
+ * For messages of a stopped run that somebody was about to deliver: they go into a lease that nobody got and that has
+ * run out already, and the next tick settles them as cancelled. To do it here would be to wait, with messages in hand,
+ * for the rows of their job keys and groups, whose holders may be waiting for these messages.
+ */
+begin
+    insert into lease (
+        lease_id, claimed_at, expires_at, channel_id, message_count, is_plain, worker, run_ids, messages
+    ) values (
+        gen_random_uuid(), clock_now(), clock_now() + interval '1 microsecond', p_channel_id,
+        cardinality(p_messages), false, '(nobody: the run is stopped)',
+        array(select distinct m.run_id from unnest(p_messages) m), p_messages
+    );
+end;
+$$;
+
+comment on function tidegate._message_refuse(integer, tidegate.message[]) is
+'Keep messages of a stopped run, taken from their place, until the next tick settles them as cancelled.';
+
+-- functions/place/_ready_refuse.sql
+create or replace function tidegate._ready_refuse(p_channel_id integer, p_ctids tid[]) returns tid[]
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+set enable_seqscan = off
+as $$
+/*
+ * Called when one of these has a run, after all of them were locked: in this later snapshot every cancel that has
+ * committed meanwhile is seen.
+ */
+declare
+    v_refused tid[];
+    v_messages message[];
+begin
+    with refused as (
+        delete from ready r
+        where r.ctid = any(p_ctids) and r.run_id is not null and exists (select from run s where s.run_id = r.run_id and s.state = 'stopped')
+        returning r.ctid as row_id, r.*
+    )
+    select array_agg(f.row_id), array_agg(row(f.attempts, f.priority, f.message_id, f.enqueued_at, f.payload, f.headers, f.event_id, f.body_id, f.body_bytes, f.max_attempts, f.max_batch, f.requeued_from, f.backoff, f.topic, f.group_key, f.job_key, f.run_id, f.tenant, f.errors, f.barrier, f.epoch, f.member)::message order by f.priority, f.position)
+    into v_refused, v_messages
+    from refused f;
+    if v_refused is null then
+        return p_ctids;
+    end if;
+    perform _message_refuse(p_channel_id, v_messages);
+    return (
+        select array_agg(c.row_id order by c.ordinality)
+        from unnest(p_ctids) with ordinality c (row_id, ordinality)
+        where c.row_id <> all(v_refused)
+    );
+end;
+$$;
+
+comment on function tidegate._ready_refuse(integer, tid[]) is
+'Take those of a stopped run out of locked messages of a channel that are about to be delivered. Returns the others, in their order, or null when there are none.';
 
 -- functions/place/_lease_deliveries.sql
 create or replace function tidegate._lease_deliveries(p_lease_id uuid, p_channel_id integer)
@@ -1974,7 +2533,7 @@ select
     l.lease_id, m.message_id, coalesce(m.event_id, tidegate._event_id(c.event_prefix, m.message_id)),
     m.topic, m.attempts + 1, coalesce(m.max_attempts, c.max_attempts),
     coalesce(m.payload, b.payload), m.headers, m.priority,
-    m.group_key, m.job_key, m.run_id, m.tenant, m.enqueued_at, l.expires_at
+    m.group_key, m.job_key, m.run_id, m.tenant, m.barrier, m.epoch, m.member, m.enqueued_at, l.expires_at
 from tidegate.lease l
 cross join lateral unnest(l.messages) with ordinality m
 inner join tidegate.channel c on c.channel_id = l.channel_id
@@ -1989,7 +2548,8 @@ comment on function tidegate._lease_deliveries(uuid, integer) is
 
 -- functions/place/_lease_settle.sql
 create or replace function tidegate._lease_settle(
-    p_lease_id uuid, p_done bigint[], p_failed jsonb, p_released bigint[] default '{}', p_retry_in interval default '0'
+    p_lease_id uuid, p_done bigint[], p_failed jsonb, p_released bigint[] default '{}', p_retry_in interval default '0',
+    p_result jsonb default null
 ) returns tidegate.settled
 language plpgsql volatile
 set search_path = tidegate, pg_temp
@@ -2018,8 +2578,8 @@ declare
     v_both bigint;
     v_answer settled := row(0, 0, 0, false);
 begin
-    select l.channel_id, l.message_count, l.is_plain, l.settled
-    into v_lease.channel_id, v_lease.message_count, v_lease.is_plain, v_lease.settled
+    select l.channel_id, l.message_count, l.is_plain, l.settled, l.run_ids
+    into v_lease.channel_id, v_lease.message_count, v_lease.is_plain, v_lease.settled, v_lease.run_ids
     from lease l
     where l.lease_id = p_lease_id
     for update;
@@ -2056,7 +2616,9 @@ begin
         end if;
     else
         select * into v_channel from channel where channel_id = v_lease.channel_id;
-        if exists (select from cancel_request r where r.channel_id = v_lease.channel_id) then
+        if v_lease.run_ids is not null
+            or exists (select from cancel_request r where r.channel_id = v_lease.channel_id)
+        then
             v_unwanted := (
                 select _cancelled(l.channel_id, l.messages) from lease l where l.lease_id = p_lease_id
             );
@@ -2110,8 +2672,13 @@ begin
             );
         end if;
 
+        if not v_lease.is_plain and (v_failed is not null or v_cancelled is not null)
+            and exists (select from unnest(v_done || v_failed || v_cancelled) m where m.barrier is not null)
+        then
+            perform _member_lock(v_done || v_failed || v_cancelled, true);
+        end if;
         if v_done is not null then
-            perform _message_finish(v_channel.channel_id, v_channel.archive, v_done);
+            perform _message_finish(v_channel.channel_id, v_channel.archive, v_done, p_result);
         end if;
         if v_released is not null then
             perform _message_return(v_channel.channel_id, v_released, p_retry_in);
@@ -2151,8 +2718,8 @@ begin
 end;
 $$;
 
-comment on function tidegate._lease_settle(uuid, bigint[], jsonb, bigint[], interval) is
-'Settle messages of a lease as done, failed or released; what is named in none of them stays leased. Answers lost when the lease is gone, and then changes nothing.';
+comment on function tidegate._lease_settle(uuid, bigint[], jsonb, bigint[], interval, jsonb) is
+'Settle messages of a lease as done, failed or released, those of members with p_result; what is named in none of them stays leased. Answers lost when the lease is gone, and then changes nothing.';
 
 -- functions/place/_failed_check.sql
 create or replace function tidegate._failed_check(p_failed jsonb) returns void
@@ -2227,14 +2794,14 @@ begin
                 and not _has_turn(d.channel_id, d.group_key, d.message_id) as must_wait
             from (select * from due order by due_at, message_id) d
         ), entered as (
-            insert into ready (position, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors)
-            select nextval('position_seq'), j.channel_id, j.attempts, j.priority, j.message_id, j.enqueued_at, j.payload, j.headers, j.event_id, j.body_id, j.body_bytes, j.max_attempts, j.max_batch, j.requeued_from, j.backoff, j.topic, j.group_key, j.job_key, j.run_id, j.tenant, j.errors
+            insert into ready (position, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member)
+            select nextval('position_seq'), j.channel_id, j.attempts, j.priority, j.message_id, j.enqueued_at, j.payload, j.headers, j.event_id, j.body_id, j.body_bytes, j.max_attempts, j.max_batch, j.requeued_from, j.backoff, j.topic, j.group_key, j.job_key, j.run_id, j.tenant, j.errors, j.barrier, j.epoch, j.member
             from judged j
             where not j.must_wait
             returning 1
         ), waiting as (
-            insert into blocked (position, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors)
-            select nextval('position_seq'), j.channel_id, j.attempts, j.priority, j.message_id, j.enqueued_at, j.payload, j.headers, j.event_id, j.body_id, j.body_bytes, j.max_attempts, j.max_batch, j.requeued_from, j.backoff, j.topic, j.group_key, j.job_key, j.run_id, j.tenant, j.errors
+            insert into blocked (position, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member)
+            select nextval('position_seq'), j.channel_id, j.attempts, j.priority, j.message_id, j.enqueued_at, j.payload, j.headers, j.event_id, j.body_id, j.body_bytes, j.max_attempts, j.max_batch, j.requeued_from, j.backoff, j.topic, j.group_key, j.job_key, j.run_id, j.tenant, j.errors, j.barrier, j.epoch, j.member
             from judged j
             where j.must_wait
             returning 1
@@ -2266,14 +2833,14 @@ begin
                     and not _has_turn(d.channel_id, d.group_key, d.message_id) as must_wait
                 from (select * from due order by due_at, message_id) d
             ), entered as (
-                insert into ready (position, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors)
-                select nextval('position_seq'), j.channel_id, j.attempts, j.priority, j.message_id, j.enqueued_at, j.payload, j.headers, j.event_id, j.body_id, j.body_bytes, j.max_attempts, j.max_batch, j.requeued_from, j.backoff, j.topic, j.group_key, j.job_key, j.run_id, j.tenant, j.errors
+                insert into ready (position, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member)
+                select nextval('position_seq'), j.channel_id, j.attempts, j.priority, j.message_id, j.enqueued_at, j.payload, j.headers, j.event_id, j.body_id, j.body_bytes, j.max_attempts, j.max_batch, j.requeued_from, j.backoff, j.topic, j.group_key, j.job_key, j.run_id, j.tenant, j.errors, j.barrier, j.epoch, j.member
                 from judged j
                 where not j.must_wait
                 returning 1
             ), waiting as (
-                insert into blocked (position, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors)
-                select nextval('position_seq'), j.channel_id, j.attempts, j.priority, j.message_id, j.enqueued_at, j.payload, j.headers, j.event_id, j.body_id, j.body_bytes, j.max_attempts, j.max_batch, j.requeued_from, j.backoff, j.topic, j.group_key, j.job_key, j.run_id, j.tenant, j.errors
+                insert into blocked (position, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member)
+                select nextval('position_seq'), j.channel_id, j.attempts, j.priority, j.message_id, j.enqueued_at, j.payload, j.headers, j.event_id, j.body_id, j.body_bytes, j.max_attempts, j.max_batch, j.requeued_from, j.backoff, j.topic, j.group_key, j.job_key, j.run_id, j.tenant, j.errors, j.barrier, j.epoch, j.member
                 from judged j
                 where j.must_wait
                 returning 1
@@ -2283,6 +2850,10 @@ begin
             when others then
                 update scheduled set due_at = greatest(v_now, clock_now()) + interval '1 minute'
                 where channel_id = p_channel_id and due_at between p_from and v_now and message_id = v_message_id;
+                perform _incident_note(
+                    '_scheduled_promote', p_channel_id, sqlstate,
+                    format('message %s was put off by a minute: %s', v_message_id, sqlerrm)
+                );
         end;
         v_looked_at := v_looked_at + 1;
     end loop;
@@ -2443,8 +3014,8 @@ begin
             ))
             returning *
         ), entered as (
-            insert into ready (position, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors)
-            select nextval('position_seq'), t.channel_id, t.attempts, t.priority, t.message_id, t.enqueued_at, t.payload, t.headers, t.event_id, t.body_id, t.body_bytes, t.max_attempts, t.max_batch, t.requeued_from, t.backoff, t.topic, t.group_key, t.job_key, t.run_id, t.tenant, t.errors
+            insert into ready (position, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member)
+            select nextval('position_seq'), t.channel_id, t.attempts, t.priority, t.message_id, t.enqueued_at, t.payload, t.headers, t.event_id, t.body_id, t.body_bytes, t.max_attempts, t.max_batch, t.requeued_from, t.backoff, t.topic, t.group_key, t.job_key, t.run_id, t.tenant, t.errors, t.barrier, t.epoch, t.member
             from (select * from taken order by position) t
             returning ready.group_key
         )
@@ -2502,9 +3073,6 @@ declare
     v_position bigint;
     v_stays boolean;
 begin
-    if p_mode is null or p_mode not in ('replace', 'preserve_run_at', 'dedupe') then
-        perform _bad_argument('p_key_mode', p_mode, 'The modes are replace, preserve_run_at and dedupe.');
-    end if;
     if octet_length(p_message.job_key) > 512 then
         perform _bad_argument(
             'p_job_key', left(p_message.job_key, 100), 'A key has at most 512 bytes; hash a longer one.'
@@ -2516,10 +3084,10 @@ begin
         on conflict do nothing;
         if found then
             if p_due_at > clock_now() then
-                insert into scheduled (due_at, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors)
+                insert into scheduled (due_at, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member)
                 select
                     greatest(p_due_at, clock_now() + interval '1 microsecond'), p_channel_id,
-                    p_message.attempts, p_message.priority, p_message.message_id, p_message.enqueued_at, p_message.payload, p_message.headers, p_message.event_id, p_message.body_id, p_message.body_bytes, p_message.max_attempts, p_message.max_batch, p_message.requeued_from, p_message.backoff, p_message.topic, p_message.group_key, p_message.job_key, p_message.run_id, p_message.tenant, p_message.errors;
+                    p_message.attempts, p_message.priority, p_message.message_id, p_message.enqueued_at, p_message.payload, p_message.headers, p_message.event_id, p_message.body_id, p_message.body_bytes, p_message.max_attempts, p_message.max_batch, p_message.requeued_from, p_message.backoff, p_message.topic, p_message.group_key, p_message.job_key, p_message.run_id, p_message.tenant, p_message.errors, p_message.barrier, p_message.epoch, p_message.member;
             else
                 perform _message_enter(p_channel_id, array[p_message]);
             end if;
@@ -2537,24 +3105,24 @@ begin
     end if;
 
     loop
-        select w.place, w.due_at, w.due_at, w.position, (w.message).attempts, (w.message).priority, (w.message).message_id, (w.message).enqueued_at, (w.message).payload, (w.message).headers, (w.message).event_id, (w.message).body_id, (w.message).body_bytes, (w.message).max_attempts, (w.message).max_batch, (w.message).requeued_from, (w.message).backoff, (w.message).topic, (w.message).group_key, (w.message).job_key, (w.message).run_id, (w.message).tenant, (w.message).errors
-        into v_place, v_from, v_due_at, v_position, v_old.attempts, v_old.priority, v_old.message_id, v_old.enqueued_at, v_old.payload, v_old.headers, v_old.event_id, v_old.body_id, v_old.body_bytes, v_old.max_attempts, v_old.max_batch, v_old.requeued_from, v_old.backoff, v_old.topic, v_old.group_key, v_old.job_key, v_old.run_id, v_old.tenant, v_old.errors
+        select w.place, w.due_at, w.due_at, w.position, (w.message).attempts, (w.message).priority, (w.message).message_id, (w.message).enqueued_at, (w.message).payload, (w.message).headers, (w.message).event_id, (w.message).body_id, (w.message).body_bytes, (w.message).max_attempts, (w.message).max_batch, (w.message).requeued_from, (w.message).backoff, (w.message).topic, (w.message).group_key, (w.message).job_key, (w.message).run_id, (w.message).tenant, (w.message).errors, (w.message).barrier, (w.message).epoch, (w.message).member
+        into v_place, v_from, v_due_at, v_position, v_old.attempts, v_old.priority, v_old.message_id, v_old.enqueued_at, v_old.payload, v_old.headers, v_old.event_id, v_old.body_id, v_old.body_bytes, v_old.max_attempts, v_old.max_batch, v_old.requeued_from, v_old.backoff, v_old.topic, v_old.group_key, v_old.job_key, v_old.run_id, v_old.tenant, v_old.errors, v_old.barrier, v_old.epoch, v_old.member
         from (
             
             select
-                'ready' as place, row(p.attempts, p.priority, p.message_id, p.enqueued_at, p.payload, p.headers, p.event_id, p.body_id, p.body_bytes, p.max_attempts, p.max_batch, p.requeued_from, p.backoff, p.topic, p.group_key, p.job_key, p.run_id, p.tenant, p.errors)::message as message,
+                'ready' as place, row(p.attempts, p.priority, p.message_id, p.enqueued_at, p.payload, p.headers, p.event_id, p.body_id, p.body_bytes, p.max_attempts, p.max_batch, p.requeued_from, p.backoff, p.topic, p.group_key, p.job_key, p.run_id, p.tenant, p.errors, p.barrier, p.epoch, p.member)::message as message,
                 null::timestamptz as due_at, p.position
             from ready p
             where p.channel_id = p_channel_id and p.job_key = p_message.job_key and p.message_id = v_key.message_id
             union all
             select
-                'scheduled' as place, row(p.attempts, p.priority, p.message_id, p.enqueued_at, p.payload, p.headers, p.event_id, p.body_id, p.body_bytes, p.max_attempts, p.max_batch, p.requeued_from, p.backoff, p.topic, p.group_key, p.job_key, p.run_id, p.tenant, p.errors)::message as message,
+                'scheduled' as place, row(p.attempts, p.priority, p.message_id, p.enqueued_at, p.payload, p.headers, p.event_id, p.body_id, p.body_bytes, p.max_attempts, p.max_batch, p.requeued_from, p.backoff, p.topic, p.group_key, p.job_key, p.run_id, p.tenant, p.errors, p.barrier, p.epoch, p.member)::message as message,
                 p.due_at, null::bigint as position
             from scheduled p
             where p.channel_id = p_channel_id and p.job_key = p_message.job_key and p.message_id = v_key.message_id
             union all
             select
-                'blocked' as place, row(p.attempts, p.priority, p.message_id, p.enqueued_at, p.payload, p.headers, p.event_id, p.body_id, p.body_bytes, p.max_attempts, p.max_batch, p.requeued_from, p.backoff, p.topic, p.group_key, p.job_key, p.run_id, p.tenant, p.errors)::message as message,
+                'blocked' as place, row(p.attempts, p.priority, p.message_id, p.enqueued_at, p.payload, p.headers, p.event_id, p.body_id, p.body_bytes, p.max_attempts, p.max_batch, p.requeued_from, p.backoff, p.topic, p.group_key, p.job_key, p.run_id, p.tenant, p.errors, p.barrier, p.epoch, p.member)::message as message,
                 null::timestamptz as due_at, p.position
             from blocked p
             where p.channel_id = p_channel_id and p.job_key = p_message.job_key and p.message_id = v_key.message_id
@@ -2568,7 +3136,7 @@ begin
             );
         end if;
 
-        v_new := row(p_message.attempts, p_message.priority, v_old.message_id, v_old.enqueued_at, p_message.payload, p_message.headers, coalesce(p_message.event_id, v_old.event_id), p_message.body_id, p_message.body_bytes, p_message.max_attempts, p_message.max_batch, v_old.requeued_from, p_message.backoff, v_old.topic, p_message.group_key, p_message.job_key, p_message.run_id, p_message.tenant, p_message.errors)::message;
+        v_new := row(p_message.attempts, p_message.priority, v_old.message_id, v_old.enqueued_at, p_message.payload, p_message.headers, coalesce(p_message.event_id, v_old.event_id), p_message.body_id, p_message.body_bytes, p_message.max_attempts, p_message.max_batch, v_old.requeued_from, p_message.backoff, v_old.topic, p_message.group_key, p_message.job_key, p_message.run_id, p_message.tenant, p_message.errors, p_message.barrier, p_message.epoch, p_message.member)::message;
         if p_mode = 'replace' then
             v_stays := p_due_at is null or p_due_at <= clock_now();
             v_due_at := p_due_at;
@@ -2577,10 +3145,10 @@ begin
         end if;
         -- A place is left only where it does not fit any more: who is replaced again and again keeps his turn.
         if v_place = 'ready' and v_stays and v_new.priority = v_old.priority then
-            update ready set (attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors) = (select v_new.attempts, v_new.priority, v_new.message_id, v_new.enqueued_at, v_new.payload, v_new.headers, v_new.event_id, v_new.body_id, v_new.body_bytes, v_new.max_attempts, v_new.max_batch, v_new.requeued_from, v_new.backoff, v_new.topic, v_new.group_key, v_new.job_key, v_new.run_id, v_new.tenant, v_new.errors)
+            update ready set (attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member) = (select v_new.attempts, v_new.priority, v_new.message_id, v_new.enqueued_at, v_new.payload, v_new.headers, v_new.event_id, v_new.body_id, v_new.body_bytes, v_new.max_attempts, v_new.max_batch, v_new.requeued_from, v_new.backoff, v_new.topic, v_new.group_key, v_new.job_key, v_new.run_id, v_new.tenant, v_new.errors, v_new.barrier, v_new.epoch, v_new.member)
             where channel_id = p_channel_id and priority = v_old.priority and position = v_position;
         elsif v_place = 'blocked' and v_stays then
-            update blocked set (attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors) = (select v_new.attempts, v_new.priority, v_new.message_id, v_new.enqueued_at, v_new.payload, v_new.headers, v_new.event_id, v_new.body_id, v_new.body_bytes, v_new.max_attempts, v_new.max_batch, v_new.requeued_from, v_new.backoff, v_new.topic, v_new.group_key, v_new.job_key, v_new.run_id, v_new.tenant, v_new.errors)
+            update blocked set (attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member) = (select v_new.attempts, v_new.priority, v_new.message_id, v_new.enqueued_at, v_new.payload, v_new.headers, v_new.event_id, v_new.body_id, v_new.body_bytes, v_new.max_attempts, v_new.max_batch, v_new.requeued_from, v_new.backoff, v_new.topic, v_new.group_key, v_new.job_key, v_new.run_id, v_new.tenant, v_new.errors, v_new.barrier, v_new.epoch, v_new.member)
             where channel_id = p_channel_id and group_key = v_old.group_key and position = v_position;
         else
             if v_place = 'ready' then
@@ -2595,10 +3163,10 @@ begin
             end if;
             if found then
                 if v_due_at > clock_now() then
-                    insert into scheduled (due_at, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors)
+                    insert into scheduled (due_at, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member)
                     select
                         greatest(v_due_at, clock_now() + interval '1 microsecond'), p_channel_id,
-                        v_new.attempts, v_new.priority, v_new.message_id, v_new.enqueued_at, v_new.payload, v_new.headers, v_new.event_id, v_new.body_id, v_new.body_bytes, v_new.max_attempts, v_new.max_batch, v_new.requeued_from, v_new.backoff, v_new.topic, v_new.group_key, v_new.job_key, v_new.run_id, v_new.tenant, v_new.errors;
+                        v_new.attempts, v_new.priority, v_new.message_id, v_new.enqueued_at, v_new.payload, v_new.headers, v_new.event_id, v_new.body_id, v_new.body_bytes, v_new.max_attempts, v_new.max_batch, v_new.requeued_from, v_new.backoff, v_new.topic, v_new.group_key, v_new.job_key, v_new.run_id, v_new.tenant, v_new.errors, v_new.barrier, v_new.epoch, v_new.member;
                 elsif v_place = 'ready' or _has_turn(p_channel_id, v_new.group_key, v_new.message_id) then
                     perform _message_return(p_channel_id, array[v_new], '0');
                 else
@@ -2677,18 +3245,20 @@ begin
                 and v_tide.outage_until - v_tide.outage_from > v_lease.expires_at - v_lease.claimed_at;
             delete from lease where lease_id = v_lease.lease_id;
             v_left := _lease_left(v_lease);
-            insert into tally (channel_id, outcome, amount) values (p_channel_id, 'expired', cardinality(v_left));
             v_unwanted := _cancelled(p_channel_id, v_left);
             if v_unwanted <> '{}' then
                 -- What somebody wants stopped does not come back.
                 select
-                    array_agg(row(m.attempts, m.priority, m.message_id, m.enqueued_at, m.payload, m.headers, m.event_id, m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors)::message) filter (where m.message_id = any(v_unwanted)),
-                    array_agg(row(m.attempts, m.priority, m.message_id, m.enqueued_at, m.payload, m.headers, m.event_id, m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors)::message order by m.ordinality)
+                    array_agg(row(m.attempts, m.priority, m.message_id, m.enqueued_at, m.payload, m.headers, m.event_id, m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member)::message) filter (where m.message_id = any(v_unwanted)),
+                    array_agg(row(m.attempts, m.priority, m.message_id, m.enqueued_at, m.payload, m.headers, m.event_id, m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member)::message order by m.ordinality)
                         filter (where m.message_id <> all(v_unwanted))
                 into v_cancelled, v_left
                 from unnest(v_left) with ordinality m;
                 perform _message_cancel(p_channel_id, v_cancelled, 'cancelled while it was leased');
             end if;
+            insert into tally (channel_id, outcome, amount)
+            select p_channel_id, 'expired', cardinality(v_left)
+            where v_left is not null;
             if cardinality(v_lease.messages) = 1 and v_is_spared is not true then
                 select f.retried, f.dead_lettered into v_retried, v_dead
                 from _message_fail(
@@ -2710,7 +3280,10 @@ begin
             when others then
                 update lease set expires_at = greatest(v_now, clock_now()) + interval '1 minute'
                 where lease_id = v_lease.lease_id;
-                perform _incident_note('_lease_expire', p_channel_id, sqlstate, sqlerrm);
+                perform _incident_note(
+                    '_lease_expire', p_channel_id, sqlstate,
+                    format('lease %s was put off by a minute: %s', v_lease.lease_id, sqlerrm)
+                );
         end;
         v_taken := v_taken + 1;
         exit when clock_timestamp() > v_stop;
@@ -2930,8 +3503,8 @@ begin
                     for update skip locked
                 )) returning *
             )
-            insert into ready (position, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors)
-            select nextval('position_seq'), s.channel_id, s.attempts, s.priority, s.message_id, s.enqueued_at, s.payload, s.headers, s.event_id, s.body_id, s.body_bytes, s.max_attempts, s.max_batch, s.requeued_from, s.backoff, s.topic, s.group_key, s.job_key, s.run_id, s.tenant, s.errors
+            insert into ready (position, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member)
+            select nextval('position_seq'), s.channel_id, s.attempts, s.priority, s.message_id, s.enqueued_at, s.payload, s.headers, s.event_id, s.body_id, s.body_bytes, s.max_attempts, s.max_batch, s.requeued_from, s.backoff, s.topic, s.group_key, s.job_key, s.run_id, s.tenant, s.errors, s.barrier, s.epoch, s.member
             from (select * from stranded order by position) s;
             get diagnostics v_found = row_count;
             if v_found > 0 then
@@ -2996,6 +3569,36 @@ $$;
 comment on function tidegate._stranded_replace(integer) is
 'Find messages at or below the floor of their channel, up to p_limit a priority, and let them enter ready anew; find groups whose next one was overlooked, and let the next tick look again. Returns how many; 0 is the ordinary case.';
 
+-- functions/guard/_guard_check.sql
+create or replace function tidegate._guard_check(p_scope text, p_key text, p_owner text, p_lease interval)
+returns void
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+as $$
+begin
+    if p_scope is null or p_key is null or p_owner is null then
+        perform _bad_argument(
+            case when p_scope is null then 'p_scope' when p_key is null then 'p_key' else 'p_owner' end, null,
+            'A guard is held by scope, key and owner.'
+        );
+    end if;
+    if octet_length(p_scope) + octet_length(p_key) > 1024 then
+        perform _bad_argument(
+            'p_scope and p_key', left(p_scope || ' ' || p_key, 100),
+            'Together they have at most 1024 bytes; hash a longer key.'
+        );
+    end if;
+    if (p_lease > '0' and p_lease <= '100 years') is not true then
+        perform _bad_argument(
+            'p_lease', p_lease::text, 'A lease lasts a positive time, for example interval ''5 minutes''.'
+        );
+    end if;
+end;
+$$;
+
+comment on function tidegate._guard_check(text, text, text, interval) is
+'Raise TG010 unless these name a guard, its owner and a lease.';
+
 -- functions/guard/guard_claim.sql
 create or replace function tidegate.guard_claim(
     p_scope text,
@@ -3004,7 +3607,8 @@ create or replace function tidegate.guard_claim(
     p_lease interval default '5 minutes',
     p_run_id text default null,
     out outcome text,
-    out result jsonb
+    out result jsonb,
+    out is_repeat boolean
 )
 language plpgsql volatile
 security definer
@@ -3013,21 +3617,30 @@ as $$
 /*
  * The unique key decides among racers: all but one wait for it to commit or abort, and then look at what is there.
  * The row is read under its lock, in a statement of its own, so that a take-over sees the latest deadline.
+ *
+ * A run that has ended comes first: nobody begins anything for it, whatever the row says, and the tombstone is put
+ * back where retention has taken it. Only what somebody else still works on is left to him.
  */
 declare
     v_now timestamptz;
     v_guard guard;
 begin
-    if p_scope is null or p_key is null or p_owner is null then
-        perform _bad_argument(
-            case when p_scope is null then 'p_scope' when p_key is null then 'p_key' else 'p_owner' end, null,
-            'A guard is claimed by scope, key and owner.'
-        );
-    end if;
-    if p_lease is null or p_lease <= '0' or p_lease > '100 years' then
-        perform _bad_argument(
-            'p_lease', p_lease::text, 'A lease lasts a positive time, for example interval ''5 minutes''.'
-        );
+    perform _guard_check(p_scope, p_key, p_owner, p_lease);
+    is_repeat := false;
+    if p_run_id is not null
+        and exists (select from run r where r.run_id = p_run_id and r.state in ('completed', 'error', 'stopped'))
+    then
+        v_now := clock_now();
+        select g.owner = p_owner into is_repeat from guard g where g.scope = p_scope and g.key = p_key;
+        insert into guard as g (scope, key, owner, state, claimed_at, finished_at, run_id)
+        values (p_scope, p_key, p_owner, 'done', v_now, v_now, p_run_id)
+        on conflict (scope, key) do update
+        set owner = p_owner, state = 'done', finished_at = v_now, expires_at = null, run_id = p_run_id
+        where g.state = 'held' and (g.owner = p_owner or g.expires_at <= v_now);
+        select g.result into result from guard g where g.scope = p_scope and g.key = p_key;
+        is_repeat := coalesce(is_repeat, false);
+        outcome := 'terminal';
+        return;
     end if;
     loop
         insert into guard (scope, key, owner, claimed_at, expires_at, run_id)
@@ -3042,6 +3655,7 @@ begin
     end loop;
 
     v_now := clock_now();
+    is_repeat := v_guard.owner = p_owner;
     if v_guard.state = 'done' then
         outcome := 'done';
         result := v_guard.result;
@@ -3057,7 +3671,38 @@ end;
 $$;
 
 comment on function tidegate.guard_claim(text, text, text, interval, text) is
-'Win the right to do something once. outcome: won (also for a repeat by the same owner, and for a take-over once the holder''s lease has passed), held (somebody else has it), done (finished before: result is the first one''s). Errors: TG010 bad argument.';
+'Win the right to do something once. outcome: won (also for a repeat by the same owner, and for a take-over once the holder''s lease has passed), held (somebody else has it), done (finished before: result is the first one''s), terminal (the run has ended: nothing is to be done, and a tombstone stands). is_repeat: this owner had it, or finished it, before: a retry, not somebody else''s duplicate. Errors: TG010 bad argument.';
+
+-- functions/guard/guard_renew.sql
+create or replace function tidegate.guard_renew(
+    p_scope text,
+    p_key text,
+    p_owner text,
+    p_lease interval default '5 minutes',
+    out outcome text,
+    out expires_at timestamptz
+)
+language plpgsql volatile
+security definer
+set search_path = tidegate, pg_temp
+as $$
+/* A lease that has run out is still its owner's until somebody takes it over: whoever gets to the row first wins. */
+begin
+    perform _guard_check(p_scope, p_key, p_owner, p_lease);
+    update guard g
+    set expires_at = clock_now() + p_lease
+    where g.scope = p_scope and g.key = p_key and g.owner = p_owner and g.state = 'held'
+    returning 'renewed', g.expires_at into outcome, expires_at;
+    if not found then
+        select case when g.state = 'done' and g.owner = p_owner then 'done' else 'lost' end into outcome
+        from guard g where g.scope = p_scope and g.key = p_key;
+        outcome := coalesce(outcome, 'lost');
+    end if;
+end;
+$$;
+
+comment on function tidegate.guard_renew(text, text, text, interval) is
+'Keep a guard: it is now held for p_lease from now. outcome: renewed, done (this owner has finished it), or lost (somebody else has it, or nobody): stop then, expires_at is null. Errors: TG010 bad argument.';
 
 -- functions/guard/guard_finish.sql
 create or replace function tidegate.guard_finish(
@@ -3068,6 +3713,7 @@ security definer
 set search_path = tidegate, pg_temp
 as $$
 begin
+    perform _guard_check(p_scope, p_key, p_owner, '1 minute');
     update guard
     set state = 'done', finished_at = clock_now(), expires_at = null, result = p_result
     where scope = p_scope and key = p_key and owner = p_owner and state = 'held';
@@ -3080,7 +3726,33 @@ end;
 $$;
 
 comment on function tidegate.guard_finish(text, text, text, jsonb) is
-'Finish what a guard protects: it leaves a tombstone with the result until retention. Answers done, also to a repeat by the same owner (the first result stays), or lost when somebody else holds or finished it, or nobody does.';
+'Finish what a guard protects: it leaves a tombstone with the result until retention. Answers done, also to a repeat by the same owner (the first result stays), or lost when somebody else holds or finished it, or nobody does. Errors: TG010 bad argument.';
+
+-- functions/guard/guard_release.sql
+create or replace function tidegate.guard_release(p_scope text, p_key text, p_owner text) returns text
+language plpgsql volatile
+security definer
+set search_path = tidegate, pg_temp
+as $$
+declare
+    v_guard guard;
+begin
+    perform _guard_check(p_scope, p_key, p_owner, '1 minute');
+    delete from guard g where g.scope = p_scope and g.key = p_key and g.owner = p_owner and g.state = 'held';
+    if found then
+        return 'released';
+    end if;
+    select * into v_guard from guard g where g.scope = p_scope and g.key = p_key;
+    return case
+        when not found then 'released'
+        when v_guard.state = 'done' and v_guard.owner = p_owner then 'done'
+        else 'lost'
+    end;
+end;
+$$;
+
+comment on function tidegate.guard_release(text, text, text) is
+'Give a guard back unfinished, so that the next claim wins. Answers released, also when there is none (a repeat); done when this owner has finished it, which stands; lost, and does nothing, when somebody else has it. Errors: TG010 bad argument.';
 
 -- functions/guard/inbox_accept.sql
 create or replace function tidegate.inbox_accept(p_consumer text, p_event_id uuid) returns boolean
@@ -3104,6 +3776,1751 @@ $$;
 
 comment on function tidegate.inbox_accept(text, uuid) is
 'Accept an event in the consumer''s own transaction: true the first time, false for a duplicate. Of two at once the second waits for the first to end. Remembered until retention. Errors: TG010 bad argument.';
+
+-- functions/barrier/_slot_count.sql
+create or replace function tidegate._slot_count(p_members integer) returns integer
+language sql immutable parallel safe
+return greatest((p_members + 61) / 62, least((p_members + 7) / 8, 16));
+
+comment on function tidegate._slot_count(integer) is
+'Over how many slots members are spread: at most 62 in one, and 16 slots before any holds more than 8.';
+
+-- functions/barrier/_barrier_event_id.sql
+create or replace function tidegate._barrier_event_id(p_event_prefix text, p_epoch bigint, p_what text) returns uuid
+language sql immutable parallel safe
+return (
+    with digest as (
+        select encode(sha256(convert_to(p_event_prefix || '/' || p_epoch || '/' || p_what, 'UTF8')), 'hex') as hex
+    )
+
+    select (substr(d.hex, 1, 12) || '8' || substr(d.hex, 14, 3) || '8' || substr(d.hex, 18, 15))::uuid from digest d
+);
+
+comment on function tidegate._barrier_event_id(text, bigint, text) is
+'Version-8 UUID of what an epoch of a barrier says, callback or failure: however often it is said, it is the same event.';
+
+-- functions/barrier/_no_such_barrier.sql
+create or replace function tidegate._no_such_barrier(p_name text, p_epoch bigint) returns void
+language plpgsql stable
+set search_path = tidegate, pg_temp
+as $$
+begin
+    raise exception using
+        errcode = 'TG080',
+        message = format(
+            'no barrier %s with epoch %s', coalesce(quote_literal(p_name), 'null'), coalesce(p_epoch::text, 'null')
+        ),
+        hint = coalesce(
+            (select format('Its epoch is %s.', b.epoch) from barrier b where b.name = p_name),
+            format('Open it first: select * from %I.barrier_open(%L, 3);', current_schema, p_name)
+        );
+end;
+$$;
+
+comment on function tidegate._no_such_barrier(text, bigint) is
+'Raise TG080: no such barrier, or it never had that epoch, with its epoch or the call that opens it as the hint.';
+
+-- functions/barrier/_barrier_grow.sql
+create or replace function tidegate._barrier_grow(
+    p_epoch bigint, p_first_member integer, p_count integer, p_key text default null
+) returns integer
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+as $$
+/*
+ * Member m of a range of k slots, first member f, stands in slot f + (m - f) mod k, as bit (m - f) / k: neighbours,
+ * who tend to arrive together, stand apart.
+ */
+declare
+    v_slots constant integer := _slot_count(p_count);
+begin
+    insert into barrier_range (epoch, first_member, member_count, slot_count, key)
+    values (p_epoch, p_first_member, p_count, v_slots, p_key);
+    insert into barrier_slot (epoch, slot, pending)
+    select p_epoch, p_first_member + s, (1::bigint << ((p_count - s - 1) / v_slots + 1)) - 1
+    from generate_series(0, v_slots - 1) s;
+    return v_slots;
+end;
+$$;
+
+comment on function tidegate._barrier_grow(bigint, integer, integer, text) is
+'Make the slots of further members. Returns how many slots, which the caller adds to those open.';
+
+-- functions/barrier/_barrier_standing.sql
+create or replace function tidegate._barrier_standing(p_name text, p_epoch bigint, p_member integer default null)
+returns text
+language plpgsql stable
+set search_path = tidegate, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
+declare
+    v_barrier barrier;
+    v_pending bigint;
+begin
+    select * into v_barrier from barrier b where b.name = p_name;
+    if v_barrier.epoch is null or p_epoch is null or p_epoch > v_barrier.epoch then
+        return 'unknown';
+    end if;
+    if p_epoch < v_barrier.epoch then
+        return 'stale';
+    end if;
+    if p_member is not null then
+        select s.pending & (1::bigint << ((p_member - r.first_member) / r.slot_count)) into v_pending
+        from (
+            select * from barrier_range n
+            where n.epoch = p_epoch and n.first_member <= p_member
+            order by n.first_member desc
+            limit 1
+        ) r
+        inner join barrier_slot s
+            on s.epoch = p_epoch and s.slot = r.first_member + (p_member - r.first_member) % r.slot_count
+        where p_member < r.first_member + r.member_count;
+        if not found then
+            return 'unknown';
+        elsif v_pending = 0 then
+            return 'duplicate';
+        end if;
+    end if;
+    return case when v_barrier.state = 'open' then 'open' else 'closed' end;
+end;
+$$;
+
+comment on function tidegate._barrier_standing(text, bigint, integer) is
+'Why a call about an epoch, or a member of it, changes nothing: unknown (no such barrier, epoch or member), stale (it was opened anew), duplicate (that member has arrived or failed) or closed; open when none of them holds.';
+
+-- functions/barrier/_barrier_message.sql
+create or replace function tidegate._barrier_message(p_barrier tidegate.barrier, p_with_results boolean)
+returns tidegate.message
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+as $$
+/*
+ * results has an element for each member, in their order, whatever its shape: that of member n is the n-th, and null
+ * where it failed. Both lists are null together when they are larger than the barrier allows.
+ */
+declare
+    v_is_fired constant boolean := p_barrier.state in ('fired', 'fire_failed');
+    v_failed integer;
+    v_outstanding integer;
+    v_bytes bigint;
+    v_results jsonb;
+    v_failures jsonb;
+    v_prefix text;
+    v_payload jsonb;
+begin
+    select coalesce(sum(bit_count(s.failed::bit(64))), 0), coalesce(sum(bit_count(s.pending::bit(64))), 0)
+    into v_failed, v_outstanding
+    from barrier_slot s where s.epoch = p_barrier.epoch;
+    if p_with_results then
+        select coalesce(sum(pg_column_size(r.result)), 0) + coalesce(sum(octet_length(r.error)), 0) into v_bytes
+        from barrier_result r where r.epoch = p_barrier.epoch;
+    end if;
+    if v_bytes <= p_barrier.inline_limit then
+        if v_is_fired then
+            select coalesce(jsonb_agg(r.result order by r.member), '[]') into v_results
+            from barrier_result r where r.epoch = p_barrier.epoch;
+        end if;
+        v_failures := '[]';
+        if v_failed > 0 then
+            select jsonb_agg(jsonb_build_object('member', r.member, 'error', r.error) order by r.member)
+            into v_failures
+            from barrier_result r where r.epoch = p_barrier.epoch and r.is_failed;
+        end if;
+    end if;
+    select i.event_prefix into v_prefix from installation i;
+    v_payload := jsonb_build_object(
+        'barrier', p_barrier.name, 'epoch', p_barrier.epoch, 'outcome', p_barrier.outcome,
+        'reason', p_barrier.reason, 'members', p_barrier.member_count,
+        'arrived', p_barrier.member_count - v_failed - v_outstanding, 'failed', v_failed,
+        'results', v_results, 'failures', v_failures,
+        'payload', case when v_is_fired then p_barrier.callback_payload else p_barrier.failure_payload end
+    );
+    return row(0, p_barrier.callback_priority, nextval('position_seq'), clock_now(), v_payload, p_barrier.callback_headers, _barrier_event_id(
+            v_prefix, p_barrier.epoch, case when v_is_fired then 'callback' else 'failure' end
+        ), null, null, null, null, null, null, null, null, null, p_barrier.run_id, p_barrier.tenant, null, null, null, null)::message;
+end;
+$$;
+
+comment on function tidegate._barrier_message(tidegate.barrier, boolean) is
+'What a closed barrier says: its callback or, where it was aborted, its failure message, with the results as far as they are wanted and not too large.';
+
+-- functions/barrier/_barrier_tell.sql
+create or replace function tidegate._barrier_tell(p_barrier tidegate.barrier, p_queue text) returns text
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+as $$
+/*
+ * In a subtransaction: what cannot be said must not undo the arrival that brought it about, as every repeat of that
+ * arrival would fail in the same way. The message is kept as a dead letter, without results, which stay in the barrier.
+ * What a repeat may mend (deadlocks, locks, resources, shutdown) is raised, and the arrival with it.
+ */
+declare
+    v_channel channel;
+    v_message message;
+    v_size integer;
+    v_error text;
+begin
+    begin
+        select * into v_channel from channel c where c.kind = 'queue' and c.name = p_queue;
+        if not found then
+            perform _no_such_channel('queue', p_queue);
+        end if;
+        v_message := _barrier_message(p_barrier, true);
+        v_size := _json_size(v_message.payload);
+        if v_size > v_channel.inline_limit then
+            insert into body (payload) values (v_message.payload) returning body_id into v_message.body_id;
+            v_message.payload := null;
+            v_message.body_bytes := v_size;
+        end if;
+        perform _priority_declare(v_channel.channel_id, array[v_message.priority]);
+        perform _message_enter(v_channel.channel_id, array[v_message]);
+        return null;
+    exception
+        when others then
+            if left(sqlstate, 2) in ('40', '53', '55', '57', '58') then
+                raise;
+            end if;
+            v_error := format('[%s] %s', sqlstate, sqlerrm);
+    end;
+
+    v_message := _barrier_message(p_barrier, false);
+    if v_channel.channel_id is not null then
+        perform _message_bury(v_channel.channel_id, array[v_message], array['not_retryable'], array[v_error]);
+    else
+        insert into dead_letter (dead_at, channel_id, kind, channel, reason, last_error, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member)
+        select
+            clock_now(), 0, 'queue', p_queue, 'not_retryable', _error_text(v_error), v_message.attempts, v_message.priority, v_message.message_id, v_message.enqueued_at, v_message.payload, v_message.headers, v_message.event_id, v_message.body_id, v_message.body_bytes, v_message.max_attempts, v_message.max_batch, v_message.requeued_from, v_message.backoff, v_message.topic, v_message.group_key, v_message.job_key, v_message.run_id, v_message.tenant, v_message.errors, v_message.barrier, v_message.epoch, v_message.member;
+    end if;
+    return v_error;
+end;
+$$;
+
+comment on function tidegate._barrier_tell(tidegate.barrier, text) is
+'Let what a barrier says into its queue. Returns null, or the error that made it a dead letter instead. Errors: those that a repeat may mend (classes 40, 53, 55, 57, 58).';
+
+-- functions/barrier/_barrier_close.sql
+create or replace function tidegate._barrier_close(
+    p_name text, p_epoch bigint, p_state text, p_outcome text, p_reason text default null
+) returns text
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+as $$
+/*
+ * The one way from open to any other state, in one update under the lock of the epoch, which the caller holds: whoever
+ * comes second finds the state changed. An epoch that is not the barrier's any more is left alone, and so is one that
+ * is to be fired before it was sealed.
+ */
+declare
+    v_barrier barrier;
+    v_queue text;
+    v_error text;
+begin
+    update barrier
+    set state = p_state, reason = p_reason, closed_at = clock_now(),
+        outcome = coalesce(p_outcome, case
+            when exists (select from barrier_slot s where s.epoch = p_epoch and s.failed <> 0) then 'partial'
+            else 'completed'
+        end)
+    where name = p_name and epoch = p_epoch and state = 'open' and (is_sealed or p_state <> 'fired')
+    returning * into v_barrier;
+    if not found then
+        return null;
+    end if;
+    v_queue := case p_state when 'fired' then v_barrier.callback_queue when 'aborted' then v_barrier.failure_queue end;
+    if v_queue is null then
+        return p_state;
+    end if;
+    v_error := _barrier_tell(v_barrier, v_queue);
+    if v_error is null then
+        return p_state;
+    end if;
+    perform _incident_note('_barrier_close', null, substr(v_error, 2, 5), v_error);
+    update barrier
+    set state = case p_state when 'fired' then 'fire_failed' else p_state end,
+        reason = concat_ws('; ', p_reason, v_error)
+    where name = p_name and epoch = p_epoch;
+    return case p_state when 'fired' then 'fire_failed' else p_state end;
+end;
+$$;
+
+comment on function tidegate._barrier_close(text, bigint, text, text, text) is
+'Close a barrier and let its callback or failure message into its queue. Returns the state it is in then, fire_failed when its callback became a dead letter; null, having changed nothing, when it is not open, not to be fired yet, or was opened anew.';
+
+-- functions/barrier/_quorum_is_missed.sql
+create or replace function tidegate._quorum_is_missed(p_name text, p_epoch bigint) returns boolean
+language sql volatile
+begin atomic
+select b.is_sealed and b.quorum > b.member_count - coalesce(
+    (
+        select sum(pg_catalog.bit_count(s.failed::bit(64)))
+        from tidegate.barrier_slot s
+        where s.epoch = p_epoch
+    ), 0
+)
+from tidegate.barrier b
+where b.name = p_name and b.epoch = p_epoch and b.policy = 'quorum';
+end;
+
+comment on function tidegate._quorum_is_missed(text, bigint) is
+'Whether so many members of a sealed barrier have failed that its quorum cannot be reached. Null when it has none.';
+
+-- functions/barrier/_barrier_settle.sql
+create or replace function tidegate._barrier_settle(
+    p_name text, p_epoch bigint, p_member integer, p_is_failed boolean, p_result jsonb, p_error text
+) returns text
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
+/*
+ * Locks, here and wherever a barrier is touched: slots by (epoch, slot), then the row of the epoch, then the barrier,
+ * then what enters its queue. Each is taken by a statement of its own, so that the next one reads in a snapshot that
+ * was taken after the wait and sees what the former holder committed.
+ *
+ * Why a barrier cannot be full and silent: a member counts as arrived when its bit is cleared. Under the lock of the
+ * slot one arrival sees the slot empty, and that one takes the slot off open_slots in the same transaction. Sealing
+ * locks the same row. So those who empty a slot and the one who seals form a line, and each sees what all before it
+ * have done. The last of them finds open_slots = 0 and the barrier sealed, and closes it before it commits. If its
+ * transaction does not commit, then neither do its bit and its share of open_slots, or its seal: the last one is still
+ * to come. Who comes after it finds the state changed, or his bit cleared.
+ *
+ * Results are aggregated by that last one after it has the row of the epoch: by then every other arrival has committed.
+ */
+declare
+    v_range record;
+    v_bit bigint;
+    v_pending bigint;
+    v_open integer;
+    v_state text;
+begin
+    select b.policy, b.quorum, r.first_member, r.member_count, r.slot_count into v_range
+    from barrier b
+    cross join lateral (
+        select * from barrier_range n
+        where n.epoch = b.epoch and n.first_member <= p_member
+        order by n.first_member desc
+        limit 1
+    ) r
+    where b.name = p_name and b.epoch = p_epoch and b.state = 'open'
+        and p_member < r.first_member + r.member_count;
+    if not found then
+        return _barrier_standing(p_name, p_epoch, coalesce(p_member, 0));
+    end if;
+
+    v_bit := 1::bigint << ((p_member - v_range.first_member) / v_range.slot_count);
+    update barrier_slot
+    set pending = pending & ~v_bit, failed = case when p_is_failed then failed | v_bit else failed end,
+        arrived_at = clock_now()
+    where epoch = p_epoch and slot = v_range.first_member + (p_member - v_range.first_member) % v_range.slot_count
+        and pending & v_bit <> 0
+    returning pending into v_pending;
+    if not found then
+        return _barrier_standing(p_name, p_epoch, p_member); -- duplicate, or the epoch was removed a moment ago
+    end if;
+    insert into barrier_result (epoch, member, is_failed, at, result, error)
+    values (p_epoch, p_member, p_is_failed, clock_now(), p_result, p_error);
+
+    if v_pending = 0 then
+        update barrier_epoch set open_slots = open_slots - 1 where epoch = p_epoch
+        returning open_slots into v_open;
+    elsif p_is_failed and v_range.policy <> 'collect' then
+        perform from barrier_epoch e where e.epoch = p_epoch for update;
+    else
+        return case when p_is_failed then 'failed' else 'arrived' end;
+    end if;
+
+    if p_is_failed and v_range.policy = 'abort' then
+        v_state := _barrier_close(
+            p_name, p_epoch, 'aborted', 'aborted', format('member %s failed: %s', p_member, p_error)
+        );
+    elsif p_is_failed and v_range.policy = 'quorum' and _quorum_is_missed(p_name, p_epoch) then
+        v_state := _barrier_close(
+            p_name, p_epoch, 'aborted', 'quorum_missed',
+            format('the quorum of %s is out of reach: member %s failed: %s', v_range.quorum, p_member, p_error)
+        );
+    elsif v_open = 0 then
+        v_state := _barrier_close(p_name, p_epoch, 'fired', null);
+    end if;
+    if v_state is not null then
+        return v_state;
+    end if;
+    -- Not the last one, or not sealed yet; or the barrier was closed or opened anew after this call had looked at it.
+    select
+        case
+            when b.epoch <> p_epoch then 'stale'
+            when b.state <> 'open' then 'closed'
+            when p_is_failed then 'failed'
+            else 'arrived'
+        end
+    into v_state
+    from barrier b where b.name = p_name;
+    return coalesce(v_state, 'unknown');
+end;
+$$;
+
+comment on function tidegate._barrier_settle(text, bigint, integer, boolean, jsonb, text) is
+'Let a member arrive or fail, and close the barrier if that was what it waited for. Returns arrived or failed, or else fired, fire_failed or aborted for the one that closed it, or why nothing changed: duplicate, stale, closed, unknown.';
+
+-- functions/barrier/_member_lock.sql
+create or replace function tidegate._member_lock(p_messages tidegate.message[], p_with_epochs boolean)
+returns void
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
+/* In the order of _barrier_settle: who settles several members at once, of several barriers, must not cross others. */
+begin
+    if current_setting('transaction_isolation') <> 'read committed' then
+        perform _require_read_committed('a settlement of members of a barrier');
+    end if;
+    perform
+    from (
+        select m.epoch, r.first_member + (m.member - r.first_member) % r.slot_count as slot
+        from unnest(p_messages) m
+        cross join lateral (
+            select * from barrier_range n
+            where n.epoch = m.epoch and n.first_member <= m.member
+            order by n.first_member desc
+            limit 1
+        ) r
+        where m.barrier is not null
+        group by 1, 2
+        order by 1, 2
+    ) w
+    cross join lateral (
+        select from barrier_slot s where s.epoch = w.epoch and s.slot = w.slot limit 1 for update
+    ) l;
+    if p_with_epochs then
+        perform
+        from (
+            select distinct m.epoch from unnest(p_messages) m where m.barrier is not null order by m.epoch
+        ) w
+        cross join lateral (
+            select from barrier_epoch e where e.epoch = w.epoch limit 1 for update
+        ) l;
+    end if;
+end;
+$$;
+
+comment on function tidegate._member_lock(tidegate.message[], boolean) is
+'Lock the slots of members that messages belong to and, where some arrive and others fail in one transaction, the epochs. Errors: TG030 not READ COMMITTED.';
+
+-- functions/barrier/_member_end.sql
+create or replace function tidegate._member_end(
+    p_messages tidegate.message[], p_errors text[] default null, p_result jsonb default null
+) returns void
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+as $$
+/*
+ * Called by the routines that end messages, before they touch anything else that has its place after slots in the order
+ * of locks. What the barrier answers is nobody's concern here: a member of a former epoch, or of a closed barrier, has
+ * ended all the same.
+ */
+declare
+    v_member record;
+begin
+    perform _member_lock(p_messages, false);
+    for v_member in
+        select m.barrier, m.epoch, m.member, p_errors[m.ordinality] as error
+        from unnest(p_messages) with ordinality m
+        where m.barrier is not null
+        order by m.epoch, m.member
+    loop
+        perform _barrier_settle(
+            v_member.barrier, v_member.epoch, v_member.member, p_errors is not null,
+            case when p_errors is null then p_result end,
+            case when p_errors is not null then _error_text(v_member.error) end
+        );
+    end loop;
+end;
+$$;
+
+comment on function tidegate._member_end(tidegate.message[], text[], jsonb) is
+'Let the members that messages belong to arrive with a result or, where p_errors runs beside the messages, fail: in the transaction in which these end. Errors: TG030 not READ COMMITTED.';
+
+-- functions/barrier/_barrier_open.sql
+create or replace function tidegate._barrier_open(
+    p_name text,
+    p_members integer,
+    p_callback_queue text,
+    p_callback_payload jsonb,
+    p_policy text,
+    p_quorum integer,
+    p_failure_queue text,
+    p_failure_payload jsonb,
+    p_expire_queue text,
+    p_expires_in interval,
+    p_stall_after interval,
+    p_run_id text,
+    p_tenant text,
+    p_sealed boolean,
+    p_callback_headers jsonb,
+    p_callback_priority integer,
+    p_inline_limit integer,
+    p_key text,
+    out epoch bigint,
+    out outcome text,
+    out is_repeat boolean
+)
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+as $$
+#variable_conflict use_column
+/*
+ * A former epoch is left where it is: whoever arrives there finds the barrier's epoch changed, and cleanup removes it.
+ * So an opening waits only for another opening of that name, or for what closes the barrier at this moment.
+ */
+declare
+    v_now timestamptz;
+    v_former barrier;
+    v_epoch bigint;
+    v_queue text;
+    v_needs_tenant boolean;
+    v_answer text := 'opened';
+begin
+    if current_setting('transaction_isolation') <> 'read committed' then
+        perform _require_read_committed('barrier_open');
+    end if;
+    if p_name is null or octet_length(p_name) not between 1 and 512 then
+        perform _bad_argument('p_name', left(p_name, 100), 'A name has 1 to 512 bytes.');
+    elsif p_members is null or p_members not between 0 and 1000000 then
+        perform _bad_argument('p_members', p_members::text, 'Open with 0 to 1000000 members; barrier_add adds more.');
+    elsif p_policy is null or p_policy not in ('abort', 'collect', 'quorum') then
+        perform _bad_argument('p_policy', p_policy, 'The policies are abort, collect and quorum.');
+    elsif (p_policy = 'quorum') <> (p_quorum is not null) then
+        perform _bad_argument('p_quorum', p_quorum::text, 'It goes with the policy quorum, and only with that.');
+    elsif p_quorum < 1 or (p_sealed and p_quorum > p_members) then
+        perform _bad_argument('p_quorum', p_quorum::text, 'At least 1 and at most as many as there are members.');
+    elsif p_sealed is null then
+        perform _bad_argument('p_sealed', null, 'True, or false when barrier_add is to follow.');
+    elsif p_callback_payload is null or p_failure_payload is null then
+        perform _bad_argument(
+            case when p_callback_payload is null then 'p_callback_payload' else 'p_failure_payload' end, null,
+            'Give a JSON value; for an empty one, ''null''::jsonb.'
+        );
+    elsif jsonb_typeof(p_callback_headers) <> 'object' or _json_size(p_callback_headers) > 8192 then
+        perform _bad_argument(
+            'p_callback_headers', left(p_callback_headers::text, 200), 'Headers are a JSON object of at most 8 kB.'
+        );
+    elsif p_callback_priority is null or p_callback_priority not between 0 and 9 then
+        perform _bad_argument(
+            'p_callback_priority', p_callback_priority::text, 'A priority is a number from 0 (first) to 9 (last).'
+        );
+    elsif p_inline_limit is null or p_inline_limit not between 0 and 67108864 then
+        perform _bad_argument(
+            'p_inline_limit', p_inline_limit::text, 'Bytes of results that the callback may carry: 0 to 67108864.'
+        );
+    elsif (p_expires_in > '0' and p_expires_in <= '100 years') is not true then
+        perform _bad_argument('p_expires_in', p_expires_in::text, 'Give a positive interval, at most 100 years.');
+    elsif (p_stall_after > '0' and p_stall_after <= '100 years') is not true then
+        perform _bad_argument('p_stall_after', p_stall_after::text, 'Give a positive interval, at most 100 years.');
+    elsif octet_length(p_key) > 512 then
+        perform _bad_argument('p_key', left(p_key, 100), 'A key has at most 512 bytes; hash a longer one.');
+    end if;
+    foreach v_queue in array array[p_callback_queue, p_failure_queue, p_expire_queue] loop
+        if v_queue is not null then
+            select c.tenant_required into v_needs_tenant from channel c where c.kind = 'queue' and c.name = v_queue;
+            if not found then
+                perform _no_such_channel('queue', v_queue);
+            elsif v_needs_tenant and p_tenant is null then
+                perform _bad_argument('p_tenant', null, format('Queue %s requires a tenant.', v_queue));
+            end if;
+        end if;
+    end loop;
+
+    is_repeat := false;
+    loop
+        select * into v_former from barrier b where b.name = p_name for update;
+        if v_former.key = p_key then
+            epoch := v_former.epoch;
+            outcome := v_former.answer;
+            is_repeat := true;
+            return;
+        end if;
+        -- Drawn under the lock, so it is above the former one; unless the sequence was set back, as in a logical copy.
+        v_epoch := nextval('barrier_epoch_seq');
+        if v_former.epoch >= v_epoch then
+            v_epoch := setval('barrier_epoch_seq', v_former.epoch + 1);
+        end if;
+        v_now := clock_now();
+        insert into barrier as b (
+            name, epoch, is_sealed, member_count, policy, quorum, callback_queue, callback_payload, callback_headers,
+            callback_priority, failure_queue, failure_payload, expire_queue, inline_limit, run_id, tenant, key, answer,
+            opened_at, expires_at, stall_after, look_at
+        ) values (
+            p_name, v_epoch, p_sealed, p_members, p_policy, p_quorum, p_callback_queue, p_callback_payload,
+            p_callback_headers, p_callback_priority, p_failure_queue, p_failure_payload, p_expire_queue, p_inline_limit,
+            p_run_id, p_tenant, p_key, 'opened', v_now, v_now + p_expires_in, p_stall_after,
+            v_now + least(p_expires_in, p_stall_after)
+        )
+        on conflict (name) do update
+        set epoch = excluded.epoch, is_sealed = excluded.is_sealed, member_count = excluded.member_count,
+            policy = excluded.policy, quorum = excluded.quorum, callback_queue = excluded.callback_queue,
+            callback_payload = excluded.callback_payload, callback_headers = excluded.callback_headers,
+            callback_priority = excluded.callback_priority, failure_queue = excluded.failure_queue,
+            failure_payload = excluded.failure_payload, expire_queue = excluded.expire_queue,
+            inline_limit = excluded.inline_limit, run_id = excluded.run_id, tenant = excluded.tenant,
+            key = excluded.key, answer = excluded.answer, opened_at = excluded.opened_at,
+            expires_at = excluded.expires_at, stall_after = excluded.stall_after, look_at = excluded.look_at,
+            state = 'open', outcome = null, reason = null, closed_at = null, kept_at = null
+        where b.epoch = v_former.epoch;
+        exit when found; -- else somebody opened it for the first time a moment ago
+    end loop;
+
+    insert into barrier_epoch (epoch, name, open_slots) values (v_epoch, p_name, 0);
+    if p_members > 0 then
+        update barrier_epoch e set open_slots = _barrier_grow(v_epoch, 1, p_members) where e.epoch = v_epoch;
+    end if;
+    if p_members = 0 and p_sealed then
+        v_answer := _barrier_close(p_name, v_epoch, 'fired', null);
+        update barrier b set answer = v_answer where b.name = p_name;
+    end if;
+    epoch := v_epoch;
+    outcome := v_answer;
+end;
+$$;
+
+comment on function tidegate._barrier_open(
+    text, integer, text, jsonb, text, integer, text, jsonb, text, interval, interval, text, text, boolean, jsonb, integer, integer, text
+) is
+'Open a barrier under an epoch of its own. is_repeat: the key was that of the latest opening, of which this is the answer; nothing was changed. Errors: TG010 bad argument, TG020 no such queue, TG030 not READ COMMITTED.';
+
+-- functions/barrier/_members_send.sql
+create or replace function tidegate._members_send(
+    p_name text, p_epoch bigint, p_first_member integer, p_queue text, p_payloads jsonb[], p_headers jsonb,
+    p_priority integer, p_max_attempts integer, p_run_id text, p_tenant text
+) returns void
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+as $$
+declare
+    v_channel channel;
+    v_messages message[];
+begin
+    select * into v_channel from channel c where c.kind = 'queue' and c.name = p_queue;
+    if not found then
+        perform _no_such_channel('queue', p_queue);
+    elsif v_channel.is_draining then
+        raise exception using
+            errcode = 'TG023',
+            message = format('queue %L is draining and takes no more messages', p_queue),
+            hint = 'Send elsewhere, or let it take messages again with queue_resume.';
+    elsif v_channel.tenant_required and p_tenant is null then
+        perform _bad_argument('p_tenant', null, format('Queue %s requires a tenant.', p_queue));
+    elsif array_position(p_payloads, null) is not null then
+        perform _bad_argument(
+            format('p_payloads[%s]', array_position(p_payloads, null)), null,
+            'Give a JSON value; for an empty one, ''null''::jsonb.'
+        );
+    elsif jsonb_typeof(p_headers) <> 'object' or _json_size(p_headers) > 8192 then
+        perform _bad_argument('p_headers', left(p_headers::text, 200), 'Headers are a JSON object of at most 8 kB.');
+    elsif p_priority is null or p_priority not between 0 and 9 then
+        perform _bad_argument('p_priority', p_priority::text, 'A priority is a number from 0 (first) to 9 (last).');
+    elsif p_max_attempts not between 0 and 32767 then
+        perform _bad_argument('p_max_attempts', p_max_attempts::text, 'Give 1 to 32767, or 0 for ever.');
+    end if;
+    if p_payloads = '{}' then
+        return;
+    end if;
+    perform _priority_declare(v_channel.channel_id, array[p_priority]::smallint[]);
+
+    with input as materialized (
+        select
+            u.ordinality, u.payload, nextval('position_seq') as id, _json_size(u.payload) as bytes,
+            case when _json_size(u.payload) > v_channel.inline_limit then nextval('body_body_id_seq') end as body_id
+        from unnest(p_payloads) with ordinality u (payload, ordinality)
+    ), large as (
+        insert into body (body_id, payload) overriding system value
+        select i.body_id, i.payload from input i where i.body_id is not null
+    )
+    select array_agg(row(0, p_priority, i.id, clock_now(), case when i.body_id is null then i.payload end, p_headers, null, i.body_id, case when i.body_id is not null then i.bytes end, p_max_attempts, null, null, null, null, null, null, p_run_id, p_tenant, null, p_name, p_epoch, p_first_member + i.ordinality::integer - 1)::message order by i.ordinality)
+    into v_messages
+    from input i;
+    perform _message_enter(v_channel.channel_id, v_messages);
+end;
+$$;
+
+comment on function tidegate._members_send(
+    text, bigint, integer, text, jsonb[], jsonb, integer, integer, text, text
+) is
+'Send the messages of members to a queue, from p_first_member on. Errors: TG010 bad argument, TG020 no such queue, TG023 it is draining.';
+
+-- functions/barrier/barrier_open.sql
+create or replace function tidegate.barrier_open(
+    p_name text,
+    p_members integer,
+    p_callback_queue text default null,
+    p_callback_payload jsonb default '{}',
+    p_policy text default 'abort',
+    p_quorum integer default null,
+    p_failure_queue text default null,
+    p_failure_payload jsonb default '{}',
+    p_expire_queue text default null,
+    p_expires_in interval default '6 hours',
+    p_stall_after interval default '2.5 hours',
+    p_run_id text default null,
+    p_tenant text default null,
+    p_sealed boolean default true,
+    p_callback_headers jsonb default null,
+    p_callback_priority integer default 0,
+    p_inline_limit integer default 1048576,
+    p_key text default null
+) returns tidegate.barrier_opened
+language plpgsql volatile
+security definer
+set search_path = tidegate, pg_temp
+as $$
+declare
+    v_opened barrier_opened;
+begin
+    select o.epoch, o.outcome into v_opened
+    from _barrier_open(
+        p_name, p_members,
+        p_callback_queue => p_callback_queue,
+        p_callback_payload => p_callback_payload,
+        p_policy => p_policy,
+        p_quorum => p_quorum,
+        p_failure_queue => p_failure_queue,
+        p_failure_payload => p_failure_payload,
+        p_expire_queue => p_expire_queue,
+        p_expires_in => p_expires_in,
+        p_stall_after => p_stall_after,
+        p_run_id => p_run_id,
+        p_tenant => p_tenant,
+        p_sealed => p_sealed,
+        p_callback_headers => p_callback_headers,
+        p_callback_priority => p_callback_priority,
+        p_inline_limit => p_inline_limit,
+        p_key => p_key
+    ) o;
+    return v_opened;
+end;
+$$;
+
+comment on function tidegate.barrier_open(
+    text, integer, text, jsonb, text, integer, text, jsonb, text, interval, interval, text, text, boolean, jsonb, integer, integer, text
+) is
+'Open a barrier of members 1 to p_members; when the last has arrived, p_callback_payload is sent to p_callback_queue with their results. The same name again begins a new epoch: calls of the former one are told stale. Without members a sealed barrier fires at once (outcome fired); one opened with p_sealed false waits for barrier_add and barrier_seal. p_policy: abort (the first failure ends it), collect (failures are among the results), quorum (p_quorum must arrive). p_failure_queue hears when it is aborted. It is stranded after p_expires_in, or p_stall_after without an arrival. Results of up to p_inline_limit bytes travel in the callback. p_key makes the call repeatable: the same one again answers the first epoch. Errors: TG010 bad argument, TG020 no such queue, TG030 not READ COMMITTED.';
+
+-- functions/barrier/barrier_send.sql
+create or replace function tidegate.barrier_send(
+    p_name text,
+    p_queue text,
+    p_payloads jsonb[],
+    p_callback_queue text default null,
+    p_callback_payload jsonb default '{}',
+    p_policy text default 'abort',
+    p_quorum integer default null,
+    p_failure_queue text default null,
+    p_failure_payload jsonb default '{}',
+    p_expire_queue text default null,
+    p_expires_in interval default '6 hours',
+    p_stall_after interval default '2.5 hours',
+    p_run_id text default null,
+    p_tenant text default null,
+    p_sealed boolean default true,
+    p_callback_headers jsonb default null,
+    p_callback_priority integer default 0,
+    p_inline_limit integer default 1048576,
+    p_key text default null,
+    p_headers jsonb default null,
+    p_priority integer default 0,
+    p_max_attempts integer default null
+) returns tidegate.barrier_opened
+language plpgsql volatile
+security definer
+set search_path = tidegate, pg_temp
+as $$
+/* Counted in and sent in one transaction: nobody can arrive at a barrier that does not expect him. */
+declare
+    v_opened record;
+    v_answer barrier_opened;
+begin
+    if p_payloads is null or array_ndims(p_payloads) > 1 then
+        perform _bad_argument('p_payloads', left(p_payloads::text, 200), 'Give a flat array of JSON values.');
+    end if;
+    select * into v_opened
+    from _barrier_open(
+        p_name, cardinality(p_payloads),
+        p_callback_queue => p_callback_queue,
+        p_callback_payload => p_callback_payload,
+        p_policy => p_policy,
+        p_quorum => p_quorum,
+        p_failure_queue => p_failure_queue,
+        p_failure_payload => p_failure_payload,
+        p_expire_queue => p_expire_queue,
+        p_expires_in => p_expires_in,
+        p_stall_after => p_stall_after,
+        p_run_id => p_run_id,
+        p_tenant => p_tenant,
+        p_sealed => p_sealed,
+        p_callback_headers => p_callback_headers,
+        p_callback_priority => p_callback_priority,
+        p_inline_limit => p_inline_limit,
+        p_key => p_key
+    );
+    v_answer := row(v_opened.epoch, v_opened.outcome);
+    if not v_opened.is_repeat then
+        perform _members_send(
+            p_name, v_opened.epoch, 1, p_queue, p_payloads, p_headers, p_priority, p_max_attempts, p_run_id, p_tenant
+        );
+    end if;
+    return v_answer;
+end;
+$$;
+
+comment on function tidegate.barrier_send(
+    text, text, jsonb[], text, jsonb, text, integer, text, jsonb, text, interval, interval, text, text, boolean, jsonb, integer, integer, text, jsonb, integer, integer
+) is
+'Open a barrier and send a message for each member to p_queue: payload n is member n. A member arrives when its message is acked, with the result of queue_ack, and fails when its message dies or is cancelled. p_headers, p_priority and p_max_attempts are the messages''; the other options are those of barrier_open. Errors: TG010 bad argument, TG020 no such queue, TG023 the queue is draining, TG030 not READ COMMITTED.';
+
+-- functions/barrier/barrier_add.sql
+create or replace function tidegate.barrier_add(
+    p_name text, p_epoch bigint, p_count integer, p_key text default null
+) returns integer
+language plpgsql volatile
+security definer
+set search_path = tidegate, pg_temp
+as $$
+declare
+    v_barrier barrier;
+    v_first integer;
+    v_standing text;
+begin
+    if current_setting('transaction_isolation') <> 'read committed' then
+        perform _require_read_committed('barrier_add');
+    end if;
+    if p_count is null or p_count not between 1 and 1000000 then
+        perform _bad_argument('p_count', p_count::text, 'Add 1 to 1000000 members at a time.');
+    elsif octet_length(p_key) > 512 then
+        perform _bad_argument('p_key', left(p_key, 100), 'A key has at most 512 bytes; hash a longer one.');
+    end if;
+    perform from barrier_epoch e where e.epoch = p_epoch and e.name = p_name for update;
+    select * into v_barrier from barrier b where b.name = p_name and b.epoch = p_epoch for update;
+    if p_key is not null and v_barrier.epoch is not null then
+        select r.first_member into v_first from barrier_range r where r.epoch = p_epoch and r.key = p_key;
+        if found then
+            return v_first;
+        end if;
+    end if;
+    if v_barrier.state is distinct from 'open' then
+        v_standing := _barrier_standing(p_name, p_epoch);
+        if v_standing = 'unknown' then
+            perform _no_such_barrier(p_name, p_epoch);
+        end if;
+        return null;
+    elsif v_barrier.is_sealed then
+        raise exception using
+            errcode = 'TG081',
+            message = format('barrier %L is sealed: it takes no more members', p_name),
+            hint = 'Open it with p_sealed => false, add, and then call barrier_seal.';
+    elsif v_barrier.member_count + p_count > 100000000 then
+        perform _bad_argument('p_count', p_count::text, 'A barrier has at most 100000000 members.');
+    end if;
+    v_first := v_barrier.member_count + 1;
+    update barrier_epoch
+    set open_slots = open_slots + _barrier_grow(p_epoch, v_first, p_count, p_key)
+    where epoch = p_epoch;
+    update barrier set member_count = member_count + p_count where name = p_name and epoch = p_epoch;
+    return v_first;
+end;
+$$;
+
+comment on function tidegate.barrier_add(text, bigint, integer, text) is
+'Add members to a barrier that is not sealed yet. Returns the number of the first new one; null, having changed nothing, when the barrier is closed or was opened anew. p_key makes the call repeatable: the same one again answers the first number. Errors: TG010 bad argument, TG030 not READ COMMITTED, TG080 no such barrier or epoch, TG081 it is sealed.';
+
+-- functions/barrier/barrier_seal.sql
+create or replace function tidegate.barrier_seal(p_name text, p_epoch bigint) returns text
+language plpgsql volatile
+security definer
+set search_path = tidegate, pg_temp
+as $$
+declare
+    v_open integer;
+    v_state text;
+begin
+    if current_setting('transaction_isolation') <> 'read committed' then
+        perform _require_read_committed('barrier_seal');
+    end if;
+    select e.open_slots into v_open from barrier_epoch e where e.epoch = p_epoch and e.name = p_name for update;
+    update barrier set is_sealed = true
+    where name = p_name and epoch = p_epoch and state = 'open' and not is_sealed;
+    if not found then
+        v_state := _barrier_standing(p_name, p_epoch);
+        return case v_state when 'open' then 'duplicate' else v_state end;
+    end if;
+    if _quorum_is_missed(p_name, p_epoch) then
+        return _barrier_close(
+            p_name, p_epoch, 'aborted', 'quorum_missed', 'sealed with a quorum that is out of reach'
+        );
+    elsif v_open = 0 then
+        return _barrier_close(p_name, p_epoch, 'fired', null);
+    end if;
+    return 'sealed';
+end;
+$$;
+
+comment on function tidegate.barrier_seal(text, bigint) is
+'Say that no member will be added. Returns sealed; fired when all have arrived already, or none was added (fire_failed when the callback became a dead letter); aborted when its quorum is out of reach; or duplicate, closed, stale or unknown, having changed nothing. Errors: TG030 not READ COMMITTED.';
+
+-- functions/barrier/barrier_arrive.sql
+create or replace function tidegate.barrier_arrive(
+    p_name text, p_epoch bigint, p_member integer, p_result jsonb default null
+) returns text
+language plpgsql volatile
+security definer
+set search_path = tidegate, pg_temp
+as $$
+begin
+    if current_setting('transaction_isolation') <> 'read committed' then
+        perform _require_read_committed('barrier_arrive');
+    end if;
+    return _barrier_settle(p_name, p_epoch, p_member, false, p_result, null);
+end;
+$$;
+
+comment on function tidegate.barrier_arrive(text, bigint, integer, jsonb) is
+'Say that a member is done, with its result, in the caller''s transaction; keep that short, as others of its slot wait for it. Returns arrived, or fired for the last one: the callback then enters its queue with this commit (fire_failed: it became a dead letter). Or, having changed nothing: duplicate (it has arrived or failed before), stale (the barrier was opened anew), closed, or unknown (no such barrier, epoch or member). Errors: TG030 not READ COMMITTED.';
+
+-- functions/barrier/barrier_fail.sql
+create or replace function tidegate.barrier_fail(
+    p_name text, p_epoch bigint, p_member integer, p_error text default null
+) returns text
+language plpgsql volatile
+security definer
+set search_path = tidegate, pg_temp
+as $$
+begin
+    if current_setting('transaction_isolation') <> 'read committed' then
+        perform _require_read_committed('barrier_fail');
+    end if;
+    return _barrier_settle(p_name, p_epoch, p_member, true, null, _error_text(p_error));
+end;
+$$;
+
+comment on function tidegate.barrier_fail(text, bigint, integer, text) is
+'Say that a member has failed for good. Returns failed; aborted when that ended the barrier (policy abort, or a quorum out of reach); fired (or fire_failed) when it was the last one of a barrier that takes failures; or, having changed nothing, duplicate, stale, closed or unknown, as barrier_arrive. Errors: TG030 not READ COMMITTED.';
+
+-- functions/barrier/barrier_abort.sql
+create or replace function tidegate.barrier_abort(p_name text, p_epoch bigint, p_reason text default null)
+returns text
+language plpgsql volatile
+security definer
+set search_path = tidegate, pg_temp
+as $$
+begin
+    if current_setting('transaction_isolation') <> 'read committed' then
+        perform _require_read_committed('barrier_abort');
+    end if;
+    perform from barrier_epoch e where e.epoch = p_epoch and e.name = p_name for update;
+    return coalesce(
+        _barrier_close(p_name, p_epoch, 'aborted', 'aborted', coalesce(left(p_reason, 1000), 'aborted')),
+        _barrier_standing(p_name, p_epoch)
+    );
+end;
+$$;
+
+comment on function tidegate.barrier_abort(text, bigint, text) is
+'End an open barrier: it will not fire, later arrivals are told closed, and its failure queue hears the reason. Returns aborted to the one that did it; closed, stale or unknown to all others, having changed nothing. Errors: TG030 not READ COMMITTED.';
+
+-- functions/barrier/barrier_status.sql
+create or replace function tidegate.barrier_status(p_name text) returns setof tidegate.barrier_state
+language plpgsql stable rows 1
+security definer
+set search_path = tidegate, pg_temp
+as $$
+begin
+    return query
+    select
+        b.name,
+        b.epoch,
+        b.state,
+        b.outcome,
+        b.reason,
+        b.policy,
+        b.is_sealed,
+        b.member_count as members,
+        b.member_count - s.failed - s.outstanding as arrived,
+        s.failed,
+        s.outstanding,
+        b.opened_at,
+        s.progress_at,
+        b.expires_at,
+        greatest(b.opened_at, s.progress_at, b.kept_at) + b.stall_after as stalls_at,
+        b.closed_at,
+        b.run_id,
+        b.tenant
+    from barrier b
+    cross join lateral (
+        select
+            coalesce(sum(bit_count(n.failed::bit(64))), 0)::integer as failed,
+            coalesce(sum(bit_count(n.pending::bit(64))), 0)::integer as outstanding,
+            max(n.arrived_at) as progress_at
+        from barrier_slot n
+        where n.epoch = b.epoch
+    ) s
+    where b.name = p_name;
+end;
+$$;
+
+comment on function tidegate.barrier_status(text) is
+'How the latest epoch of a barrier stands: state, outcome, members arrived, failed and outstanding, deadlines. No rows when there is no such barrier. It reads a row for 62 members.';
+
+-- functions/barrier/barrier_results.sql
+create or replace function tidegate.barrier_results(
+    p_name text, p_epoch bigint, p_after integer default 0, p_limit integer default 1000
+) returns setof tidegate.member_result
+language plpgsql stable rows 1000
+security definer
+set search_path = tidegate, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
+begin
+    if p_limit is null or p_limit not between 1 and 10000 then
+        perform _bad_argument('p_limit', p_limit::text, 'Read between 1 and 10000 results at a time.');
+    end if;
+    return query
+    select r.member, r.is_failed, r.result, r.error, r.at
+    from barrier_epoch e
+    cross join lateral (
+        select * from barrier_result n
+        where n.epoch = e.epoch and n.member > p_after
+        order by n.member
+        limit p_limit
+    ) r
+    where e.epoch = p_epoch and e.name = p_name
+    order by r.member;
+end;
+$$;
+
+comment on function tidegate.barrier_results(text, bigint, integer, integer) is
+'Results of the members of an epoch above p_after, in their order: a page. Those of a former epoch are there until cleanup removes them. No rows when there are none, or no such barrier. Errors: TG010 bad p_limit.';
+
+-- functions/barrier/barrier_resolve.sql
+create or replace function tidegate.barrier_resolve(p_name text, p_epoch bigint, p_outcome text) returns text
+language plpgsql volatile
+security definer
+set search_path = tidegate, pg_temp
+as $$
+/* An answer is about one epoch: one that comes after the barrier was opened anew is told stale and changes nothing. */
+declare
+    v_now timestamptz;
+    v_barrier barrier;
+    v_outstanding integer;
+    v_event_id uuid;
+    v_error text;
+begin
+    if current_setting('transaction_isolation') <> 'read committed' then
+        perform _require_read_committed('barrier_resolve');
+    end if;
+    if p_outcome is null or p_outcome not in ('failed', 'completed', 'keep', 'fire') then
+        perform _bad_argument('p_outcome', p_outcome, 'The outcomes are failed, completed, keep and fire.');
+    end if;
+    perform from barrier_epoch e where e.epoch = p_epoch and e.name = p_name for update;
+    select * into v_barrier from barrier b where b.name = p_name and b.epoch = p_epoch for update;
+    if not found then
+        return _barrier_standing(p_name, p_epoch);
+    end if;
+
+    if p_outcome = 'keep' and v_barrier.state = 'open' then
+        v_now := clock_now();
+        update barrier
+        set kept_at = v_now, look_at = v_now + stall_after, expires_at = greatest(expires_at, v_now + stall_after)
+        where name = p_name;
+        return 'kept';
+    elsif p_outcome = 'completed' then
+        if v_barrier.state = 'open' then
+            perform _barrier_close(p_name, p_epoch, 'resolved', 'completed', 'said to be completed elsewhere');
+            return 'completed';
+        end if;
+        return case v_barrier.state when 'resolved' then 'completed' else 'closed' end;
+    elsif p_outcome = 'failed' then
+        if v_barrier.state = 'open' then
+            select coalesce(sum(bit_count(s.pending::bit(64))), 0) into v_outstanding
+            from barrier_slot s where s.epoch = p_epoch;
+            perform _barrier_close(
+                p_name, p_epoch, 'aborted', 'expired',
+                case
+                    when v_outstanding > 0
+                        then format('incomplete: %s of %s members outstanding', v_outstanding, v_barrier.member_count)
+                    else format('never sealed: all of its %s members had arrived', v_barrier.member_count)
+                end
+            );
+            return 'failed';
+        end if;
+        return case when v_barrier.state = 'aborted' and v_barrier.outcome = 'expired' then 'failed' else 'closed' end;
+    elsif p_outcome = 'fire' and v_barrier.state in ('fired', 'fire_failed') then
+        if v_barrier.state = 'fired' then
+            return 'fired';
+        end if;
+        select _barrier_event_id(i.event_prefix, p_epoch, 'callback') into v_event_id from installation i;
+        if exists (
+            select from dead_letter d
+            where d.channel = v_barrier.callback_queue and d.state in ('requeued', 'resolved')
+                and d.reason = 'not_retryable' and d.event_id = v_event_id
+        ) then
+            update barrier set state = 'fired', reason = null where name = p_name;
+            return 'fired'; -- somebody has requeued the dead letter
+        end if;
+        update dead_letter d
+        set state = 'discarded', resolved_at = clock_now(),
+            notes = d.notes || jsonb_build_object(
+                'at', clock_now(), 'by', session_user, 'did', 'discard', 'note', 'its barrier fires it again'
+            )
+        where d.channel = v_barrier.callback_queue and d.state = 'dead'
+            and d.reason = 'not_retryable' and d.event_id = v_event_id;
+        v_barrier.reason := null;
+        v_error := _barrier_tell(v_barrier, v_barrier.callback_queue);
+        update barrier
+        set state = case when v_error is null then 'fired' else 'fire_failed' end, reason = v_error
+        where name = p_name;
+        return case when v_error is null then 'fired' else 'fire_failed' end;
+    end if;
+    return _barrier_standing(p_name, p_epoch);
+end;
+$$;
+
+comment on function tidegate.barrier_resolve(text, bigint, text) is
+'Answer what is to become of a stranded barrier. p_outcome failed: it is aborted as expired, and its failure queue hears what was outstanding; completed: it is closed without a callback, as its work was finished elsewhere; keep: it lives, and is looked at again after its stall_after; fire: the callback that became a dead letter enters its queue once more. Returns failed, completed, kept or fired, also to a repeat; fire_failed when it failed again; or, having changed nothing, closed, open, stale or unknown. Errors: TG010 bad p_outcome, TG030 not READ COMMITTED.';
+
+-- functions/barrier/_barrier_trim.sql
+create or replace function tidegate._barrier_trim(p_limit integer, p_retention interval) returns integer
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
+/*
+ * First the barriers that were closed long ago; then, of epochs that are no barrier's any more, results, slots and
+ * ranges, and at last the row of the epoch, when nothing hangs on it. An arrival at a former epoch that is under way
+ * holds a slot, which is skipped, and its epoch is left for the next pass.
+ */
+declare
+    v_limit integer := p_limit;
+    v_epoch bigint;
+    v_removed integer := 0;
+    v_count integer;
+begin
+    delete from barrier where ctid = any(array(
+        select b.ctid from barrier b
+        where b.state <> 'open' and b.state <> 'fire_failed' and b.closed_at < clock_now() - p_retention
+        order by b.closed_at limit p_limit for update skip locked
+    ));
+    get diagnostics v_removed = row_count;
+    for v_epoch in
+        select e.epoch from barrier_epoch e
+        where not exists (select from barrier b where b.name = e.name and b.epoch = e.epoch)
+        order by e.epoch
+        limit p_limit
+        for update of e skip locked
+    loop
+        exit when v_limit <= 0;
+        if v_limit > 0 then
+            delete from barrier_slot where ctid = any(array(
+                select n.ctid from barrier_slot n where n.epoch = v_epoch limit v_limit for update skip locked
+            ));
+            get diagnostics v_count = row_count;
+            v_limit := v_limit - v_count;
+        end if;
+        if v_limit > 0 then
+            delete from barrier_result where ctid = any(array(
+                select n.ctid from barrier_result n where n.epoch = v_epoch limit v_limit for update skip locked
+            ));
+            get diagnostics v_count = row_count;
+            v_limit := v_limit - v_count;
+        end if;
+        if v_limit > 0 then
+            delete from barrier_range where ctid = any(array(
+                select n.ctid from barrier_range n where n.epoch = v_epoch limit v_limit for update skip locked
+            ));
+            get diagnostics v_count = row_count;
+            v_limit := v_limit - v_count;
+        end if;
+        delete from barrier_epoch e
+        where e.epoch = v_epoch
+            and not exists (select from barrier_slot n where n.epoch = v_epoch)
+            and not exists (select from barrier_result n where n.epoch = v_epoch)
+            and not exists (select from barrier_range n where n.epoch = v_epoch);
+        get diagnostics v_count = row_count;
+        v_removed := v_removed + v_count;
+    end loop;
+    return v_removed;
+end;
+$$;
+
+comment on function tidegate._barrier_trim(integer, interval) is
+'Remove barriers closed longer ago than p_retention, and what is left of former epochs, up to p_limit rows of each. Returns how many barriers and epochs went; 0 when there was nothing to remove.';
+
+-- functions/counter/_counter_closed.sql
+create or replace function tidegate._counter_closed(p_run_ids text[]) returns text[]
+language sql stable
+begin atomic
+-- A run that nobody opened has no end that anybody knows of: active.
+select coalesce(array_agg(r.run_id), '{}') from tidegate.run r where r.run_id = any(p_run_ids) and r.state <> 'open';
+end;
+
+comment on function tidegate._counter_closed(text[]) is
+'Which of these runs have ended: their counters take no more values. An empty array when none has.';
+
+-- functions/counter/_counter_write.sql
+create or replace function tidegate._counter_write(
+    p_keys text[], p_values bigint[], p_run_ids text[]
+) returns setof tidegate.counted
+language plpgsql volatile rows 1000
+set search_path = tidegate, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+as $$
+/*
+ * All that writes to counter, this and the fold, does so under one advisory lock, taken before the statement that
+ * reads: no two of them can wait for each other in a circle. Additions take no lock and wait for nobody.
+ *
+ * A value is set against the additions not folded yet: what is added by transactions still open comes on top. A counter
+ * that says the value already is not written.
+ */
+declare
+    v_now constant timestamptz := clock_now();
+    v_folded_to bigint;
+    v_closed text[];
+begin
+    perform pg_advisory_xact_lock(_lock_key('counter'::regclass, 0));
+    v_folded_to := coalesce((select f.folded_to from counter_fold f order by f.fold_id desc limit 1), 0);
+    v_closed := _counter_closed(array(
+        select p.run_id from unnest(p_run_ids) as p (run_id) where p.run_id is not null
+        union
+        select b.run_id
+        from unnest(p_keys) as p (key)
+        cross join lateral (
+            select c.run_id from counter c where c.key = p.key order by c.entry desc limit 1
+        ) b
+        where b.run_id is not null
+    ));
+
+    return query
+    with asked as (
+        select
+            p.key,
+            greatest(p.value, 0) as value,
+            p.value < 0 as is_clamped,
+            coalesce(p.run_id, b.run_id) as run_id,
+            p.run_id is not null and p.run_id is distinct from b.run_id as is_moved,
+            b.ctid as former,
+            coalesce(b.value, 0) as base,
+            (coalesce(b.value, 0) + a.added)::bigint as counted
+        from unnest(p_keys, p_values, p_run_ids) as p (key, value, run_id)
+        left join lateral (
+            select c.ctid, c.value, c.run_id from counter c where c.key = p.key order by c.entry desc limit 1
+        ) b on true
+        cross join lateral (
+            select coalesce(sum(d.amount), 0) as added
+            from counter_delta d
+            where d.key = p.key and d.delta_id > v_folded_to
+        ) a
+    ), judged as (
+        select
+            a.*,
+            case
+                when a.run_id = any(v_closed) then 'closed'
+                when a.is_clamped then 'clamped'
+                when a.value <> a.counted or a.is_moved then 'written'
+                else 'unchanged'
+            end as outcome
+        from asked a
+    ), changed as (
+        select j.* from judged j
+        where j.outcome in ('written', 'clamped') and (j.value <> j.counted or j.is_moved)
+    ), written as (
+        insert into counter (key, value, run_id, written_at)
+        select c.key, c.base + c.value - c.counted, c.run_id, v_now from changed c order by c.key
+    ), replaced as (
+        delete from counter where ctid = any(array(select c.former from changed c where c.former is not null))
+    )
+    select
+        j.key,
+        case when j.outcome = 'closed' then greatest(j.counted, 0) else j.value end,
+        greatest(j.counted, 0),
+        abs(j.value - j.counted),
+        j.outcome
+    from judged j
+    order by j.key;
+end;
+$$;
+
+comment on function tidegate._counter_write(text[], bigint[], text[]) is
+'Set counters to values, each at most once. Returns a row a counter, in order of their keys.';
+
+-- functions/counter/_counter_fold.sql
+create or replace function tidegate._counter_fold(p_limit integer) returns integer
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+as $$
+/*
+ * Readers take the last fold and the additions above it, so an addition may be folded only once everything numbered
+ * below it has committed or gone; otherwise a late one would stand below the mark, unread. The proof is that of floors:
+ * the last number drawn first, then who holds the lock that drawing takes. Who held none then holds none of these.
+ * Where somebody did, that mark is kept until they are gone.
+ *
+ * Whatever a sequence that was set back numbered below the mark is folded with the rest.
+ */
+declare
+    v_now constant timestamptz := clock_now();
+    v_last counter_fold;
+    v_fold counter_fold;
+    v_is_blind boolean;
+    v_folded integer;
+    v_highest bigint;
+begin
+    if not pg_try_advisory_xact_lock(_lock_key('counter'::regclass, 0)) then
+        return 0;
+    end if;
+    select * into v_last from counter_fold f order by f.fold_id desc limit 1;
+    if not found then
+        v_last.folded_to := 0;
+        v_last.position := 0;
+        v_last.holders := '{}';
+    end if;
+    v_fold.position := coalesce(pg_sequence_last_value('counter_seq'), 0);
+    if v_fold.position < v_last.position then
+        v_fold.position := setval('counter_seq', v_last.position);
+    end if;
+    select coalesce(array_agg(distinct l.virtualtransaction), '{}'), coalesce(bool_or(l.pid is null), false)
+    into v_fold.holders, v_is_blind
+    from pg_locks l
+    where l.locktype = 'relation'
+        and l.relation = 'counter_seq'::regclass
+        and l.database = (select d.oid from pg_database d where d.datname = current_database())
+        and l.mode = 'RowExclusiveLock'
+        and l.pid is distinct from pg_backend_pid();
+
+    v_fold.folded_to := v_last.folded_to;
+    if v_is_blind or v_fold.holders && v_last.holders then
+        v_fold.position := v_last.position;
+        v_fold.holders := v_last.holders;
+    elsif v_fold.holders = '{}' then
+        v_fold.folded_to := v_fold.position;
+    else
+        v_fold.folded_to := greatest(v_last.folded_to, v_last.position);
+    end if;
+
+    with folded as (
+        delete from counter_delta where delta_id = any(array(
+            select d.delta_id from counter_delta d
+            where d.delta_id <= v_fold.folded_to
+            order by d.delta_id
+            limit p_limit
+        )) returning *
+    ), added as (
+        select f.key, sum(f.amount) as amount from folded f group by f.key
+    ), summed as (
+        select
+            a.key, b.ctid as former, b.run_id,
+            least(greatest(coalesce(b.value, 0) + a.amount, -1e18), 1e18)::bigint as value
+        from added a
+        left join lateral (
+            select c.ctid, c.value, c.run_id from counter c where c.key = a.key order by c.entry desc limit 1
+        ) b on true
+    ), written as (
+        insert into counter (key, value, run_id, written_at)
+        select s.key, s.value, s.run_id, v_now from summed s order by s.key
+    ), replaced as (
+        delete from counter where ctid = any(array(select s.former from summed s where s.former is not null))
+    )
+    select count(*), max(f.delta_id) into v_folded, v_highest from folded f;
+    if v_folded = p_limit then
+        v_fold.folded_to := greatest(v_last.folded_to, v_highest);
+    end if;
+
+    if (v_fold.folded_to, v_fold.position, v_fold.holders)
+        is distinct from (v_last.folded_to, v_last.position, v_last.holders)
+    then
+        insert into counter_fold (folded_to, position, holders)
+        values (v_fold.folded_to, v_fold.position, v_fold.holders);
+        delete from counter_fold where fold_id = v_last.fold_id;
+    end if;
+    return v_folded;
+end;
+$$;
+
+comment on function tidegate._counter_fold(integer) is
+'Fold additions to counters, up to p_limit. Returns how many; 0 when there are none, those that there are may not be folded yet, or somebody else is writing counters.';
+
+-- functions/counter/counter_add.sql
+create or replace function tidegate.counter_add(p_key text, p_amount bigint default 1) returns void
+language plpgsql volatile
+security definer
+set search_path = tidegate, pg_temp
+as $$
+/*
+ * One appended row: no two callers ever wait for each other, whatever they add to and in which order. What is added in
+ * a transaction that is rolled back was never added.
+ */
+begin
+    if (octet_length(p_key) between 1 and 1000) is not true then
+        perform _bad_argument('p_key', left(p_key, 100), 'A counter is named by 1 to 1000 bytes.');
+    end if;
+    if (p_amount between -1e15 and 1e15) is not true then
+        perform _bad_argument('p_amount', p_amount::text, 'Add between -10^15 and 10^15 at a time.');
+    end if;
+    if p_amount <> 0 then
+        insert into counter_delta (delta_id, amount, key) values (nextval('counter_seq'), p_amount, p_key);
+    end if;
+end;
+$$;
+
+comment on function tidegate.counter_add(text, bigint) is
+'Add to a counter, in the transaction of what is counted; a negative amount takes away. Makes the counter where there is none. Errors: TG010 bad argument.';
+
+-- functions/counter/counter_peek.sql
+create or replace function tidegate.counter_peek(p_key text) returns bigint
+language sql stable
+security definer
+set enable_seqscan = off
+set enable_bitmapscan = off
+begin atomic
+select greatest(
+    least(
+        coalesce((
+            select c.value from tidegate.counter c
+            where c.key = p_key
+            order by c.entry desc
+            limit 1
+        ), 0)
+        + coalesce((
+            select sum(d.amount) from tidegate.counter_delta d
+            where d.key = p_key
+                and d.delta_id > coalesce((
+                    select f.folded_to from tidegate.counter_fold f order by f.fold_id desc limit 1
+                ), 0)
+        ), 0),
+        9223372036854775807
+    ),
+    0
+)::bigint;
+end;
+
+comment on function tidegate.counter_peek(text) is
+'What a counter says: all that was added and committed, from where it was last set; never below 0. 0 where there is none.';
+
+-- functions/counter/counter_sync.sql
+create or replace function tidegate.counter_sync(p_values jsonb) returns setof tidegate.counted
+language plpgsql volatile rows 1000
+security definer
+set search_path = tidegate, pg_temp
+as $$
+declare
+    v_keys text[];
+    v_values numeric[];
+    v_run_ids text[];
+    v_bad record;
+begin
+    if current_setting('transaction_isolation') <> 'read committed' then
+        perform _require_read_committed('counter_sync');
+    end if;
+    if jsonb_typeof(p_values) = 'object' then
+        for v_bad in
+            select e.key, e.value from jsonb_each(p_values) e where jsonb_typeof(e.value) <> 'number' limit 1
+        loop
+            perform _bad_argument(
+                'p_values', left(v_bad.key, 100) || ': ' || left(v_bad.value::text, 100), 'Values are whole numbers.'
+            );
+        end loop;
+        select array_agg(e.key), array_agg(e.value::text::numeric) into v_keys, v_values
+        from jsonb_each(p_values) e;
+    elsif jsonb_typeof(p_values) = 'array' then
+        for v_bad in
+            select e.value
+            from jsonb_array_elements(p_values) as e (value)
+            where (
+                jsonb_typeof(e.value) = 'object' and jsonb_typeof(e.value -> 'key') = 'string'
+                and jsonb_typeof(e.value -> 'value') = 'number'
+                and coalesce(jsonb_typeof(e.value -> 'run_id'), 'null') in ('string', 'null')
+                and e.value - '{key,value,run_id}'::text[] = '{}'
+            ) is not true
+            limit 1
+        loop
+            perform _bad_argument(
+                'p_values', left(v_bad.value::text, 100),
+                'Write each as {"key": "…", "value": 12}, with "run_id": "…" where the end of a run closes it.'
+            );
+        end loop;
+        select array_agg(e.value ->> 'key'), array_agg((e.value ->> 'value')::numeric), array_agg(e.value ->> 'run_id')
+        into v_keys, v_values, v_run_ids
+        from jsonb_array_elements(p_values) as e (value);
+    else
+        perform _bad_argument(
+            'p_values', left(p_values::text, 100),
+            'Give values by key, {"orders.open": 12}, or a list of {"key": "…", "value": 12, "run_id": "…"}.'
+        );
+    end if;
+    if cardinality(v_keys) > 10000 then
+        perform _bad_argument(
+            'p_values', cardinality(v_keys) || ' counters', 'Set at most 10000 in one call, so that none takes long.'
+        );
+    end if;
+    for v_bad in
+        select p.key, p.value, count(*) over (partition by p.key) > 1 as is_repeated
+        from unnest(v_keys, v_values) as p (key, value)
+        order by 3 desc, (octet_length(p.key) between 1 and 1000) is not true desc,
+            (p.value = trunc(p.value) and abs(p.value) <= 1e15) is not true desc
+        limit 1
+    loop
+        if v_bad.is_repeated then
+            perform _bad_argument('p_values', left(v_bad.key, 100), 'Name each counter once.');
+        elsif octet_length(v_bad.key) not between 1 and 1000 then
+            perform _bad_argument('p_values', left(v_bad.key, 100), 'A counter is named by 1 to 1000 bytes.');
+        elsif v_bad.value <> trunc(v_bad.value) or abs(v_bad.value) > 1e15 then
+            perform _bad_argument(
+                'p_values', left(v_bad.key, 100) || ': ' || left(v_bad.value::text, 100),
+                'Values are whole numbers up to 10^15.'
+            );
+        end if;
+    end loop;
+
+    return query select * from _counter_write(v_keys, v_values::bigint[], v_run_ids);
+end;
+$$;
+
+comment on function tidegate.counter_sync(jsonb) is
+'Set counters to what somebody else counted: {"key": value, …}, or [{"key", "value", "run_id"}, …] where the end of a run closes its counters. Values below 0 are written as 0. Returns a row a counter: what it says now, what it said before, how far apart they were. No rows for an empty object. Syncs wait for each other: call it in a transaction of its own. Errors: TG010 bad argument (at most 10000 at a time), TG030 not READ COMMITTED.';
+
+-- functions/counter/counter_reconcile.sql
+create or replace function tidegate.counter_reconcile(
+    p_by text[] default '{channel,run,tenant}',
+    p_prefix text default 'leased'
+) returns setof tidegate.counted
+language plpgsql volatile rows 100
+security definer
+set search_path = tidegate, pg_temp
+as $$
+/*
+ * What is leased is read from the leases themselves, so that no count can drift. A kind of counters that cannot be read
+ * keeps what it said, and the others go on.
+ */
+declare
+    v_by text;
+    v_from text;
+    v_keys text[];
+    v_values bigint[];
+    v_counted counted[];
+begin
+    if current_setting('transaction_isolation') <> 'read committed' then
+        perform _require_read_committed('counter_reconcile');
+    end if;
+    if p_by is null or p_by = '{}' or not p_by <@ '{channel,run,tenant}' then
+        perform _bad_argument('p_by', p_by::text, 'Count by any of channel, run and tenant.');
+    end if;
+    if (octet_length(p_prefix) between 1 and 100) is not true then
+        perform _bad_argument(
+            'p_prefix', left(p_prefix, 100), 'The names of these counters begin with 1 to 100 bytes.'
+        );
+    end if;
+    if not pg_try_advisory_xact_lock(_lock_key('counter'::regclass, 1)) then
+        return;
+    end if;
+    foreach v_by in array array(select distinct b.by from unnest(p_by) as b (by) order by b.by) loop
+        v_from := p_prefix || '.' || v_by || '.';
+        begin
+            if v_by = 'channel' then
+                select array_agg(v_from || c.kind || '.' || c.name), array_agg(o.held) into v_keys, v_values
+                from (select l.channel_id, sum(l.message_count) as held from lease l group by l.channel_id) o
+                inner join channel c on c.channel_id = o.channel_id;
+            else
+                select array_agg(v_from || o.name), array_agg(o.held) into v_keys, v_values
+                from (
+                    select case v_by when 'run' then m.run_id else m.tenant end as name, count(*) as held
+                    from lease l
+                    cross join unnest(l.messages) with ordinality as m
+                    where not m.ordinality = any(coalesce(l.settled, '{}'))
+                    group by 1
+                ) o
+                where o.name is not null;
+            end if;
+            with live as (
+                -- A name may be longer than a key.
+                select
+                    case
+                        when octet_length(u.key) <= 1000 then u.key
+                        else left(u.key, 200) || '…' || md5(u.key)
+                    end as key,
+                    u.held
+                from unnest(v_keys, v_values) as u (key, held)
+            ), gone as (
+                select c.key from counter c
+                where c.key >= v_from and c.key < left(v_from, -1) || '/'
+                    and c.value <> 0 and not exists (select from live n where n.key = c.key)
+            )
+            select array_agg(a.key), array_agg(a.held) into v_keys, v_values
+            from (select n.key, n.held from live n union all select g.key, 0 from gone g) a;
+            v_counted := array(select w from _counter_write(v_keys, v_values, null) w);
+        exception
+            when others or query_canceled then
+                perform _incident_note('counter_reconcile', null, sqlstate, v_by || ': ' || sqlerrm);
+                v_counted := array[row(v_from, null, null, null, 'kept')::counted];
+        end;
+        return query select * from unnest(v_counted);
+    end loop;
+end;
+$$;
+
+comment on function tidegate.counter_reconcile(text[], text) is
+'Set the counters leased.channel.<kind>.<name>, leased.run.<run_id> and leased.tenant.<tenant> to what is leased now; those of which nothing is leased any more become 0. Returns a row a counter, as counter_sync does; outcome kept, once for the kind, where leases could not be read: the error is in incident. No rows when nothing is and was leased, or somebody else is at it. Errors: TG010 bad argument, TG030 not READ COMMITTED.';
+
+-- functions/leader/leader_acquire.sql
+create or replace function tidegate.leader_acquire(
+    p_name text,
+    p_holder text,
+    p_lease interval default '10 seconds',
+    out outcome text,
+    out epoch bigint,
+    out holder text,
+    out expires_at timestamptz
+)
+language plpgsql volatile
+security definer
+set search_path = tidegate, pg_temp
+as $$
+/*
+ * The clock of the database is the only one. A lease that was renewed after now is free too: the clock has been set
+ * back, and nobody waits for an hour that has been already.
+ *
+ * The same holder gets its epoch again while it leads; after its lease has run out it gets a new one, as it may be
+ * another process of the same name by then.
+ */
+declare
+    v_now timestamptz;
+    v_leader leader;
+begin
+    if p_name is null or p_holder is null then
+        perform _bad_argument(
+            case when p_name is null then 'p_name' else 'p_holder' end, null,
+            'A leader has a name, which is what it leads, and a holder, who does.'
+        );
+    end if;
+    if (p_lease > '0' and p_lease <= '100 years') is not true then
+        perform _bad_argument(
+            'p_lease', p_lease::text, 'A lease lasts a positive time, for example interval ''10 seconds''.'
+        );
+    end if;
+    insert into leader as l (name, epoch, holder, acquired_at, renewed_at, expires_at)
+    values (p_name, 1, p_holder, clock_now(), clock_now(), clock_now() + p_lease)
+    on conflict do nothing
+    returning 'won', l.epoch, l.holder, l.expires_at into outcome, epoch, holder, expires_at;
+    if found then
+        return;
+    end if;
+
+    select * into v_leader from leader l where l.name = p_name for update;
+    v_now := clock_now();
+    if v_leader.holder is null or v_now >= v_leader.expires_at or v_now < v_leader.renewed_at then
+        v_leader.epoch := v_leader.epoch + 1;
+        v_leader.acquired_at := v_now;
+    elsif v_leader.holder <> p_holder then
+        outcome := 'held';
+        holder := v_leader.holder;
+        expires_at := v_leader.expires_at;
+        return;
+    end if;
+    update leader l
+    set epoch = v_leader.epoch, holder = p_holder, acquired_at = v_leader.acquired_at, renewed_at = v_now,
+        expires_at = v_now + p_lease
+    where l.name = p_name
+    returning 'won', l.epoch, l.holder, l.expires_at into outcome, epoch, holder, expires_at;
+end;
+$$;
+
+comment on function tidegate.leader_acquire(text, text, interval) is
+'Lead p_name for p_lease, if nobody does or the leader''s lease has passed. outcome: won, with an epoch higher than any before (the same again for a repeat while it leads), or held: epoch is null, and holder and expires_at are the leader''s. Errors: TG010 bad argument.';
+
+-- functions/leader/leader_renew.sql
+create or replace function tidegate.leader_renew(
+    p_name text, p_epoch bigint, p_lease interval default '10 seconds'
+) returns boolean
+language plpgsql volatile
+security definer
+set search_path = tidegate, pg_temp
+as $$
+/* By the epoch: a lease that has run out is still its leader's until the next epoch begins. */
+begin
+    if (p_lease > '0' and p_lease <= '100 years') is not true then
+        perform _bad_argument(
+            'p_lease', p_lease::text, 'A lease lasts a positive time, for example interval ''10 seconds''.'
+        );
+    end if;
+    update leader l
+    set renewed_at = clock_now(), expires_at = clock_now() + p_lease
+    where l.name = p_name and l.epoch = p_epoch and l.holder is not null;
+    return found;
+end;
+$$;
+
+comment on function tidegate.leader_renew(text, bigint, interval) is
+'Go on leading for p_lease from now. false: this epoch is over, or was resigned; stop before the next write. Errors: TG010 bad argument.';
+
+-- functions/leader/leader_resign.sql
+create or replace function tidegate.leader_resign(p_name text, p_epoch bigint) returns boolean
+language plpgsql volatile
+security definer
+set search_path = tidegate, pg_temp
+as $$
+/* The row stays: the next epoch counts on from it. */
+begin
+    update leader l
+    set holder = null, expires_at = least(l.expires_at, clock_now())
+    where l.name = p_name and l.epoch = p_epoch;
+    return found;
+end;
+$$;
+
+comment on function tidegate.leader_resign(text, bigint) is
+'Stop leading, so that the next one need not wait for the lease. true also for a repeat; false, and nothing done, when this epoch is over.';
+
+-- functions/leader/_leader_check.sql
+create or replace function tidegate._leader_check(p_name text, p_epoch bigint) returns boolean
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+as $$
+/*
+ * For the statement that writes: volatile, so it looks in a snapshot of its own, which sees whoever has taken over by
+ * then. It locks nothing: a leader that was stopped in the middle of a transaction must not keep the next one from
+ * taking over. A write that had begun before the take-over is ordered before it, and rests on the locks of its rows, as
+ * every write does; the next one is refused.
+ */
+declare
+    v_leader leader;
+begin
+    if p_epoch is null then
+        return true;
+    end if;
+    if current_setting('transaction_isolation') <> 'read committed' then
+        perform _require_read_committed('a write with an epoch');
+    end if;
+    select * into v_leader from leader l where l.name = p_name;
+    if v_leader.epoch = p_epoch and v_leader.holder is not null then
+        return true;
+    end if;
+    raise exception using
+        errcode = 'TG090',
+        message = format(
+            'epoch %s of leader %L is over: %s', p_epoch, p_name,
+            case
+                when v_leader.name is null then 'there is no such leader'
+                when v_leader.epoch = p_epoch then 'it was resigned'
+                else format('now it is %s, of %s', v_leader.epoch, coalesce(v_leader.holder, 'nobody'))
+            end
+        ),
+        hint = 'Stop, and call leader_acquire before writing again.';
+end;
+$$;
+
+comment on function tidegate._leader_check(text, bigint) is
+'True while this epoch leads, or when none is given; called by the statement that writes. Errors: TG030 not READ COMMITTED, TG090 the epoch is over.';
 
 -- functions/dead_letter/_dead_letter_newest.sql
 create or replace function tidegate._dead_letter_newest(
@@ -3736,20 +6153,20 @@ begin
             array_agg(h.dead_letter_id order by h.ordinal) as ids,
             array_agg(h.child order by h.ordinal) as children,
             array_agg(coalesce(p_from + p_every * (h.ordinal - 1), '-infinity') order by h.ordinal) as due,
-            array_agg(row(case when p_reset_attempts then 0 else h.attempts end, h.priority, h.child, h.enqueued_at, h.payload, h.headers, coalesce(h.event_id, _event_id(h.event_prefix, h.message_id)), h.own_body_id, h.body_bytes, h.max_attempts, null, h.dead_letter_id, h.backoff, h.topic, h.group_key, h.job_key, h.run_id, h.tenant, h.errors)::message order by h.ordinal) as messages
+            array_agg(row(case when p_reset_attempts then 0 else h.attempts end, h.priority, h.child, h.enqueued_at, h.payload, h.headers, coalesce(h.event_id, _event_id(h.event_prefix, h.message_id)), h.own_body_id, h.body_bytes, h.max_attempts, null, h.dead_letter_id, h.backoff, h.topic, h.group_key, h.job_key, h.run_id, h.tenant, h.errors, h.barrier, h.epoch, h.member)::message order by h.ordinal) as messages
         from chosen h
         group by h.channel_id
         order by h.channel_id
     loop
-        insert into scheduled (due_at, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors)
+        insert into scheduled (due_at, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member)
         select
-            greatest(d.due_at, clock_now() + interval '1 microsecond'), v_batch.channel_id, m.attempts, m.priority, m.message_id, m.enqueued_at, m.payload, m.headers, m.event_id, m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors
+            greatest(d.due_at, clock_now() + interval '1 microsecond'), v_batch.channel_id, m.attempts, m.priority, m.message_id, m.enqueued_at, m.payload, m.headers, m.event_id, m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member
         from unnest(v_batch.messages) with ordinality m
         inner join unnest(v_batch.due) with ordinality d (due_at, ordinality) on d.ordinality = m.ordinality
         where d.due_at > v_now;
         perform _message_enter(v_batch.channel_id, e.messages)
         from (
-            select array_agg(row(m.attempts, m.priority, m.message_id, m.enqueued_at, m.payload, m.headers, m.event_id, m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors)::message order by m.ordinality) as messages
+            select array_agg(row(m.attempts, m.priority, m.message_id, m.enqueued_at, m.payload, m.headers, m.event_id, m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member)::message order by m.ordinality) as messages
             from unnest(v_batch.messages) with ordinality m
             inner join unnest(v_batch.due) with ordinality d (due_at, ordinality) on d.ordinality = m.ordinality
             where d.due_at <= v_now
@@ -4085,17 +6502,23 @@ comment on function tidegate.dead_letter_discard_matching(
 
 -- functions/handler/_handler_oid.sql
 create or replace function tidegate._handler_oid(p_handler text) returns oid
-language sql stable
+language plpgsql stable
 set search_path = tidegate, pg_temp
-begin atomic
-select case
-    when strpos(p_handler, '(') > 0 then to_regprocedure(p_handler)
-    else coalesce(
-        to_regprocedure(p_handler || '(jsonb)'),
-        to_regprocedure(p_handler || '(' || quote_ident('tidegate') || '.message)')
-    )
-end::oid;
+as $$
+begin
+    return case
+        when strpos(p_handler, '(') > 0 then to_regprocedure(p_handler)
+        else coalesce(
+            to_regprocedure(p_handler || '(jsonb)'),
+            to_regprocedure(p_handler || '(' || quote_ident('tidegate') || '.message)')
+        )
+    end::oid;
+exception
+    -- What is no name at all raises, and names nothing.
+    when invalid_name or syntax_error or feature_not_supported or invalid_text_representation or undefined_object then
+        return null;
 end;
+$$;
 
 comment on function tidegate._handler_oid(text) is
 'The function that a handler''s name, with or without its argument, means; null when there is none.';
@@ -4366,7 +6789,7 @@ end;
 $$;
 
 comment on function tidegate.queue_configure(text, jsonb) is
-'Change the policy of a queue: lease, max_runtime, max_attempts (0 = for ever), backoff_base, backoff_cap, jitter (a share), retention (of archived messages), archive, max_in_flight (null = unlimited), inline_limit (bytes), tenant_required. Keys not given stay as they are. Errors: TG010 unknown key or bad value, TG020 no such queue.';
+'Change the policy of a queue: lease, max_runtime, max_attempts (0 = for ever), backoff_base, backoff_cap, backoff_factor, jitter (a share), retention (of archived messages), archive, max_in_flight (null = unlimited), inline_limit (bytes), tenant_required. Keys not given stay as they are. Errors: TG010 unknown key or bad value, TG020 no such queue.';
 
 -- functions/queue/queue_pause.sql
 create or replace function tidegate.queue_pause(p_queue text) returns void
@@ -4417,7 +6840,7 @@ end;
 $$;
 
 comment on function tidegate.queue_drain(text) is
-'Take no more messages: sends are refused with TG023, topics routed here wait, and workers finish what is there, retries and requeued dead letters included. queue_resume ends it. A repeat changes nothing. Errors: TG020 no such queue.';
+'Take no more messages: sends are refused with TG023 (but for repeats under an idempotency key), topics routed here wait, and workers finish what is there, retries and requeued dead letters included. queue_resume ends it. A repeat changes nothing. Errors: TG020 no such queue.';
 
 -- functions/queue/queue_purge.sql
 create or replace function tidegate.queue_purge(p_queue text, p_to text default 'dead_letter') returns bigint
@@ -4503,7 +6926,7 @@ begin
                 for update skip locked
             )) returning *
         )
-        select array_agg(row(t.attempts, t.priority, t.message_id, t.enqueued_at, t.payload, t.headers, t.event_id, t.body_id, t.body_bytes, t.max_attempts, t.max_batch, t.requeued_from, t.backoff, t.topic, t.group_key, t.job_key, t.run_id, t.tenant, t.errors)::message order by t.message_id) into v_messages from taken t;
+        select array_agg(row(t.attempts, t.priority, t.message_id, t.enqueued_at, t.payload, t.headers, t.event_id, t.body_id, t.body_bytes, t.max_attempts, t.max_batch, t.requeued_from, t.backoff, t.topic, t.group_key, t.job_key, t.run_id, t.tenant, t.errors, t.barrier, t.epoch, t.member)::message order by t.message_id) into v_messages from taken t;
         exit when v_messages is null;
         if p_to = 'dead_letter' then
             perform _message_bury(
@@ -4550,7 +6973,7 @@ begin
                 for update skip locked
             )) returning *
         )
-        select array_agg(row(t.attempts, t.priority, t.message_id, t.enqueued_at, t.payload, t.headers, t.event_id, t.body_id, t.body_bytes, t.max_attempts, t.max_batch, t.requeued_from, t.backoff, t.topic, t.group_key, t.job_key, t.run_id, t.tenant, t.errors)::message order by t.message_id) into v_messages from taken t;
+        select array_agg(row(t.attempts, t.priority, t.message_id, t.enqueued_at, t.payload, t.headers, t.event_id, t.body_id, t.body_bytes, t.max_attempts, t.max_batch, t.requeued_from, t.backoff, t.topic, t.group_key, t.job_key, t.run_id, t.tenant, t.errors, t.barrier, t.epoch, t.member)::message order by t.message_id) into v_messages from taken t;
         exit when v_messages is null;
         if p_to = 'dead_letter' then
             perform _message_bury(
@@ -4597,7 +7020,7 @@ begin
                 for update skip locked
             )) returning *
         )
-        select array_agg(row(t.attempts, t.priority, t.message_id, t.enqueued_at, t.payload, t.headers, t.event_id, t.body_id, t.body_bytes, t.max_attempts, t.max_batch, t.requeued_from, t.backoff, t.topic, t.group_key, t.job_key, t.run_id, t.tenant, t.errors)::message order by t.message_id) into v_messages from taken t;
+        select array_agg(row(t.attempts, t.priority, t.message_id, t.enqueued_at, t.payload, t.headers, t.event_id, t.body_id, t.body_bytes, t.max_attempts, t.max_batch, t.requeued_from, t.backoff, t.topic, t.group_key, t.job_key, t.run_id, t.tenant, t.errors, t.barrier, t.epoch, t.member)::message order by t.message_id) into v_messages from taken t;
         exit when v_messages is null;
         if p_to = 'dead_letter' then
             perform _message_bury(
@@ -4619,7 +7042,7 @@ end;
 $$;
 
 comment on function tidegate.queue_purge(text, text) is
-'Empty a queue of all that waits: into dead letters with reason purged, from where it can be requeued, or, with p_to discard, for good. Leased messages stay. Returns how many were purged; 0 when nothing waits. Errors: TG010 bad p_to, TG020 no such queue.';
+'Empty a queue of all that waits: into dead letters with reason purged, from where it can be requeued, or, with p_to discard, for good. Leased messages stay. Returns how many were purged; 0 when nothing waits. Errors: TG010 bad p_to, TG020 no such queue, TG030 a message has a group key, and the caller is not READ COMMITTED.';
 
 -- functions/queue/queue_drop.sql
 create or replace function tidegate.queue_drop(p_queue text, p_to text default null) returns void
@@ -4712,12 +7135,12 @@ begin
     if not found then
         perform _no_such_channel('queue', p_queue);
     end if;
-    if p_priority = 0 and p_run_at is null and p_idempotency_key is null and p_group_key is null
+    if p_priority = 0 and p_run_at is null and p_idempotency_key is null and p_group_key is null and p_run_id is null
         and current_setting('transaction_isolation') = 'read committed'
-        and (p_tenant is not null or not v_channel.tenant_required)
+        and coalesce(octet_length(p_tenant) <= 512, not v_channel.tenant_required)
         and (p_headers is null or (jsonb_typeof(p_headers) = 'object' and _json_size(p_headers) <= 8192))
         and p_max_attempts is null and p_backoff is null and not v_channel.is_draining
-        and _json_size(p_payload) <= v_channel.inline_limit and p_job_key is null
+        and _json_size(p_payload) <= v_channel.inline_limit and p_job_key is null and p_key_mode = 'replace'
     then
         v_sent := row(nextval('position_seq'), 'inserted');
         insert into ready (
@@ -4757,14 +7180,40 @@ begin
             message = format('queue %L is draining and takes no more messages', p_queue),
             hint = 'Send elsewhere, or let it take messages again with queue_resume.';
     end if;
-    if octet_length(p_idempotency_key) > 512 then
-        perform _bad_argument('p_idempotency_key', left(p_idempotency_key, 100), 'A key has at most 512 bytes; hash a longer one.');
+    if octet_length(p_idempotency_key) > 512 then -- they stand in indexes
+        perform _bad_argument('p_idempotency_key', left(p_idempotency_key, 100), 'It has at most 512 bytes; hash a longer one.');
+    end if;
+    if octet_length(p_group_key) > 512 then -- they stand in indexes
+        perform _bad_argument('p_group_key', left(p_group_key, 100), 'It has at most 512 bytes; hash a longer one.');
+    end if;
+    if octet_length(p_run_id) > 512 then -- they stand in indexes
+        perform _bad_argument('p_run_id', left(p_run_id, 100), 'It has at most 512 bytes; hash a longer one.');
+    end if;
+    if octet_length(p_tenant) > 512 then -- they stand in indexes
+        perform _bad_argument('p_tenant', left(p_tenant, 100), 'It has at most 512 bytes; hash a longer one.');
+    end if;
+    if p_run_at > clock_now() + interval '100 years' then
+        perform _bad_argument('p_run_at', p_run_at::text, 'Give an instant of the next 100 years, or null for now.');
     end if;
     if p_priority > 0 then
         perform _priority_declare(v_channel.channel_id, array[p_priority]::smallint[]);
     end if;
+    if p_key_mode is null or p_key_mode not in ('replace', 'preserve_run_at', 'dedupe') then
+        perform _bad_argument('p_key_mode', p_key_mode, 'The modes are replace, preserve_run_at and dedupe.');
+    elsif p_key_mode <> 'replace' and p_job_key is null then
+        perform _bad_argument('p_key_mode', p_key_mode, 'Without a p_job_key there is nothing that it could mean.');
+    end if;
     if p_payload is null then
         perform _bad_argument('p_payload', null, 'Give a JSON value; for an empty one, ''null''::jsonb.');
+    end if;
+    if p_run_id is not null and exists (select from run s where s.run_id = p_run_id and s.state = 'stopped') then
+        select k.message_id, 'deduplicated' into v_sent
+        from idempotency_key k
+        where k.channel_id = v_channel.channel_id and k.key = p_idempotency_key;
+        if not found then
+            v_sent := row(null, 'cancelled');
+        end if;
+        return v_sent;
     end if;
     v_size := _json_size(p_payload);
     v_sent := row(nextval('position_seq'), 'inserted');
@@ -4791,7 +7240,7 @@ begin
     if p_job_key is not null then
         v_sent := _keyed_send(
             v_channel.channel_id, p_key_mode, p_run_at,
-            row(0, p_priority, v_sent.message_id, clock_now(), case when v_body_id is null then p_payload end, p_headers, p_event_id, v_body_id, case when v_body_id is not null then v_size end, p_max_attempts, null, null, p_backoff, null, p_group_key, p_job_key, p_run_id, p_tenant, null)::message
+            row(0, p_priority, v_sent.message_id, clock_now(), case when v_body_id is null then p_payload end, p_headers, p_event_id, v_body_id, case when v_body_id is not null then v_size end, p_max_attempts, null, null, p_backoff, null, p_group_key, p_job_key, p_run_id, p_tenant, null, null, null, null)::message
         );
         if p_idempotency_key is not null then
             update idempotency_key set message_id = v_sent.message_id
@@ -4868,9 +7317,9 @@ begin
     if not found then
         perform _no_such_channel('queue', p_queue);
     end if;
-    if p_priority = 0 and p_run_at is null and p_idempotency_key is null and p_group_key is null
+    if p_priority = 0 and p_run_at is null and p_idempotency_key is null and p_group_key is null and p_run_id is null
         and current_setting('transaction_isolation') = 'read committed'
-        and (p_tenant is not null or not v_channel.tenant_required)
+        and coalesce(octet_length(p_tenant) <= 512, not v_channel.tenant_required)
         and (p_headers is null or (jsonb_typeof(p_headers) = 'object' and _json_size(p_headers) <= 8192))
         and p_max_attempts is null and p_backoff is null and not v_channel.is_draining
         and array_ndims(p_payloads) = 1
@@ -4916,8 +7365,20 @@ begin
             message = format('queue %L is draining and takes no more messages', p_queue),
             hint = 'Send elsewhere, or let it take messages again with queue_resume.';
     end if;
-    if octet_length(p_idempotency_key) > 512 then
-        perform _bad_argument('p_idempotency_key', left(p_idempotency_key, 100), 'A key has at most 512 bytes; hash a longer one.');
+    if octet_length(p_idempotency_key) > 512 then -- they stand in indexes
+        perform _bad_argument('p_idempotency_key', left(p_idempotency_key, 100), 'It has at most 512 bytes; hash a longer one.');
+    end if;
+    if octet_length(p_group_key) > 512 then -- they stand in indexes
+        perform _bad_argument('p_group_key', left(p_group_key, 100), 'It has at most 512 bytes; hash a longer one.');
+    end if;
+    if octet_length(p_run_id) > 512 then -- they stand in indexes
+        perform _bad_argument('p_run_id', left(p_run_id, 100), 'It has at most 512 bytes; hash a longer one.');
+    end if;
+    if octet_length(p_tenant) > 512 then -- they stand in indexes
+        perform _bad_argument('p_tenant', left(p_tenant, 100), 'It has at most 512 bytes; hash a longer one.');
+    end if;
+    if p_run_at > clock_now() + interval '100 years' then
+        perform _bad_argument('p_run_at', p_run_at::text, 'Give an instant of the next 100 years, or null for now.');
     end if;
     if p_priority > 0 then
         perform _priority_declare(v_channel.channel_id, array[p_priority]::smallint[]);
@@ -4929,6 +7390,10 @@ begin
             format('p_payloads[%s]', array_position(p_payloads, null)), null,
             'Give a JSON value; for an empty one, ''null''::jsonb.'
         );
+    end if;
+    if p_run_id is not null and p_idempotency_key is null and exists (select from run s where s.run_id = p_run_id and s.state = 'stopped') then
+        return query select null::bigint, 'cancelled'::text from unnest(p_payloads);
+        return;
     end if;
 
     if p_idempotency_key is null and (p_run_at is null or p_run_at <= clock_now()) then
@@ -5061,7 +7526,7 @@ begin
     case p_place
         when 'ready' then
             return query
-            select m.attempts, m.priority::smallint, m.message_id, m.enqueued_at, coalesce(m.payload, (select b.payload from body b where b.body_id = m.body_id)), m.headers, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id)), m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors
+            select m.attempts, m.priority::smallint, m.message_id, m.enqueued_at, coalesce(m.payload, (select b.payload from body b where b.body_id = m.body_id)), m.headers, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id)), m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member
             from (
                 select * from ready p
                 where p.channel_id = v_channel.channel_id
@@ -5071,7 +7536,7 @@ begin
             order by priority, position;
         when 'scheduled' then
             return query
-            select m.attempts, m.priority::smallint, m.message_id, m.enqueued_at, coalesce(m.payload, (select b.payload from body b where b.body_id = m.body_id)), m.headers, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id)), m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors
+            select m.attempts, m.priority::smallint, m.message_id, m.enqueued_at, coalesce(m.payload, (select b.payload from body b where b.body_id = m.body_id)), m.headers, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id)), m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member
             from (
                 select * from scheduled p
                 where p.channel_id = v_channel.channel_id
@@ -5081,7 +7546,7 @@ begin
             order by due_at, message_id;
         when 'blocked' then
             return query
-            select m.attempts, m.priority::smallint, m.message_id, m.enqueued_at, coalesce(m.payload, (select b.payload from body b where b.body_id = m.body_id)), m.headers, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id)), m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors
+            select m.attempts, m.priority::smallint, m.message_id, m.enqueued_at, coalesce(m.payload, (select b.payload from body b where b.body_id = m.body_id)), m.headers, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id)), m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member
             from (
                 select * from blocked p
                 where p.channel_id = v_channel.channel_id
@@ -5091,7 +7556,7 @@ begin
             order by position;
         when 'lease' then
             return query
-            select m.attempts, m.priority::smallint, m.message_id, m.enqueued_at, coalesce(m.payload, (select b.payload from body b where b.body_id = m.body_id)), m.headers, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id)), m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors
+            select m.attempts, m.priority::smallint, m.message_id, m.enqueued_at, coalesce(m.payload, (select b.payload from body b where b.body_id = m.body_id)), m.headers, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id)), m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member
             from (
                 select * from lease n
                 where n.channel_id = v_channel.channel_id
@@ -5208,7 +7673,7 @@ begin
                 and (p_job_key is null or p.job_key = p_job_key)
             returning *
         )
-        select array_agg(row(t.attempts, t.priority, t.message_id, t.enqueued_at, t.payload, t.headers, t.event_id, t.body_id, t.body_bytes, t.max_attempts, t.max_batch, t.requeued_from, t.backoff, t.topic, t.group_key, t.job_key, t.run_id, t.tenant, t.errors)::message order by t.message_id) into v_messages from taken t;
+        select array_agg(row(t.attempts, t.priority, t.message_id, t.enqueued_at, t.payload, t.headers, t.event_id, t.body_id, t.body_bytes, t.max_attempts, t.max_batch, t.requeued_from, t.backoff, t.topic, t.group_key, t.job_key, t.run_id, t.tenant, t.errors, t.barrier, t.epoch, t.member)::message order by t.message_id) into v_messages from taken t;
         if v_messages is not null then
             v_cancelled := v_cancelled || array(select m.message_id from unnest(v_messages) m);
             perform _message_cancel(v_channel_id, v_messages, 'cancelled while it waited');
@@ -5219,7 +7684,7 @@ begin
                 and (p_job_key is null or p.job_key = p_job_key)
             returning *
         )
-        select array_agg(row(t.attempts, t.priority, t.message_id, t.enqueued_at, t.payload, t.headers, t.event_id, t.body_id, t.body_bytes, t.max_attempts, t.max_batch, t.requeued_from, t.backoff, t.topic, t.group_key, t.job_key, t.run_id, t.tenant, t.errors)::message order by t.message_id) into v_messages from taken t;
+        select array_agg(row(t.attempts, t.priority, t.message_id, t.enqueued_at, t.payload, t.headers, t.event_id, t.body_id, t.body_bytes, t.max_attempts, t.max_batch, t.requeued_from, t.backoff, t.topic, t.group_key, t.job_key, t.run_id, t.tenant, t.errors, t.barrier, t.epoch, t.member)::message order by t.message_id) into v_messages from taken t;
         if v_messages is not null then
             v_cancelled := v_cancelled || array(select m.message_id from unnest(v_messages) m);
             perform _message_cancel(v_channel_id, v_messages, 'cancelled while it waited');
@@ -5230,7 +7695,7 @@ begin
                 and (p_job_key is null or p.job_key = p_job_key)
             returning *
         )
-        select array_agg(row(t.attempts, t.priority, t.message_id, t.enqueued_at, t.payload, t.headers, t.event_id, t.body_id, t.body_bytes, t.max_attempts, t.max_batch, t.requeued_from, t.backoff, t.topic, t.group_key, t.job_key, t.run_id, t.tenant, t.errors)::message order by t.message_id) into v_messages from taken t;
+        select array_agg(row(t.attempts, t.priority, t.message_id, t.enqueued_at, t.payload, t.headers, t.event_id, t.body_id, t.body_bytes, t.max_attempts, t.max_batch, t.requeued_from, t.backoff, t.topic, t.group_key, t.job_key, t.run_id, t.tenant, t.errors, t.barrier, t.epoch, t.member)::message order by t.message_id) into v_messages from taken t;
         if v_messages is not null then
             v_cancelled := v_cancelled || array(select m.message_id from unnest(v_messages) m);
             perform _message_cancel(v_channel_id, v_messages, 'cancelled while it waited');
@@ -5274,7 +7739,7 @@ end;
 $$;
 
 comment on function tidegate.queue_cancel(text, bigint[], text) is
-'Cancel messages by id, or the one of a job key with its follow-up. One row a message: cancelled (it waited, and is kept as a discarded dead letter until its retention), leased (its holder is told by queue_extend; it is not handed out again, and done if it is acked first), or unknown (it is gone, or never was). No rows when nothing of that job key is alive. By id it reads what waits in the queue. Errors: TG010 bad argument, TG020 no such queue.';
+'Cancel messages by id, or the one of a job key with its follow-up. One row a message: cancelled (it waited, and is kept as a discarded dead letter until its retention), leased (its holder is told by queue_extend; it is not handed out again, and done if it is acked first), or unknown (it is gone, or never was). No rows when nothing of that job key is alive. By id it reads what waits in the queue. Errors: TG010 bad argument, TG020 no such queue, TG030 a message has a group key, and the caller is not READ COMMITTED.';
 
 -- functions/queue/queue_claim.sql
 create or replace function tidegate.queue_claim(
@@ -5295,7 +7760,8 @@ as $$
 /*
  * Priority by priority from its hint up, under row locks that skip what others hold: two claims share nothing, and
  * neither waits. What was locked is then deleted and stands in the lease: others see it ready until the commit, and
- * leased after it.
+ * leased after it. What belongs to a stopped run is refused on the way, so many at most that a claim stays short: the
+ * next one goes on from there.
  */
 declare
     v_now timestamptz := clock_now();
@@ -5313,11 +7779,13 @@ declare
     v_batch integer;
     v_bytes bigint := 0;
     v_is_plain boolean := true;
+    v_has_run boolean := false;
+    v_refused integer := 0;
     v_expires_at timestamptz;
 begin
     -- The ordinary call passes one test: each expression is set up anew in every transaction.
     if (
-        p_limit between 1 and 10000 and (p_lease is null or p_lease > '0')
+        p_limit between 1 and 10000 and (p_lease is null or p_lease > '0') and (p_worker is null or octet_length(p_worker) <= 512)
         and current_setting('transaction_isolation') = 'read committed'
     ) is not true then
         if current_setting('transaction_isolation') <> 'read committed' then
@@ -5326,6 +7794,9 @@ begin
             perform _bad_argument(
                 'p_lease', p_lease::text, 'A lease lasts a positive time, for example interval ''1 minute''.'
             );
+        end if;
+        if octet_length(p_worker) > 512 then
+            perform _bad_argument('p_worker', left(p_worker, 100), 'A name has at most 512 bytes.');
         end if;
         perform _bad_argument('p_limit', p_limit::text, 'Claim between 1 and 10000 messages at a time.');
     end if;
@@ -5404,26 +7875,39 @@ begin
 
     if v_cap = 1 then
         -- The default, without the second statement and the arrays of a batch: a third cheaper.
-        foreach v_priority in array v_floor.priorities loop
-            delete from ready where ctid = any(array(
-                select r.ctid from ready r
-                where r.channel_id = v_channel.channel_id and r.priority = v_priority
-                    and r.position > v_floor.hints[v_priority + 1]
-                order by r.position
-                limit 1
-                for update skip locked
-            ))
-            returning attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors into v_message;
-            exit when found;
+        loop
+            foreach v_priority in array v_floor.priorities loop
+                delete from ready where ctid = any(array(
+                    select r.ctid from ready r
+                    where r.channel_id = v_channel.channel_id and r.priority = v_priority
+                        and r.position > v_floor.hints[v_priority + 1]
+                    order by r.position
+                    limit 1
+                    for update skip locked
+                ))
+                returning attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member into v_message;
+                exit when found;
+            end loop;
+            if v_message.message_id is null or v_message.run_id is not null then
+                if v_message.message_id is null or v_refused = 100 then
+                    return;
+                end if;
+                if exists (select from run s where s.run_id = v_message.run_id and s.state = 'stopped') then
+                    perform _message_refuse(v_channel.channel_id, array[v_message]);
+                    v_message := null;
+                    v_refused := v_refused + 1;
+                    continue;
+                end if;
+            end if;
+            exit;
         end loop;
-        if v_message.message_id is null then
-            return;
-        end if;
-        insert into lease (lease_id, claimed_at, expires_at, channel_id, message_count, is_plain, worker, messages)
+        insert into lease (
+            lease_id, claimed_at, expires_at, channel_id, message_count, is_plain, worker, run_ids, messages
+        )
         values (
             coalesce(p_lease_id, gen_random_uuid()), clock_now(), clock_now() + greatest(coalesce(p_lease, v_channel.lease), '1 microsecond'), v_channel.channel_id, 1,
-            not v_channel.archive and v_message.body_bytes is null and v_message.requeued_from is null and v_message.group_key is null and v_message.job_key is null,
-            p_worker, array[v_message]
+            not v_channel.archive and v_message.body_bytes is null and v_message.requeued_from is null and v_message.group_key is null and v_message.job_key is null and v_message.barrier is null,
+            p_worker, case when v_message.run_id is not null then array[v_message.run_id] end, array[v_message]
         ) returning lease_id, expires_at into v_lease_id, v_expires_at;
         if v_message.body_bytes is null then
             return next row(
@@ -5431,7 +7915,7 @@ begin
                 coalesce(v_message.event_id, _event_id(v_channel.event_prefix, v_message.message_id)), v_message.topic,
                 v_message.attempts + 1, coalesce(v_message.max_attempts, v_channel.max_attempts), v_message.payload,
                 v_message.headers, v_message.priority, v_message.group_key, v_message.job_key, v_message.run_id,
-                v_message.tenant, v_message.enqueued_at, v_expires_at
+                v_message.tenant, v_message.barrier, v_message.epoch, v_message.member, v_message.enqueued_at, v_expires_at
             )::delivery;
         else
             return query select * from _lease_deliveries(v_lease_id, v_channel.channel_id);
@@ -5439,34 +7923,51 @@ begin
         return;
     end if;
 
-    v_limit := v_cap;
-    foreach v_priority in array v_floor.priorities loop
-        -- Messages are built where their rows are locked: the delete then returns nothing, and order is the index's.
-        select
-            v_ctids || array_agg(c.ctid),
-            v_messages || array_agg(c.message),
-            least(v_batch, min(c.max_batch)),
-            v_bytes + coalesce(sum(c.body_bytes), 0),
-            v_is_plain
-            and count(c.body_bytes) + count(c.requeued_from) + count(c.group_key) + count(c.job_key) = 0
-        into v_ctids, v_messages, v_batch, v_bytes, v_is_plain
-        from (
+    loop
+        v_limit := v_cap;
+        foreach v_priority in array v_floor.priorities loop
+            -- Messages are built where their rows are locked: the delete then returns nothing, and order is the index's.
             select
-                r.ctid, r.max_batch, r.body_bytes, r.requeued_from, r.group_key, r.job_key,
-                row(r.attempts, r.priority, r.message_id, r.enqueued_at, r.payload, r.headers, r.event_id, r.body_id, r.body_bytes, r.max_attempts, r.max_batch, r.requeued_from, r.backoff, r.topic, r.group_key, r.job_key, r.run_id, r.tenant, r.errors)::message as message
-            from ready r
-            where r.channel_id = v_channel.channel_id and r.priority = v_priority
-                and r.position > v_floor.hints[v_priority + 1]
-            order by r.position
-            limit v_limit
-            for update skip locked
-        ) c;
-        v_limit := v_cap - coalesce(cardinality(v_messages), 0);
-        exit when v_limit <= 0;
+                v_ctids || array_agg(c.ctid),
+                v_messages || array_agg(c.message),
+                least(v_batch, min(c.max_batch)),
+                v_bytes + coalesce(sum(c.body_bytes), 0),
+                v_is_plain
+                and count(c.body_bytes) + count(c.requeued_from) + count(c.group_key) + count(c.job_key) + count(c.barrier) = 0,
+                v_has_run or count(c.run_id) > 0
+            into v_ctids, v_messages, v_batch, v_bytes, v_is_plain, v_has_run
+            from (
+                select
+                    r.ctid, r.max_batch, r.body_bytes, r.requeued_from, r.run_id, r.group_key, r.job_key, r.barrier,
+                    row(r.attempts, r.priority, r.message_id, r.enqueued_at, r.payload, r.headers, r.event_id, r.body_id, r.body_bytes, r.max_attempts, r.max_batch, r.requeued_from, r.backoff, r.topic, r.group_key, r.job_key, r.run_id, r.tenant, r.errors, r.barrier, r.epoch, r.member)::message as message
+                from ready r
+                where r.channel_id = v_channel.channel_id and r.priority = v_priority
+                    and r.position > v_floor.hints[v_priority + 1]
+                order by r.position
+                limit v_limit
+                for update skip locked
+            ) c;
+            v_limit := v_cap - coalesce(cardinality(v_messages), 0);
+            exit when v_limit <= 0;
+        end loop;
+        if v_messages is null or v_has_run then
+            if v_messages is null or v_refused = 10 then
+                return;
+            end if;
+            if cardinality(_ready_refuse(v_channel.channel_id, v_ctids)) is distinct from cardinality(v_ctids) then
+                -- Some were refused. Those that are left are already locked: taken again, with what comes behind them.
+                v_ctids := null;
+                v_messages := null;
+                v_batch := null;
+                v_bytes := 0;
+                v_is_plain := true;
+                v_has_run := false;
+                v_refused := v_refused + 1;
+                continue;
+            end if;
+        end if;
+        exit;
     end loop;
-    if v_messages is null then
-        return;
-    end if;
     if v_batch < cardinality(v_messages) or v_bytes > 16777216 then
         v_limit := _batch_fit(v_messages);
         v_messages := v_messages[:v_limit];
@@ -5474,11 +7975,14 @@ begin
     end if;
     delete from ready where ctid = any(v_ctids);
 
-    insert into lease (lease_id, claimed_at, expires_at, channel_id, message_count, is_plain, worker, messages)
-    values (
+    insert into lease (
+        lease_id, claimed_at, expires_at, channel_id, message_count, is_plain, worker, run_ids, messages
+    ) values (
         coalesce(p_lease_id, gen_random_uuid()), clock_now(), clock_now() + greatest(coalesce(p_lease, v_channel.lease), '1 microsecond'), v_channel.channel_id,
         cardinality(v_messages),
-        v_is_plain and not v_channel.archive, p_worker, v_messages
+        v_is_plain and not v_channel.archive, p_worker,
+        case when v_has_run then array(select distinct m.run_id from unnest(v_messages) m where m.run_id is not null) end,
+        v_messages
     ) returning lease_id, expires_at into v_lease_id, v_expires_at;
 
     if v_bytes > 0 then
@@ -5488,7 +7992,7 @@ begin
         select
             v_lease_id, m.message_id, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id)), m.topic,
             m.attempts + 1, coalesce(m.max_attempts, v_channel.max_attempts), m.payload, m.headers, m.priority,
-            m.group_key, m.job_key, m.run_id, m.tenant, m.enqueued_at, v_expires_at
+            m.group_key, m.job_key, m.run_id, m.tenant, m.barrier, m.epoch, m.member, m.enqueued_at, v_expires_at
         from unnest(v_messages) m;
     end if;
 end;
@@ -5498,8 +8002,9 @@ comment on function tidegate.queue_claim(text, integer, interval, text, uuid) is
 'Lease up to p_limit messages of a queue, highest priority (lowest number) first, then in order of becoming ready. Commit before working on them. No rows when nothing is ready, or the queue is paused or full (max_in_flight). With a lease id of the caller''s, a repeat returns the same messages while that lease stands. Errors: TG010 bad argument, TG020 no such queue, TG030 not READ COMMITTED.';
 
 -- functions/queue/queue_ack.sql
-create or replace function tidegate.queue_ack(p_lease_id uuid, p_message_ids bigint[] default null)
-returns tidegate.settled
+create or replace function tidegate.queue_ack(
+    p_lease_id uuid, p_message_ids bigint[] default null, p_result jsonb default null
+) returns tidegate.settled
 language plpgsql volatile
 security definer
 set search_path = tidegate, pg_temp
@@ -5522,12 +8027,12 @@ begin
         end if;
         v_answer.acked := 0;
     end if;
-    return _lease_settle(p_lease_id, p_message_ids, '[]');
+    return _lease_settle(p_lease_id, p_message_ids, '[]', p_result => p_result);
 end;
 $$;
 
-comment on function tidegate.queue_ack(uuid, bigint[]) is
-'Settle messages of a lease as done; null settles all that is left. Inside a business transaction its effects and the ack commit together. Answers lost = true, and does nothing, when the lease is gone.';
+comment on function tidegate.queue_ack(uuid, bigint[], jsonb) is
+'Settle messages of a lease as done; null settles all that is left. Where they belong to members of a barrier, these arrive with p_result in the same transaction; elsewhere p_result is kept nowhere. Inside a business transaction its effects and the ack commit together. Answers lost = true, and does nothing, when the lease is gone. Errors: TG030 the lease is not to be seen in an older snapshot, or holds messages with a group key.';
 
 -- functions/queue/queue_nack.sql
 create or replace function tidegate.queue_nack(
@@ -5563,7 +8068,7 @@ end;
 $$;
 
 comment on function tidegate.queue_nack(uuid, bigint[], text, boolean, interval) is
-'Settle messages of a lease as failed; null means all that is left. Each is charged: it comes back after p_retry_in, or the queue''s backoff when that is null, unless that was its last attempt or p_retryable is false: then it becomes a dead letter. Answers lost = true, and does nothing, when the lease is gone. Errors: TG010 bad argument, TG030 the lease is not to be seen in an older snapshot.';
+'Settle messages of a lease as failed; null means all that is left. Each is charged: it comes back after p_retry_in, or the queue''s backoff when that is null, unless that was its last attempt or p_retryable is false: then it becomes a dead letter. Answers lost = true, and does nothing, when the lease is gone. Errors: TG010 bad argument, TG030 the lease is not to be seen in an older snapshot, or holds messages with a group key.';
 
 -- functions/queue/queue_settle.sql
 create or replace function tidegate.queue_settle(
@@ -5582,7 +8087,7 @@ end;
 $$;
 
 comment on function tidegate.queue_settle(uuid, bigint[], jsonb) is
-'Settle messages of a lease one by one: p_done succeeded; p_failed is a JSON array of {"message_id", "error", "retryable", "retry_in", "reason"} and only these are charged; a reason (not_retryable, malformed, unknown_handler) is final. What is in neither stays leased; ids that are not in the lease, or settled before, change nothing and are not counted. Answers lost = true, and does nothing, when the lease is gone. Errors: TG010 bad p_failed, TG030 the lease is not to be seen in an older snapshot.';
+'Settle messages of a lease one by one: p_done succeeded; p_failed is a JSON array of {"message_id", "error", "retryable", "retry_in", "reason"} and only these are charged; a reason (not_retryable, malformed, unknown_handler) is final, and a retry_in out of range is the nearest one in it. What is in neither stays leased; ids that are not in the lease, or settled before, change nothing and are not counted. Answers lost = true, and does nothing, when the lease is gone. p_done null names none. Errors: TG010 bad p_failed, 22P02 or 22007 a value in it of the wrong type, TG030 the lease is not to be seen in an older snapshot, or holds messages with a group key.';
 
 -- functions/queue/queue_release.sql
 create or replace function tidegate.queue_release(
@@ -5624,8 +8129,8 @@ begin
             'p_lease', p_lease::text, 'A lease lasts a positive time, for example interval ''1 minute''.'
         );
     end if;
-    select l.lease_id, l.channel_id, l.claimed_at, l.expires_at
-    into v_lease.lease_id, v_lease.channel_id, v_lease.claimed_at, v_lease.expires_at
+    select l.lease_id, l.channel_id, l.claimed_at, l.expires_at, l.run_ids
+    into v_lease.lease_id, v_lease.channel_id, v_lease.claimed_at, v_lease.expires_at, v_lease.run_ids
     from lease l
     where l.lease_id = p_lease_id
     for update;
@@ -5647,7 +8152,7 @@ begin
     end
     where lease_id = p_lease_id
     returning expires_at into v_answer.expires_at;
-    if exists (select from cancel_request r where r.channel_id = v_lease.channel_id) then
+    if v_lease.run_ids is not null or exists (select from cancel_request r where r.channel_id = v_lease.channel_id) then
         select _cancelled(l.channel_id, _lease_left(l)) into v_answer.cancelled
         from lease l where l.lease_id = p_lease_id;
     end if;
@@ -5656,7 +8161,7 @@ end;
 $$;
 
 comment on function tidegate.queue_extend(uuid, interval) is
-'Renew a lease: it now ends p_lease (the queue''s lease when null) from now, but never after its deadline, which is max_runtime after the claim. Answers with both, and with the messages of it that somebody cancelled; lost = true, and nothing done, when the lease is gone. Errors: TG010 bad argument, TG030 the lease is not to be seen in an older snapshot.';
+'Renew a lease: it now ends p_lease (the queue''s lease when null) from now, but never after its deadline, which is max_runtime after the claim. Answers with both, and with the messages of it that somebody cancelled, or whose run was; lost = true, and nothing done, when the lease is gone. Errors: TG010 bad argument, TG030 the lease is not to be seen in an older snapshot.';
 
 -- functions/queue/queue_work.sql
 create or replace function tidegate.queue_work(
@@ -5695,6 +8200,7 @@ declare
     v_limit integer := p_limit;
     v_call text;
     v_ctids tid[];
+    v_has_run boolean;
     v_positions bigint[];
     v_keys text[];
     v_messages message[]; -- as they stand
@@ -5749,19 +8255,27 @@ begin
             select * into v_floor from floor where channel_id = v_channel.channel_id order by floor_id desc limit 1;
         end if;
     end if;
-    v_ctids := null;
-    foreach v_priority in array v_floor.priorities loop
-        select v_ctids || array_agg(r.ctid) into v_ctids
-        from (
-            select n.ctid from ready n
-            where n.channel_id = v_channel.channel_id and n.priority = v_priority
-                and n.position > v_floor.hints[v_priority + 1]
-            order by n.position
-            limit v_limit
-            for update skip locked
-        ) r;
-        v_limit := p_limit - coalesce(cardinality(v_ctids), 0);
-        exit when v_limit <= 0;
+    for v_round in 1 .. 10 loop
+        v_limit := p_limit;
+        v_ctids := null;
+        v_has_run := false;
+        foreach v_priority in array v_floor.priorities loop
+            select v_ctids || array_agg(r.ctid), v_has_run or count(r.run_id) > 0 into v_ctids, v_has_run
+            from (
+                select n.ctid, n.run_id from ready n
+                where n.channel_id = v_channel.channel_id and n.priority = v_priority
+                    and n.position > v_floor.hints[v_priority + 1]
+                order by n.position
+                limit v_limit
+                for update skip locked
+            ) r;
+            v_limit := p_limit - coalesce(cardinality(v_ctids), 0);
+            exit when v_limit <= 0;
+        end loop;
+        if v_has_run then
+            v_ctids := _ready_refuse(v_channel.channel_id, v_ctids);
+        end if;
+        exit when v_ctids is not null or not v_has_run; -- else all of them were refused
     end loop;
     if v_ctids is null then
         return v_answer;
@@ -5770,7 +8284,7 @@ begin
     select
         array_agg(r.ctid order by r.priority, r.position),
         array_agg(r.position order by r.priority, r.position),
-        array_agg(row(r.attempts, r.priority, r.message_id, r.enqueued_at, r.payload, r.headers, r.event_id, r.body_id, r.body_bytes, r.max_attempts, r.max_batch, r.requeued_from, r.backoff, r.topic, r.group_key, r.job_key, r.run_id, r.tenant, r.errors)::message order by r.priority, r.position)
+        array_agg(row(r.attempts, r.priority, r.message_id, r.enqueued_at, r.payload, r.headers, r.event_id, r.body_id, r.body_bytes, r.max_attempts, r.max_batch, r.requeued_from, r.backoff, r.topic, r.group_key, r.job_key, r.run_id, r.tenant, r.errors, r.barrier, r.epoch, r.member)::message order by r.priority, r.position)
     into v_ctids, v_positions, v_messages
     from ready r
     where r.ctid = any(v_ctids);
@@ -5787,7 +8301,7 @@ begin
         select
             array_agg(v_ctids[m.ordinality] order by m.ordinality),
             array_agg(v_positions[m.ordinality] order by m.ordinality),
-            array_agg(row(m.attempts, m.priority, m.message_id, m.enqueued_at, m.payload, m.headers, m.event_id, m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors)::message order by m.ordinality)
+            array_agg(row(m.attempts, m.priority, m.message_id, m.enqueued_at, m.payload, m.headers, m.event_id, m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member)::message order by m.ordinality)
         into v_ctids, v_positions, v_messages
         from unnest(v_messages) with ordinality m
         where m.job_key is null or m.job_key = any(v_keys) or not exists (
@@ -5799,7 +8313,7 @@ begin
         end if;
     end if;
     delete from ready where ctid = any(v_ctids[:cardinality(v_messages)]);
-    select array_agg(row(m.attempts, m.priority, m.message_id, m.enqueued_at, coalesce(m.payload, (select b.payload from body b where b.body_id = m.body_id)), m.headers, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id)), m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors)::message order by m.ordinality)
+    select array_agg(row(m.attempts, m.priority, m.message_id, m.enqueued_at, coalesce(m.payload, (select b.payload from body b where b.body_id = m.body_id)), m.headers, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id)), m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member)::message order by m.ordinality)
     into v_deliveries
     from unnest(v_messages) with ordinality m;
 
@@ -5808,19 +8322,24 @@ begin
         perform _no_such_channel('queue', p_queue); -- a handler dropped it, which undoes both
     end if;
 
-    insert into ready (position, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors)
-    select v_positions[m.ordinality], v_channel.channel_id, m.attempts, m.priority, m.message_id, m.enqueued_at, m.payload, m.headers, m.event_id, m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors
+    insert into ready (position, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member)
+    select v_positions[m.ordinality], v_channel.channel_id, m.attempts, m.priority, m.message_id, m.enqueued_at, m.payload, m.headers, m.event_id, m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member
     from unnest(v_messages) with ordinality m
     where m.ordinality > v_run.reached and m.ordinality <> all(v_run.failed);
     select
-        array_agg(row(m.attempts, m.priority, m.message_id, m.enqueued_at, m.payload, m.headers, m.event_id, m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors)::message order by m.ordinality)
+        array_agg(row(m.attempts, m.priority, m.message_id, m.enqueued_at, m.payload, m.headers, m.event_id, m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member)::message order by m.ordinality)
         filter (where m.ordinality <> all(v_run.failed)),
-        array_agg(row(m.attempts, m.priority, m.message_id, m.enqueued_at, m.payload, m.headers, m.event_id, m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors)::message order by m.ordinality)
+        array_agg(row(m.attempts, m.priority, m.message_id, m.enqueued_at, m.payload, m.headers, m.event_id, m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member)::message order by m.ordinality)
         filter (where m.ordinality = any(v_run.failed))
     into v_done, v_failed
     from unnest(v_messages) with ordinality m
     where m.ordinality <= v_run.reached or m.ordinality = any(v_run.failed);
 
+    if v_done is not null and v_failed is not null
+        and exists (select from unnest(v_messages) m where m.barrier is not null)
+    then
+        perform _member_lock(v_done || v_failed, true);
+    end if;
     if v_done is not null then
         perform _message_finish(v_channel.channel_id, v_channel.archive, v_done);
         v_answer.acked := cardinality(v_done);
@@ -5915,7 +8434,7 @@ end;
 $$;
 
 comment on function tidegate.topic_configure(text, jsonb) is
-'Change the policy of a topic: lease, max_runtime, max_attempts (0 = for ever), backoff_base, backoff_cap, jitter (a share), retention (of archived messages), archive, max_in_flight (null = unlimited), inline_limit (bytes), tenant_required. Keys not given stay as they are. Errors: TG010 unknown key or bad value, TG020 no such topic.';
+'Change the policy of a topic: lease, max_runtime, max_attempts (0 = for ever), backoff_base, backoff_cap, backoff_factor, jitter (a share), retention (of archived messages), archive, max_in_flight (null = unlimited), inline_limit (bytes), tenant_required. Keys not given stay as they are. Errors: TG010 unknown key or bad value, TG020 no such topic.';
 
 -- functions/outbox/topic_pause.sql
 create or replace function tidegate.topic_pause(p_topic text) returns void
@@ -6029,9 +8548,9 @@ begin
     if not found then
         perform _no_such_channel('topic', p_topic);
     end if;
-    if p_priority = 0 and p_run_at is null and p_idempotency_key is null and p_group_key is null
+    if p_priority = 0 and p_run_at is null and p_idempotency_key is null and p_group_key is null and p_run_id is null
         and current_setting('transaction_isolation') = 'read committed'
-        and (p_tenant is not null or not v_channel.tenant_required)
+        and coalesce(octet_length(p_tenant) <= 512, not v_channel.tenant_required)
         and (p_headers is null or (jsonb_typeof(p_headers) = 'object' and _json_size(p_headers) <= 8192))
         and _json_size(p_payload) <= v_channel.inline_limit
     then
@@ -6058,14 +8577,35 @@ begin
     if jsonb_typeof(p_headers) <> 'object' or _json_size(p_headers) > 8192 then
         perform _bad_argument('p_headers', left(p_headers::text, 200), 'Headers are a JSON object of at most 8 kB.');
     end if;
-    if octet_length(p_idempotency_key) > 512 then
-        perform _bad_argument('p_idempotency_key', left(p_idempotency_key, 100), 'A key has at most 512 bytes; hash a longer one.');
+    if octet_length(p_idempotency_key) > 512 then -- they stand in indexes
+        perform _bad_argument('p_idempotency_key', left(p_idempotency_key, 100), 'It has at most 512 bytes; hash a longer one.');
+    end if;
+    if octet_length(p_group_key) > 512 then -- they stand in indexes
+        perform _bad_argument('p_group_key', left(p_group_key, 100), 'It has at most 512 bytes; hash a longer one.');
+    end if;
+    if octet_length(p_run_id) > 512 then -- they stand in indexes
+        perform _bad_argument('p_run_id', left(p_run_id, 100), 'It has at most 512 bytes; hash a longer one.');
+    end if;
+    if octet_length(p_tenant) > 512 then -- they stand in indexes
+        perform _bad_argument('p_tenant', left(p_tenant, 100), 'It has at most 512 bytes; hash a longer one.');
+    end if;
+    if p_run_at > clock_now() + interval '100 years' then
+        perform _bad_argument('p_run_at', p_run_at::text, 'Give an instant of the next 100 years, or null for now.');
     end if;
     if p_priority > 0 then
         perform _priority_declare(v_channel.channel_id, array[p_priority]::smallint[]);
     end if;
     if p_payload is null then
         perform _bad_argument('p_payload', null, 'Give a JSON value; for an empty one, ''null''::jsonb.');
+    end if;
+    if p_run_id is not null and exists (select from run s where s.run_id = p_run_id and s.state = 'stopped') then
+        select k.message_id, 'deduplicated' into v_sent
+        from idempotency_key k
+        where k.channel_id = v_channel.channel_id and k.key = p_idempotency_key;
+        if not found then
+            v_sent := row(null, 'cancelled');
+        end if;
+        return v_sent;
     end if;
     v_size := _json_size(p_payload);
     v_sent := row(nextval('position_seq'), 'inserted');
@@ -6146,9 +8686,9 @@ begin
     if not found then
         perform _no_such_channel('topic', p_topic);
     end if;
-    if p_priority = 0 and p_run_at is null and p_idempotency_key is null and p_group_key is null
+    if p_priority = 0 and p_run_at is null and p_idempotency_key is null and p_group_key is null and p_run_id is null
         and current_setting('transaction_isolation') = 'read committed'
-        and (p_tenant is not null or not v_channel.tenant_required)
+        and coalesce(octet_length(p_tenant) <= 512, not v_channel.tenant_required)
         and (p_headers is null or (jsonb_typeof(p_headers) = 'object' and _json_size(p_headers) <= 8192))
         and array_ndims(p_payloads) = 1
         and (
@@ -6178,8 +8718,20 @@ begin
     if jsonb_typeof(p_headers) <> 'object' or _json_size(p_headers) > 8192 then
         perform _bad_argument('p_headers', left(p_headers::text, 200), 'Headers are a JSON object of at most 8 kB.');
     end if;
-    if octet_length(p_idempotency_key) > 512 then
-        perform _bad_argument('p_idempotency_key', left(p_idempotency_key, 100), 'A key has at most 512 bytes; hash a longer one.');
+    if octet_length(p_idempotency_key) > 512 then -- they stand in indexes
+        perform _bad_argument('p_idempotency_key', left(p_idempotency_key, 100), 'It has at most 512 bytes; hash a longer one.');
+    end if;
+    if octet_length(p_group_key) > 512 then -- they stand in indexes
+        perform _bad_argument('p_group_key', left(p_group_key, 100), 'It has at most 512 bytes; hash a longer one.');
+    end if;
+    if octet_length(p_run_id) > 512 then -- they stand in indexes
+        perform _bad_argument('p_run_id', left(p_run_id, 100), 'It has at most 512 bytes; hash a longer one.');
+    end if;
+    if octet_length(p_tenant) > 512 then -- they stand in indexes
+        perform _bad_argument('p_tenant', left(p_tenant, 100), 'It has at most 512 bytes; hash a longer one.');
+    end if;
+    if p_run_at > clock_now() + interval '100 years' then
+        perform _bad_argument('p_run_at', p_run_at::text, 'Give an instant of the next 100 years, or null for now.');
     end if;
     if p_priority > 0 then
         perform _priority_declare(v_channel.channel_id, array[p_priority]::smallint[]);
@@ -6191,6 +8743,10 @@ begin
             format('p_payloads[%s]', array_position(p_payloads, null)), null,
             'Give a JSON value; for an empty one, ''null''::jsonb.'
         );
+    end if;
+    if p_run_id is not null and p_idempotency_key is null and exists (select from run s where s.run_id = p_run_id and s.state = 'stopped') then
+        return query select null::bigint, 'cancelled'::text from unnest(p_payloads);
+        return;
     end if;
 
     if p_idempotency_key is null and (p_run_at is null or p_run_at <= clock_now()) then
@@ -6406,8 +8962,8 @@ begin
             from taken t
             where d.dead_letter_id = t.requeued_from
         )
-        insert into ready (position, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors)
-        select nextval('position_seq'), v_targets[1], 0, t.priority, t.message_id, t.enqueued_at, t.payload, t.headers, t.event_id, t.body_id, t.body_bytes, null, null, null, t.backoff, p_topic, t.group_key, t.job_key, t.run_id, t.tenant, null
+        insert into ready (position, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member)
+        select nextval('position_seq'), v_targets[1], 0, t.priority, t.message_id, t.enqueued_at, t.payload, t.headers, t.event_id, t.body_id, t.body_bytes, null, null, null, t.backoff, p_topic, t.group_key, t.job_key, t.run_id, t.tenant, null, t.barrier, t.epoch, t.member
         from (select * from taken order by priority, position) t;
         get diagnostics v_moved = row_count;
         insert into tally (amount, channel_id, outcome) values (v_moved, p_topic_id, 'dispatched');
@@ -6425,30 +8981,30 @@ begin
         from (select * from taken order by priority, position) t
         cross join unnest(v_targets) with ordinality q (target, ordinality)
     ), entered as (
-        insert into ready (position, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors)
+        insert into ready (position, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member)
         select
             d.drawn, d.target,
             0, d.priority, case when d.is_copy then d.drawn else d.message_id end, d.enqueued_at, d.payload, d.headers, case
                     when d.is_copy then coalesce(d.event_id, _event_id(i.event_prefix, d.message_id)) else d.event_id
-                end, d.own_body_id, d.body_bytes, null, null, null, d.backoff, p_topic, d.group_key, d.job_key, d.run_id, d.tenant, null
+                end, d.own_body_id, d.body_bytes, null, null, null, d.backoff, p_topic, d.group_key, d.job_key, d.run_id, d.tenant, null, d.barrier, d.epoch, d.member
         from delivery d
         cross join installation i
         where d.target is not null and d.group_key is null
     ), waiting as (
-        insert into blocked (position, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors)
+        insert into blocked (position, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member)
         select
             d.drawn, d.target,
             0, d.priority, case when d.is_copy then d.drawn else d.message_id end, d.enqueued_at, d.payload, d.headers, case
                     when d.is_copy then coalesce(d.event_id, _event_id(i.event_prefix, d.message_id)) else d.event_id
-                end, d.own_body_id, d.body_bytes, null, null, null, d.backoff, p_topic, d.group_key, d.job_key, d.run_id, d.tenant, null
+                end, d.own_body_id, d.body_bytes, null, null, null, d.backoff, p_topic, d.group_key, d.job_key, d.run_id, d.tenant, null, d.barrier, d.epoch, d.member
         from delivery d
         cross join installation i
         where d.target is not null and d.group_key is not null
     ), archived as (
-        insert into archive (settled_at, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors)
+        insert into archive (settled_at, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member)
         select
             clock_now(), p_topic_id,
-            d.attempts, d.priority, d.message_id, d.enqueued_at, d.payload, d.headers, coalesce(d.event_id, _event_id(i.event_prefix, d.message_id)), d.own_body_id, d.body_bytes, d.max_attempts, d.max_batch, d.requeued_from, d.backoff, d.topic, d.group_key, d.job_key, d.run_id, d.tenant, d.errors
+            d.attempts, d.priority, d.message_id, d.enqueued_at, d.payload, d.headers, coalesce(d.event_id, _event_id(i.event_prefix, d.message_id)), d.own_body_id, d.body_bytes, d.max_attempts, d.max_batch, d.requeued_from, d.backoff, d.topic, d.group_key, d.job_key, d.run_id, d.tenant, d.errors, d.barrier, d.epoch, d.member
         from delivery d
         cross join installation i
         where d.target is null
@@ -6547,7 +9103,7 @@ begin
 
     select
         array_agg(r.ctid order by r.priority, r.position),
-        array_agg(row(r.attempts, r.priority, r.message_id, r.enqueued_at, coalesce(r.payload, (select b.payload from body b where b.body_id = r.body_id)), r.headers, coalesce(r.event_id, _event_id(i.event_prefix, r.message_id)), r.body_id, r.body_bytes, r.max_attempts, r.max_batch, r.requeued_from, r.backoff, p_topic, r.group_key, r.job_key, r.run_id, r.tenant, r.errors)::message order by r.priority, r.position)
+        array_agg(row(r.attempts, r.priority, r.message_id, r.enqueued_at, coalesce(r.payload, (select b.payload from body b where b.body_id = r.body_id)), r.headers, coalesce(r.event_id, _event_id(i.event_prefix, r.message_id)), r.body_id, r.body_bytes, r.max_attempts, r.max_batch, r.requeued_from, r.backoff, p_topic, r.group_key, r.job_key, r.run_id, r.tenant, r.errors, r.barrier, r.epoch, r.member)::message order by r.priority, r.position)
     into v_ctids, v_messages
     from ready r
     cross join installation i
@@ -6560,7 +9116,7 @@ begin
             delete from ready where ctid = any(array(select v_ctids[f] from unnest(v_run.failed) f)) returning *
         )
         select
-            array_agg(row(f.attempts, f.priority, f.message_id, f.enqueued_at, f.payload, f.headers, f.event_id, f.body_id, f.body_bytes, f.max_attempts, f.max_batch, f.requeued_from, f.backoff, f.topic, f.group_key, f.job_key, f.run_id, f.tenant, f.errors)::message order by f.priority, f.position)
+            array_agg(row(f.attempts, f.priority, f.message_id, f.enqueued_at, f.payload, f.headers, f.event_id, f.body_id, f.body_bytes, f.max_attempts, f.max_batch, f.requeued_from, f.backoff, f.topic, f.group_key, f.job_key, f.run_id, f.tenant, f.errors, f.barrier, f.epoch, f.member)::message order by f.priority, f.position)
         into v_messages
         from failed f;
         select f.retried, f.dead_lettered into retried, dead_lettered
@@ -6619,6 +9175,7 @@ declare
     v_priority smallint;
     v_limit integer;
     v_ctids tid[];
+    v_has_run boolean;
     v_may_check constant boolean := pg_current_xact_id_if_assigned() is null; -- nothing written, nothing deferred
     v_outcome record;
 begin
@@ -6681,10 +9238,11 @@ begin
 
         v_limit := p_limit - claimed;
         v_ctids := null;
+        v_has_run := false;
         foreach v_priority in array v_floor.priorities loop
-            select v_ctids || array_agg(r.ctid) into v_ctids
+            select v_ctids || array_agg(r.ctid), v_has_run or count(r.run_id) > 0 into v_ctids, v_has_run
             from (
-                select n.ctid from ready n
+                select n.ctid, n.run_id from ready n
                 where n.channel_id = v_channel.channel_id and n.priority = v_priority
                     and n.position > v_floor.hints[v_priority + 1]
                 order by n.position
@@ -6694,10 +9252,21 @@ begin
             v_limit := p_limit - claimed - coalesce(cardinality(v_ctids), 0);
             exit when v_limit <= 0;
         end loop;
+        if v_has_run then
+            v_ctids := _ready_refuse(v_channel.channel_id, v_ctids);
+        end if;
         continue when v_ctids is null;
 
-        select * into v_outcome
-        from _topic_deliver(v_channel.channel_id, v_channel.name, v_channel.archive, v_ctids, v_may_check);
+        begin
+            select * into v_outcome
+            from _topic_deliver(v_channel.channel_id, v_channel.name, v_channel.archive, v_ctids, v_may_check);
+        exception
+            when others then
+                -- Not a handler's error, which is its event's: one topic that cannot be moved stops no other.
+                perform _incident_note('outbox_sweep', v_channel.channel_id, sqlstate, sqlerrm);
+                first_error := coalesce(first_error, sqlerrm);
+                continue;
+        end;
         claimed := claimed + v_outcome.claimed;
         dispatched := dispatched + v_outcome.dispatched;
         retried := retried + v_outcome.retried;
@@ -6730,7 +9299,8 @@ as $$
 /*
  * Priority by priority from its hint up, under row locks that skip what others hold: two claims share nothing, and
  * neither waits. What was locked is then deleted and stands in the lease: others see it ready until the commit, and
- * leased after it.
+ * leased after it. What belongs to a stopped run is refused on the way, so many at most that a claim stays short: the
+ * next one goes on from there.
  */
 declare
     v_now timestamptz := clock_now();
@@ -6748,11 +9318,13 @@ declare
     v_batch integer;
     v_bytes bigint := 0;
     v_is_plain boolean := true;
+    v_has_run boolean := false;
+    v_refused integer := 0;
     v_expires_at timestamptz;
 begin
     -- The ordinary call passes one test: each expression is set up anew in every transaction.
     if (
-        p_limit between 1 and 10000 and (p_lease is null or p_lease > '0')
+        p_limit between 1 and 10000 and (p_lease is null or p_lease > '0') and (p_worker is null or octet_length(p_worker) <= 512)
         and current_setting('transaction_isolation') = 'read committed'
     ) is not true then
         if current_setting('transaction_isolation') <> 'read committed' then
@@ -6761,6 +9333,9 @@ begin
             perform _bad_argument(
                 'p_lease', p_lease::text, 'A lease lasts a positive time, for example interval ''1 minute''.'
             );
+        end if;
+        if octet_length(p_worker) > 512 then
+            perform _bad_argument('p_worker', left(p_worker, 100), 'A name has at most 512 bytes.');
         end if;
         perform _bad_argument('p_limit', p_limit::text, 'Claim between 1 and 10000 messages at a time.');
     end if;
@@ -6845,26 +9420,39 @@ begin
 
     if v_cap = 1 then
         -- The default, without the second statement and the arrays of a batch: a third cheaper.
-        foreach v_priority in array v_floor.priorities loop
-            delete from ready where ctid = any(array(
-                select r.ctid from ready r
-                where r.channel_id = v_channel.channel_id and r.priority = v_priority
-                    and r.position > v_floor.hints[v_priority + 1]
-                order by r.position
-                limit 1
-                for update skip locked
-            ))
-            returning attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors into v_message;
-            exit when found;
+        loop
+            foreach v_priority in array v_floor.priorities loop
+                delete from ready where ctid = any(array(
+                    select r.ctid from ready r
+                    where r.channel_id = v_channel.channel_id and r.priority = v_priority
+                        and r.position > v_floor.hints[v_priority + 1]
+                    order by r.position
+                    limit 1
+                    for update skip locked
+                ))
+                returning attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member into v_message;
+                exit when found;
+            end loop;
+            if v_message.message_id is null or v_message.run_id is not null then
+                if v_message.message_id is null or v_refused = 100 then
+                    return;
+                end if;
+                if exists (select from run s where s.run_id = v_message.run_id and s.state = 'stopped') then
+                    perform _message_refuse(v_channel.channel_id, array[v_message]);
+                    v_message := null;
+                    v_refused := v_refused + 1;
+                    continue;
+                end if;
+            end if;
+            exit;
         end loop;
-        if v_message.message_id is null then
-            return;
-        end if;
-        insert into lease (lease_id, claimed_at, expires_at, channel_id, message_count, is_plain, worker, messages)
+        insert into lease (
+            lease_id, claimed_at, expires_at, channel_id, message_count, is_plain, worker, run_ids, messages
+        )
         values (
             coalesce(p_lease_id, gen_random_uuid()), clock_now(), clock_now() + greatest(coalesce(p_lease, v_channel.lease), '1 microsecond'), v_channel.channel_id, 1,
             not v_channel.archive and v_message.body_bytes is null and v_message.requeued_from is null,
-            p_worker, array[v_message]
+            p_worker, case when v_message.run_id is not null then array[v_message.run_id] end, array[v_message]
         ) returning lease_id, expires_at into v_lease_id, v_expires_at;
         if v_message.body_bytes is null then
             return next row(
@@ -6872,7 +9460,7 @@ begin
                 coalesce(v_message.event_id, _event_id(v_channel.event_prefix, v_message.message_id)), v_message.topic,
                 v_message.attempts + 1, coalesce(v_message.max_attempts, v_channel.max_attempts), v_message.payload,
                 v_message.headers, v_message.priority, v_message.group_key, v_message.job_key, v_message.run_id,
-                v_message.tenant, v_message.enqueued_at, v_expires_at
+                v_message.tenant, v_message.barrier, v_message.epoch, v_message.member, v_message.enqueued_at, v_expires_at
             )::delivery;
         else
             return query select * from _lease_deliveries(v_lease_id, v_channel.channel_id);
@@ -6880,34 +9468,51 @@ begin
         return;
     end if;
 
-    v_limit := v_cap;
-    foreach v_priority in array v_floor.priorities loop
-        -- Messages are built where their rows are locked: the delete then returns nothing, and order is the index's.
-        select
-            v_ctids || array_agg(c.ctid),
-            v_messages || array_agg(c.message),
-            least(v_batch, min(c.max_batch)),
-            v_bytes + coalesce(sum(c.body_bytes), 0),
-            v_is_plain
-            and count(c.body_bytes) + count(c.requeued_from) = 0
-        into v_ctids, v_messages, v_batch, v_bytes, v_is_plain
-        from (
+    loop
+        v_limit := v_cap;
+        foreach v_priority in array v_floor.priorities loop
+            -- Messages are built where their rows are locked: the delete then returns nothing, and order is the index's.
             select
-                r.ctid, r.max_batch, r.body_bytes, r.requeued_from,
-                row(r.attempts, r.priority, r.message_id, r.enqueued_at, r.payload, r.headers, r.event_id, r.body_id, r.body_bytes, r.max_attempts, r.max_batch, r.requeued_from, r.backoff, r.topic, r.group_key, r.job_key, r.run_id, r.tenant, r.errors)::message as message
-            from ready r
-            where r.channel_id = v_channel.channel_id and r.priority = v_priority
-                and r.position > v_floor.hints[v_priority + 1]
-            order by r.position
-            limit v_limit
-            for update skip locked
-        ) c;
-        v_limit := v_cap - coalesce(cardinality(v_messages), 0);
-        exit when v_limit <= 0;
+                v_ctids || array_agg(c.ctid),
+                v_messages || array_agg(c.message),
+                least(v_batch, min(c.max_batch)),
+                v_bytes + coalesce(sum(c.body_bytes), 0),
+                v_is_plain
+                and count(c.body_bytes) + count(c.requeued_from) = 0,
+                v_has_run or count(c.run_id) > 0
+            into v_ctids, v_messages, v_batch, v_bytes, v_is_plain, v_has_run
+            from (
+                select
+                    r.ctid, r.max_batch, r.body_bytes, r.requeued_from, r.run_id,
+                    row(r.attempts, r.priority, r.message_id, r.enqueued_at, r.payload, r.headers, r.event_id, r.body_id, r.body_bytes, r.max_attempts, r.max_batch, r.requeued_from, r.backoff, r.topic, r.group_key, r.job_key, r.run_id, r.tenant, r.errors, r.barrier, r.epoch, r.member)::message as message
+                from ready r
+                where r.channel_id = v_channel.channel_id and r.priority = v_priority
+                    and r.position > v_floor.hints[v_priority + 1]
+                order by r.position
+                limit v_limit
+                for update skip locked
+            ) c;
+            v_limit := v_cap - coalesce(cardinality(v_messages), 0);
+            exit when v_limit <= 0;
+        end loop;
+        if v_messages is null or v_has_run then
+            if v_messages is null or v_refused = 10 then
+                return;
+            end if;
+            if cardinality(_ready_refuse(v_channel.channel_id, v_ctids)) is distinct from cardinality(v_ctids) then
+                -- Some were refused. Those that are left are already locked: taken again, with what comes behind them.
+                v_ctids := null;
+                v_messages := null;
+                v_batch := null;
+                v_bytes := 0;
+                v_is_plain := true;
+                v_has_run := false;
+                v_refused := v_refused + 1;
+                continue;
+            end if;
+        end if;
+        exit;
     end loop;
-    if v_messages is null then
-        return;
-    end if;
     if v_batch < cardinality(v_messages) or v_bytes > 16777216 then
         v_limit := _batch_fit(v_messages);
         v_messages := v_messages[:v_limit];
@@ -6915,11 +9520,14 @@ begin
     end if;
     delete from ready where ctid = any(v_ctids);
 
-    insert into lease (lease_id, claimed_at, expires_at, channel_id, message_count, is_plain, worker, messages)
-    values (
+    insert into lease (
+        lease_id, claimed_at, expires_at, channel_id, message_count, is_plain, worker, run_ids, messages
+    ) values (
         coalesce(p_lease_id, gen_random_uuid()), clock_now(), clock_now() + greatest(coalesce(p_lease, v_channel.lease), '1 microsecond'), v_channel.channel_id,
         cardinality(v_messages),
-        v_is_plain and not v_channel.archive, p_worker, v_messages
+        v_is_plain and not v_channel.archive, p_worker,
+        case when v_has_run then array(select distinct m.run_id from unnest(v_messages) m where m.run_id is not null) end,
+        v_messages
     ) returning lease_id, expires_at into v_lease_id, v_expires_at;
 
     if v_bytes > 0 then
@@ -6929,7 +9537,7 @@ begin
         select
             v_lease_id, m.message_id, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id)), m.topic,
             m.attempts + 1, coalesce(m.max_attempts, v_channel.max_attempts), m.payload, m.headers, m.priority,
-            m.group_key, m.job_key, m.run_id, m.tenant, m.enqueued_at, v_expires_at
+            m.group_key, m.job_key, m.run_id, m.tenant, m.barrier, m.epoch, m.member, m.enqueued_at, v_expires_at
         from unnest(v_messages) m;
     end if;
 end;
@@ -6955,7 +9563,7 @@ end;
 $$;
 
 comment on function tidegate.outbox_settle(uuid, bigint[], jsonb) is
-'Settle events of a lease: p_done were published; p_failed is a JSON array of {"message_id", "error", "retryable", "retry_in", "reason"} and only these are charged; a reason (not_retryable, malformed, unknown_handler) is final. What is in neither stays leased; ids that are not in the lease, or settled before, change nothing and are not counted. Answers lost = true, and does nothing, when the lease is gone. Errors: TG010 bad p_failed.';
+'Settle events of a lease: p_done were published; p_failed is a JSON array of {"message_id", "error", "retryable", "retry_in", "reason"} and only these are charged; a reason (not_retryable, malformed, unknown_handler) is final, and a retry_in out of range is the nearest one in it. What is in neither stays leased; ids that are not in the lease, or settled before, change nothing and are not counted. Answers lost = true, and does nothing, when the lease is gone. Errors: TG010 bad p_failed.';
 
 -- functions/outbox/outbox_release.sql
 create or replace function tidegate.outbox_release(
@@ -6976,30 +9584,680 @@ $$;
 comment on function tidegate.outbox_release(uuid, bigint[], interval) is
 'Give events of a lease back uncharged, for a shutdown or a broker that is down; null gives back all that is left. They count as retried in the answer. Answers lost = true, and does nothing, when the lease is gone.';
 
+-- functions/run/_run_lock.sql
+create or replace function tidegate._run_lock(p_run_id text, p_routine text) returns tidegate.run
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+as $$
+/* The row of a run is the first lock of all; children are locked after their parents. */
+declare
+    v_run run;
+begin
+    if p_run_id is null or octet_length(p_run_id) not between 1 and 512 then
+        perform _bad_argument('p_run_id', left(p_run_id, 100), 'A run is named by 1 to 512 bytes.');
+    end if;
+    if current_setting('transaction_isolation') <> 'read committed' then
+        perform _require_read_committed(p_routine);
+    end if;
+    select * into v_run from run r where r.run_id = p_run_id for update;
+    return v_run;
+end;
+$$;
+
+comment on function tidegate._run_lock(text, text) is
+'Lock a run, of which p_routine is about to change the state. Null when it was never opened nor cancelled. Errors: TG010 bad argument, TG030 not READ COMMITTED.';
+
+-- functions/run/_run_cascade.sql
+create or replace function tidegate._run_cascade(p_run_id text, p_state text) returns integer
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+as $$
+/*
+ * Level by level, each locked in order and looked at after the one above it: who opens a child holds its parent's row
+ * until he commits, so none comes in behind this. Children that have ended otherwise stay as they are, and so does what
+ * is below them; one in error is stopped with its parent.
+ */
+declare
+    v_now timestamptz := clock_now();
+    v_level text[] := array[p_run_id];
+    v_changed integer := 0;
+begin
+    loop
+        with child as (
+            select r.run_id, r.parent_id from run r
+            where r.parent_id = any(v_level)
+                and (r.state = 'open' or (r.state = 'error' and p_state = 'stopped'))
+            order by r.run_id
+            for update
+        ), changed as (
+            update run r
+            set state = p_state, finished_at = v_now,
+                reason = case p_state when 'error' then 'failed' else 'stopped' end || ' with ' || c.parent_id
+            from child c
+            where r.run_id = c.run_id
+            returning r.run_id
+        )
+        select array_agg(c.run_id) into v_level from changed c;
+        exit when v_level is null;
+        v_changed := v_changed + cardinality(v_level);
+    end loop;
+    return v_changed;
+end;
+$$;
+
+comment on function tidegate._run_cascade(text, text) is
+'Let the open children of a run, and theirs, share its fate: error or stopped. Returns how many; 0 when it has none.';
+
+-- functions/run/_run_remove.sql
+create or replace function tidegate._run_remove(p_run_id text) returns bigint
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+/*
+ * In one pass, from behind, as queue_purge does: follow-ups, then blocked, scheduled and ready. What others hold at
+ * the moment is skipped: a message, its job key, or the turn of its group. So this waits for nobody; what it does not
+ * see, and what comes in later, is refused where it is about to be delivered.
+ */
+declare
+    v_batch record;
+    v_found integer;
+    v_removed bigint := 0;
+begin
+
+    loop
+        v_found := 0;
+        for v_batch in
+            with taken as (
+                select j.channel_id, j.key, j.follow_up, (j.follow_up).message_id from job_key j
+                where (j.follow_up).run_id = p_run_id
+                limit 1000
+                for update skip locked
+            ), emptied as (
+                update job_key j set follow_up = null, follow_up_due_at = null
+                from taken t
+                where j.channel_id = t.channel_id and j.key = t.key
+            )
+            select t.channel_id, array_agg(t.follow_up order by t.message_id) as messages
+            from taken t
+            group by t.channel_id
+            order by t.channel_id
+        loop
+            perform _message_cancel(v_batch.channel_id, v_batch.messages, 'the run was cancelled');
+            v_found := v_found + cardinality(v_batch.messages);
+        end loop;
+        exit when v_found = 0;
+        v_removed := v_removed + v_found;
+    end loop;
+
+    loop
+        v_found := 0;
+        for v_batch in
+            with taken as (
+                delete from blocked where ctid = any(array(
+                    select p.ctid from blocked p
+                    where p.run_id = p_run_id
+                        and (
+                            p.job_key is null
+                            or not exists (
+                                select from job_key j where j.channel_id = p.channel_id and j.key = p.job_key
+                            )
+                            or exists (
+                                select from job_key j where j.channel_id = p.channel_id and j.key = p.job_key
+                                for update skip locked
+                            )
+                        )
+                        and (
+                            p.group_key is null
+                            or not exists (
+                                select from group_turn t
+                                where t.channel_id = p.channel_id and t.group_key = p.group_key
+                            )
+                            or exists (
+                                select from group_turn t
+                                where t.channel_id = p.channel_id and t.group_key = p.group_key
+                                order by t.turn desc
+                                limit 1
+                                for update skip locked
+                            )
+                        )
+                    limit 1000
+                    for update skip locked
+                )) returning *
+            )
+            select
+                t.channel_id,
+                array_agg(row(t.attempts, t.priority, t.message_id, t.enqueued_at, t.payload, t.headers, t.event_id, t.body_id, t.body_bytes, t.max_attempts, t.max_batch, t.requeued_from, t.backoff, t.topic, t.group_key, t.job_key, t.run_id, t.tenant, t.errors, t.barrier, t.epoch, t.member)::message order by t.message_id) as messages
+            from taken t
+            group by t.channel_id
+            order by t.channel_id
+        loop
+            perform _message_cancel(v_batch.channel_id, v_batch.messages, 'the run was cancelled');
+            v_found := v_found + cardinality(v_batch.messages);
+        end loop;
+        exit when v_found = 0;
+        v_removed := v_removed + v_found;
+    end loop;
+
+    loop
+        v_found := 0;
+        for v_batch in
+            with taken as (
+                delete from scheduled where ctid = any(array(
+                    select p.ctid from scheduled p
+                    where p.run_id = p_run_id
+                        and (
+                            p.job_key is null
+                            or not exists (
+                                select from job_key j where j.channel_id = p.channel_id and j.key = p.job_key
+                            )
+                            or exists (
+                                select from job_key j where j.channel_id = p.channel_id and j.key = p.job_key
+                                for update skip locked
+                            )
+                        )
+                        and (
+                            p.group_key is null
+                            or not exists (
+                                select from group_turn t
+                                where t.channel_id = p.channel_id and t.group_key = p.group_key
+                            )
+                            or exists (
+                                select from group_turn t
+                                where t.channel_id = p.channel_id and t.group_key = p.group_key
+                                order by t.turn desc
+                                limit 1
+                                for update skip locked
+                            )
+                        )
+                    limit 1000
+                    for update skip locked
+                )) returning *
+            )
+            select
+                t.channel_id,
+                array_agg(row(t.attempts, t.priority, t.message_id, t.enqueued_at, t.payload, t.headers, t.event_id, t.body_id, t.body_bytes, t.max_attempts, t.max_batch, t.requeued_from, t.backoff, t.topic, t.group_key, t.job_key, t.run_id, t.tenant, t.errors, t.barrier, t.epoch, t.member)::message order by t.message_id) as messages
+            from taken t
+            group by t.channel_id
+            order by t.channel_id
+        loop
+            perform _message_cancel(v_batch.channel_id, v_batch.messages, 'the run was cancelled');
+            v_found := v_found + cardinality(v_batch.messages);
+        end loop;
+        exit when v_found = 0;
+        v_removed := v_removed + v_found;
+    end loop;
+
+    loop
+        v_found := 0;
+        for v_batch in
+            with taken as (
+                delete from ready where ctid = any(array(
+                    select p.ctid from ready p
+                    where p.run_id = p_run_id
+                        and (
+                            p.job_key is null
+                            or not exists (
+                                select from job_key j where j.channel_id = p.channel_id and j.key = p.job_key
+                            )
+                            or exists (
+                                select from job_key j where j.channel_id = p.channel_id and j.key = p.job_key
+                                for update skip locked
+                            )
+                        )
+                        and (
+                            p.group_key is null
+                            or not exists (
+                                select from group_turn t
+                                where t.channel_id = p.channel_id and t.group_key = p.group_key
+                            )
+                            or exists (
+                                select from group_turn t
+                                where t.channel_id = p.channel_id and t.group_key = p.group_key
+                                order by t.turn desc
+                                limit 1
+                                for update skip locked
+                            )
+                        )
+                    limit 1000
+                    for update skip locked
+                )) returning *
+            )
+            select
+                t.channel_id,
+                array_agg(row(t.attempts, t.priority, t.message_id, t.enqueued_at, t.payload, t.headers, t.event_id, t.body_id, t.body_bytes, t.max_attempts, t.max_batch, t.requeued_from, t.backoff, t.topic, t.group_key, t.job_key, t.run_id, t.tenant, t.errors, t.barrier, t.epoch, t.member)::message order by t.message_id) as messages
+            from taken t
+            group by t.channel_id
+            order by t.channel_id
+        loop
+            perform _message_cancel(v_batch.channel_id, v_batch.messages, 'the run was cancelled');
+            v_found := v_found + cardinality(v_batch.messages);
+        end loop;
+        exit when v_found = 0;
+        v_removed := v_removed + v_found;
+    end loop;
+
+    return v_removed;
+end;
+$$;
+
+comment on function tidegate._run_remove(text) is
+'Cancel the events and messages of a run that wait, in whatever channel, but for those that somebody holds at the moment. Returns how many; 0 when there are none.';
+
+-- functions/run/_run_stop.sql
+create or replace function tidegate._run_stop(
+    p_run_id text, p_reason text, p_routine text, out former tidegate.run, out runs integer, out removed bigint
+)
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+as $$
+/*
+ * The run comes first, so that whatever is sent, claimed or swept after the commit is refused; then what can be seen
+ * of it is removed. A run that was never opened is made here, to be remembered. A repeat takes what came in meanwhile.
+ */
+declare
+    v_run_id text;
+    v_tree text[];
+begin
+    runs := 0;
+    removed := 0;
+    former := _run_lock(p_run_id, p_routine);
+    if former.run_id is null then
+        insert into run (run_id, state, reason, opened_at, finished_at)
+        values (p_run_id, 'stopped', p_reason, clock_now(), clock_now())
+        on conflict do nothing;
+        if found then
+            runs := 1;
+        else
+            former := _run_lock(p_run_id, p_routine); -- somebody opened or cancelled it a moment ago
+        end if;
+    end if;
+    if former.state = 'completed' then
+        return;
+    end if;
+    if former.state in ('open', 'error') then
+        update run r set state = 'stopped', reason = p_reason, finished_at = clock_now()
+        where r.run_id = p_run_id;
+        runs := 1 + _run_cascade(p_run_id, 'stopped');
+    end if;
+    with recursive stopped as (
+        select p_run_id collate "C" as run_id
+        union
+        select r.run_id from stopped s inner join run r on r.parent_id = s.run_id where r.state = 'stopped'
+    )
+    select array_agg(s.run_id) into v_tree from stopped s;
+
+    -- After the runs and before the messages, as the lock order says.
+    perform barrier_abort(b.name, b.epoch, 'its run was stopped')
+    from (
+        select n.name, n.epoch from barrier n where n.run_id = any(v_tree) and n.state = 'open' order by n.epoch
+    ) b;
+
+    foreach v_run_id in array v_tree loop
+        removed := removed + _run_remove(v_run_id);
+    end loop;
+end;
+$$;
+
+comment on function tidegate._run_stop(text, text, text) is
+'Stop a run with its children, and remove what waits of them; nothing, when it has completed. Returns what the run was before, how many runs were stopped now, and how many messages were removed.';
+
+-- functions/run/run_open.sql
+create or replace function tidegate.run_open(
+    p_run_id text, p_parent text default null, p_tenant text default null
+) returns text
+language plpgsql volatile
+security definer
+set search_path = tidegate, pg_temp
+as $$
+/*
+ * The parent's row is shared to the commit: whoever ends the parent waits for it, and then sees this child. One that
+ * has failed or was stopped already takes the child along.
+ */
+declare
+    v_run run;
+    v_parent run;
+    v_state text := 'open';
+begin
+    if p_run_id is null or octet_length(p_run_id) not between 1 and 512 then
+        perform _bad_argument('p_run_id', left(p_run_id, 100), 'A run is named by 1 to 512 bytes.');
+    elsif p_parent = p_run_id then
+        perform _bad_argument('p_parent', p_parent, 'A run is not its own parent.');
+    end if;
+    if p_parent is not null then
+        select * into v_parent from run r where r.run_id = p_parent for share;
+        if not found then
+            raise exception using
+                errcode = 'TG092',
+                message = format('there is no run %L to be the parent of %L', p_parent, p_run_id),
+                hint = 'Open the parent first, with run_open.';
+        end if;
+        if v_parent.state in ('error', 'stopped') then
+            v_state := v_parent.state;
+        end if;
+    end if;
+
+    insert into run (run_id, parent_id, state, reason, tenant, opened_at, finished_at)
+    values (
+        p_run_id, p_parent, v_state,
+        case v_state when 'error' then 'failed with ' || p_parent when 'stopped' then 'stopped with ' || p_parent end,
+        p_tenant, clock_now(), case when v_state <> 'open' then clock_now() end
+    )
+    on conflict do nothing;
+    if found then
+        return v_state;
+    end if;
+    select * into v_run from run r where r.run_id = p_run_id;
+    if not found then
+        perform _require_read_committed('run_open'); -- it was opened by somebody this snapshot does not show
+    elsif v_run.state = 'open' and v_run.parent_id is distinct from p_parent then
+        perform _bad_argument(
+            'p_parent', p_parent,
+            format('Run %L is open already, %s.', p_run_id,
+                coalesce(format('as a child of %L', v_run.parent_id), 'without a parent'))
+        );
+    end if;
+    return v_run.state;
+end;
+$$;
+
+comment on function tidegate.run_open(text, text, text) is
+'Open a run, perhaps as a child of another, with which it fails and stops. Answers with its state: open, also to a repeat; or completed, error or stopped when it has ended, was cancelled before it was opened, or its parent has failed or was stopped: begin nothing then. Errors: TG010 bad argument, TG092 no such parent.';
+
+-- functions/run/run_finish.sql
+create or replace function tidegate.run_finish(
+    p_run_id text, p_state text, p_reason text default null, out outcome text, out state text
+)
+language plpgsql volatile
+security definer
+set search_path = tidegate, pg_temp
+as $$
+#variable_conflict use_column
+/* Compare and set, under the lock of the row: completed and stopped are final, an error may still become either. */
+declare
+    v_run run;
+begin
+    if p_state is null or p_state not in ('completed', 'error', 'stopped') then
+        perform _bad_argument('p_state', p_state, 'A run ends as completed, error or stopped.');
+    end if;
+    if p_state = 'stopped' then
+        v_run := (select s.former from _run_stop(p_run_id, p_reason, 'run_finish') s);
+    else
+        v_run := _run_lock(p_run_id, 'run_finish');
+        if v_run.run_id is null then
+            outcome := 'unknown';
+            return;
+        end if;
+    end if;
+    if v_run.state = p_state then
+        outcome := 'unchanged';
+    elsif v_run.state in ('completed', 'stopped') then
+        outcome := 'refused';
+        state := v_run.state;
+        return;
+    else
+        outcome := 'changed';
+        update run r set state = p_state, reason = p_reason, finished_at = clock_now()
+        where r.run_id = p_run_id and p_state <> 'stopped';
+        if p_state = 'error' then
+            perform _run_cascade(p_run_id, 'error');
+        end if;
+    end if;
+    state := p_state;
+end;
+$$;
+
+comment on function tidegate.run_finish(text, text, text) is
+'End a run: completed, error (its open children fail with it), or stopped (as run_cancel). outcome: changed; unchanged, it was so before; refused, as a run that completed or was stopped stays so; unknown, and nothing done, for completed or error of a run never opened. state is what it is now: an error may still become completed. Errors: TG010 bad argument, TG030 not READ COMMITTED.';
+
+-- functions/run/run_cancel.sql
+create or replace function tidegate.run_cancel(
+    p_run_id text, p_reason text default null, out outcome text, out runs integer, out removed bigint
+)
+language plpgsql volatile
+security definer
+set search_path = tidegate, pg_temp
+as $$
+declare
+    v_stop record;
+begin
+    select * into v_stop from _run_stop(p_run_id, p_reason, 'run_cancel');
+    if (v_stop.former).state = 'completed' then
+        raise exception using
+            errcode = 'TG091',
+            message = format('run %L has completed, at %s', p_run_id, (v_stop.former).finished_at),
+            hint = 'What it did is done. A run that is open, in error, or was never opened can be cancelled.';
+    end if;
+    outcome := 'cancelled';
+    runs := v_stop.runs;
+    removed := v_stop.removed;
+end;
+$$;
+
+comment on function tidegate.run_cancel(text, text) is
+'Stop a run, and its children, for good: its events and messages that wait become discarded dead letters, nothing of it is delivered once this has committed, what is sent for it is answered cancelled, and workers that hold messages of it learn by queue_extend. By id, so also before it was opened. outcome is cancelled, also for a repeat, which removes what came in meanwhile; runs says how many were stopped now, removed how many messages. Errors: TG010 bad argument, TG030 not READ COMMITTED, TG091 the run has completed.';
+
+-- functions/run/run_status.sql
+create or replace function tidegate.run_status(
+    p_run_id text,
+    out run_id text,
+    out state text,
+    out reason text,
+    out parent_id text,
+    out tenant text,
+    out opened_at timestamptz,
+    out finished_at timestamptz,
+    out open_children bigint,
+    out waiting bigint,
+    out dead_letters bigint
+) returns setof record
+language plpgsql stable rows 1
+security definer
+set search_path = tidegate, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    return query
+    select
+        r.run_id, r.state, r.reason, r.parent_id, r.tenant, r.opened_at, r.finished_at,
+        (select count(*) from run c where c.parent_id = r.run_id and c.state = 'open'),
+        (select count(*) from ready m where m.run_id = r.run_id)
+        + (select count(*) from scheduled m where m.run_id = r.run_id)
+        + (select count(*) from blocked m where m.run_id = r.run_id),
+        (select count(*) from dead_letter d where d.run_id = r.run_id and d.state = 'dead')
+    from run r
+    where r.run_id = p_run_id;
+end;
+$$;
+
+comment on function tidegate.run_status(text) is
+'What became of a run: its state (open, completed, error, stopped), why and when, how many children are open, how many of its messages wait (leased ones are not counted) and how many are dead. No row for a run that was neither opened nor cancelled.';
+
+-- functions/cleanup/_cleanup_part.sql
+create or replace function tidegate._cleanup_part(
+    p_part text, p_limit integer, p_before timestamptz
+) returns integer
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+as $$
+/* Oldest first, and around whatever others hold. */
+declare
+    v_found integer;
+begin
+    case p_part
+        when 'archive' then
+            with old as (
+                select a.channel_id, a.settled_at, a.message_id
+                from channel c
+                cross join lateral (
+                    select * from archive n
+                    where n.channel_id = c.channel_id and n.settled_at < p_before - c.retention
+                    order by n.settled_at
+                    limit p_limit
+                    for update skip locked
+                ) a
+                limit p_limit
+            ), removed as (
+                delete from archive a using old o
+                where a.channel_id = o.channel_id and a.settled_at = o.settled_at and a.message_id = o.message_id
+                returning a.body_id
+            ), freed as (
+                delete from body b using removed r where b.body_id = r.body_id
+            )
+            select count(*) into v_found from removed;
+        when 'idempotency_key' then
+            delete from idempotency_key where ctid = any(array(
+                select k.ctid from idempotency_key k where k.created_at < p_before
+                order by k.created_at limit p_limit for update skip locked
+            ));
+            get diagnostics v_found = row_count;
+        when 'guard' then
+            delete from guard where ctid = any(array(
+                select g.ctid from guard g where g.state = 'done' and g.finished_at < p_before
+                order by g.finished_at limit p_limit for update skip locked
+            ));
+            get diagnostics v_found = row_count;
+        when 'dead_letter' then
+            with removed as (
+                delete from dead_letter where ctid = any(array(
+                    select d.ctid from dead_letter d
+                    where d.state in ('resolved', 'discarded') and d.resolved_at < p_before
+                    order by d.resolved_at limit p_limit for update skip locked
+                )) returning body_id
+            ), freed as (
+                delete from body b using removed r where b.body_id = r.body_id
+            )
+            select count(*) into v_found from removed;
+        when 'discard' then
+            v_found := dead_letter_discard_matching(
+                'Nobody asked for it in time: discarded by cleanup_sweep.', p_until => p_before, p_limit => p_limit
+            );
+        when 'tally' then
+            -- Whoever reads the sums meanwhile sees the rows before or after it, never both or neither.
+            with folded as (
+                delete from tally where ctid = any(array(
+                    select t.ctid from tally t limit p_limit for update skip locked
+                )) returning *
+            ), kept as (
+                insert into tally (channel_id, outcome, amount)
+                select f.channel_id, f.outcome, sum(f.amount) from folded f group by f.channel_id, f.outcome
+            )
+            select count(*) into v_found from folded;
+        when 'counter_delta' then
+            v_found := _counter_fold(p_limit);
+        when 'counter' then
+            -- A counter that is not there says 0 too.
+            delete from counter where ctid = any(array(
+                select c.ctid from counter c where c.value = 0 and c.written_at < p_before
+                limit p_limit for update skip locked
+            ));
+            get diagnostics v_found = row_count;
+        when 'stranded' then
+            v_found := _stranded_replace(p_limit);
+        when 'incident' then
+            delete from incident where ctid = any(array(
+                select i.ctid from incident i where i.at < p_before
+                order by i.incident_id limit p_limit for update skip locked
+            ));
+            get diagnostics v_found = row_count;
+        when 'group_turn' then
+            -- Of groups that have been still: behind a hidden dead row, the next one looks a little longer.
+            delete from group_turn where ctid = any(array(
+                select t.ctid from group_turn t
+                where t.message_id is null and t.taken_at < p_before
+                limit p_limit for update skip locked
+            ));
+            get diagnostics v_found = row_count;
+        when 'cancel_request' then
+            -- No lease lives longer than max_runtime, so whatever was to be stopped has ended.
+            delete from cancel_request where ctid = any(array(
+                select r.ctid from cancel_request r
+                left join channel c on c.channel_id = r.channel_id
+                where r.requested_at < p_before - coalesce(c.max_runtime, '0')
+                limit p_limit for update of r skip locked
+            ));
+            get diagnostics v_found = row_count;
+        when 'tide' then
+            -- Rows that overlapping ticks left behind; the ordinary ones are removed by the tick itself.
+            delete from tide where ctid = any(array(
+                select t.ctid from tide t where t.tide_id < (select max(n.tide_id) from tide n) - 128
+                limit p_limit for update skip locked
+            ));
+            get diagnostics v_found = row_count;
+        when 'floor' then
+            delete from floor where ctid = any(array(
+                select f.ctid from floor f
+                where f.floor_id < (
+                    select n.floor_id from floor n where n.channel_id = f.channel_id order by n.floor_id desc limit 1
+                )
+                limit p_limit for update skip locked
+            ));
+            get diagnostics v_found = row_count;
+        when 'maintenance_run' then
+            delete from maintenance_run where ctid = any(array(
+                select r.ctid from maintenance_run r
+                where r.entry < (
+                    select n.entry from maintenance_run n where n.job = r.job order by n.entry desc limit 1
+                )
+                limit p_limit for update skip locked
+            ));
+            get diagnostics v_found = row_count;
+    end case;
+    return v_found;
+end;
+$$;
+
+comment on function tidegate._cleanup_part(text, integer, timestamptz) is
+'One part of a cleanup: up to p_limit rows from before an instant. Returns how many; 0 when there are none.';
+
 -- functions/cleanup/cleanup_sweep.sql
 create or replace function tidegate.cleanup_sweep(
     p_limit integer default 1000,
     p_key_retention interval default '24 hours',
     p_guard_retention interval default '7 days',
     p_dead_letter_retention interval default '30 days',
+    p_counter_retention interval default '30 days',
+    p_incident_retention interval default '7 days',
+    p_discard_dead_after interval default null,
     out archived_removed integer,
     out keys_removed integer,
     out guards_removed integer,
     out dead_letters_removed integer,
+    out dead_letters_discarded integer,
     out tallies_folded integer,
-    out stranded_replaced integer
+    out counters_folded integer,
+    out counters_removed integer,
+    out stranded_replaced integer,
+    out incidents_removed integer,
+    out others_removed integer,
+    out has_more boolean,
+    out errors jsonb
 )
 language plpgsql volatile
 security definer
 set search_path = tidegate, pg_temp
 as $$
 /*
- * Bounded, and only of what nobody needs: dead letters go when they were resolved or discarded, never while dead or
- * requeued. Rows that others hold are skipped.
+ * Bounded, and only of what nobody needs: dead letters go when they were resolved or discarded, and nobody discards
+ * them here unless told to. Rows that others hold are skipped.
+ *
+ * Each part is a subtransaction: one that fails is noted, and the others go on. When time runs out the pass ends with
+ * what is done; as each pass begins with another part, none waits for ever.
  */
 declare
-    v_now timestamptz := clock_now();
+    v_now constant timestamptz := clock_now();
     v_argument record;
+    v_part record;
+    v_found integer;
+    v_counts jsonb := '{}';
+    v_failing text[] := array(
+        select distinct on (r.job) case when r.failure_count > 0 then r.job end
+        from maintenance_run r
+        where r.job like 'cleanup.%'
+        order by r.job, r.entry desc
+    );
 begin
     if p_limit is null or p_limit not between 1 and 100000 then
         perform _bad_argument('p_limit', p_limit::text, 'Clean up between 1 and 100000 rows of a kind at a time.');
@@ -7007,7 +10265,9 @@ begin
     for v_argument in
         select a.name, a.value from (values
             ('p_key_retention', p_key_retention), ('p_guard_retention', p_guard_retention),
-            ('p_dead_letter_retention', p_dead_letter_retention)
+            ('p_dead_letter_retention', p_dead_letter_retention), ('p_counter_retention', p_counter_retention),
+            ('p_incident_retention', p_incident_retention),
+            ('p_discard_dead_after', coalesce(p_discard_dead_after, '1 day'))
         ) as a (name, value)
         where (a.value > '0' and a.value <= '100 years') is not true
     loop
@@ -7016,95 +10276,400 @@ begin
         );
     end loop;
 
-    with old as (
-        select a.channel_id, a.settled_at, a.message_id
-        from channel c
-        cross join lateral (
-            select * from archive n
-            where n.channel_id = c.channel_id and n.settled_at < v_now - c.retention
-            order by n.settled_at
-            limit p_limit
-            for update skip locked
-        ) a
-        limit p_limit
-    ), removed as (
-        delete from archive a using old o
-        where a.channel_id = o.channel_id and a.settled_at = o.settled_at and a.message_id = o.message_id
-        returning a.body_id
-    ), freed as (
-        delete from body b using removed r where b.body_id = r.body_id
-    )
-    select count(*) into archived_removed from removed;
+    has_more := false;
+    errors := '{}';
+    for v_part in
+        select p.name, p.bound, v_now - p.retention as before
+        from (values
+            (1, 'archive', p_limit, interval '0'),
+            (2, 'idempotency_key', p_limit, p_key_retention),
+            (3, 'guard', p_limit, p_guard_retention),
+            (4, 'dead_letter', p_limit, p_dead_letter_retention),
+            (5, 'discard', case when p_discard_dead_after is null then 0 else p_limit end, p_discard_dead_after),
+            (6, 'tally', p_limit * 10, interval '0'),
+            (7, 'counter_delta', p_limit * 10, interval '0'),
+            (8, 'counter', p_limit, p_counter_retention),
+            (9, 'stranded', p_limit, interval '0'),
+            (10, 'incident', p_limit, p_incident_retention),
+            (11, 'group_turn', p_limit, interval '1 hour'),
+            (12, 'cancel_request', p_limit, interval '1 hour'),
+            (13, 'tide', p_limit, interval '0'),
+            (14, 'floor', p_limit, interval '0'),
+            (15, 'maintenance_run', p_limit, interval '0')
+        ) as p (number, name, bound, retention)
+        cross join (select floor(random() * 15)::integer as first) f
+        where p.bound > 0
+        order by (p.number + f.first) % 15
+    loop
+        begin
+            v_found := _cleanup_part(v_part.name, v_part.bound, v_part.before);
+            v_counts := v_counts || jsonb_build_object(v_part.name, v_found);
+            has_more := has_more or v_found >= v_part.bound;
+            if 'cleanup.' || v_part.name = any(v_failing) then
+                perform _maintenance_note('cleanup.' || v_part.name, null);
+            end if;
+        exception
+            when others or query_canceled then
+                errors := errors || jsonb_build_object(v_part.name, sqlstate || ': ' || _error_text(sqlerrm));
+                perform _incident_note('cleanup_sweep', null, sqlstate, v_part.name || ': ' || sqlerrm);
+                perform _maintenance_note('cleanup.' || v_part.name, sqlstate || ': ' || sqlerrm);
+                exit when sqlstate = '57014';
+        end;
+    end loop;
 
-    delete from idempotency_key where ctid = any(array(
-        select k.ctid from idempotency_key k where k.created_at < v_now - p_key_retention
-        order by k.created_at limit p_limit for update skip locked
-    ));
-    get diagnostics keys_removed = row_count;
-
-    delete from guard where ctid = any(array(
-        select g.ctid from guard g where g.state = 'done' and g.finished_at < v_now - p_guard_retention
-        order by g.finished_at limit p_limit for update skip locked
-    ));
-    get diagnostics guards_removed = row_count;
-
-    with removed as (
-        delete from dead_letter where ctid = any(array(
-            select d.ctid from dead_letter d
-            where d.state in ('resolved', 'discarded') and d.resolved_at < v_now - p_dead_letter_retention
-            order by d.resolved_at limit p_limit for update skip locked
-        )) returning body_id
-    ), freed as (
-        delete from body b using removed r where b.body_id = r.body_id
-    )
-    select count(*) into dead_letters_removed from removed;
-
-    -- Folding: whoever reads the sums meanwhile sees the rows before or after it, never both or neither.
-    with folded as (
-        delete from tally where ctid = any(array(select t.ctid from tally t limit p_limit * 10 for update skip locked))
-        returning *
-    ), kept as (
-        insert into tally (channel_id, outcome, amount)
-        select f.channel_id, f.outcome, sum(f.amount) from folded f group by f.channel_id, f.outcome
-    )
-    select count(*) into tallies_folded from folded;
-
-    stranded_replaced := _stranded_replace(p_limit);
-
-    delete from incident where ctid = any(array(
-        select i.ctid from incident i where i.at < v_now - interval '7 days'
-        order by i.incident_id limit p_limit for update skip locked
-    ));
-    -- Turns of groups that have been still for an hour: behind a hidden dead row, the next one looks a little longer.
-    delete from group_turn where ctid = any(array(
-        select t.ctid from group_turn t
-        where t.message_id is null and t.taken_at < v_now - interval '1 hour'
-        limit p_limit for update skip locked
-    ));
-    -- No lease lives longer than max_runtime, so whatever was to be stopped has ended.
-    delete from cancel_request where ctid = any(array(
-        select r.ctid from cancel_request r
-        left join channel c on c.channel_id = r.channel_id
-        where r.requested_at < v_now - coalesce(c.max_runtime, '0') - interval '1 hour'
-        limit p_limit for update of r skip locked
-    ));
-    -- Rows that overlapping ticks left behind; the ordinary ones are removed by the tick itself.
-    delete from tide where ctid = any(array(
-        select t.ctid from tide t where t.tide_id < (select max(n.tide_id) from tide n) - 128
-        limit p_limit for update skip locked
-    ));
-    delete from floor where ctid = any(array(
-        select f.ctid from floor f
-        where f.floor_id < (
-            select n.floor_id from floor n where n.channel_id = f.channel_id order by n.floor_id desc limit 1
-        )
-        limit p_limit for update skip locked
-    ));
+    archived_removed := coalesce((v_counts ->> 'archive')::integer, 0);
+    keys_removed := coalesce((v_counts ->> 'idempotency_key')::integer, 0);
+    guards_removed := coalesce((v_counts ->> 'guard')::integer, 0);
+    dead_letters_removed := coalesce((v_counts ->> 'dead_letter')::integer, 0);
+    dead_letters_discarded := coalesce((v_counts ->> 'discard')::integer, 0);
+    tallies_folded := coalesce((v_counts ->> 'tally')::integer, 0);
+    counters_folded := coalesce((v_counts ->> 'counter_delta')::integer, 0);
+    counters_removed := coalesce((v_counts ->> 'counter')::integer, 0);
+    stranded_replaced := coalesce((v_counts ->> 'stranded')::integer, 0);
+    incidents_removed := coalesce((v_counts ->> 'incident')::integer, 0);
+    others_removed := (
+        select coalesce(sum(c.value::integer), 0)
+        from jsonb_each_text(v_counts) c
+        where c.key in ('group_turn', 'cancel_request', 'tide', 'floor', 'maintenance_run')
+    );
 end;
 $$;
 
-comment on function tidegate.cleanup_sweep(integer, interval, interval, interval) is
-'Remove what has outlived its retention, up to p_limit rows a kind, fold counters, and look for messages stranded below the floors (expected none). Archived messages go by their channel''s retention; idempotency keys, tombstones of guards, and dead letters that were resolved or discarded by the arguments. Returns what was removed; call again while a count equals p_limit. Errors: TG010 a limit or retention that is not positive.';
+comment on function tidegate.cleanup_sweep(integer, interval, interval, interval, interval, interval, interval) is
+'Remove what has outlived its retention, up to p_limit rows a kind, fold counters, and look for messages stranded below the floors (expected none). Archived messages go by their channel''s retention; idempotency keys, tombstones of guards, dead letters that were resolved or discarded, counters that say 0, and incidents by the arguments. Dead letters that nobody has dealt with stay, unless p_discard_dead_after says after how long they are to be discarded. Returns what was removed; has_more: call again. errors: what failed, by part, while the others went on; {} when all succeeded. Errors: TG010 a limit or retention that is not positive.';
+
+-- functions/maintenance/_maintenance_jobs.sql
+create or replace function tidegate._maintenance_jobs(
+    out job text, out routine text, out every interval, out is_led boolean, out statement text
+) returns setof record
+language sql immutable parallel safe rows 10
+begin atomic
+select j.*
+from (values
+    (
+        'tick', 'maintenance_tick', interval '1 second', false,
+        'select t.has_more as again, t.first_error as error, t.ticked = 0 as systemic, to_jsonb(t) as result '
+        'from %I.maintenance_tick(%s) t'
+    ),
+    (
+        'recovery', 'recovery_sweep', interval '5 seconds', true,
+        'select false as again, null::text as error, false as systemic, to_jsonb(s) as result '
+        'from %I.recovery_sweep(%s) s'
+    ),
+    (
+        'counters', 'counter_reconcile', interval '2 minutes', false,
+        'select false as again, '
+        'string_agg(c.key || '' kept: see incident'', ''; '') filter (where c.outcome = ''kept'') as error, '
+        'coalesce(bool_and(c.outcome = ''kept''), false) as systemic, '
+        'jsonb_build_object(''counters'', count(*), ''skew'', coalesce(sum(c.skew), 0)) as result '
+        'from %I.counter_reconcile(%s) c'
+    ),
+    (
+        'cleanup', 'cleanup_sweep', interval '5 minutes', false,
+        'select c.has_more as again, nullif(c.errors::text, ''{}'') as error, false as systemic, '
+        'to_jsonb(c) as result from %I.cleanup_sweep(%s) c'
+    )
+) as j (job, routine, every, is_led, statement);
+end;
+
+comment on function tidegate._maintenance_jobs() is
+'What an installation needs done, how often, and by what statement, with holes for schema and arguments. is_led: takes the epoch of a leader.';
+
+-- functions/maintenance/maintenance_due.sql
+create or replace function tidegate.maintenance_due(
+    p_leader_epoch bigint default null
+) returns setof tidegate.maintenance_job
+language plpgsql volatile rows 10
+security definer
+set search_path = tidegate, pg_temp
+as $$
+/*
+ * Statements differ in what they report: each is written so that it answers again, error, systemic, result. A job
+ * without its function is left out.
+ */
+declare
+    v_now constant timestamptz := clock_now();
+begin
+    return query
+    select
+        j.job,
+        format(j.statement, current_schema, concat_ws(
+            ', ',
+            case when j.is_led then format('p_leader_epoch => %L', p_leader_epoch) end,
+            (
+                select string_agg(format('%I => %L', a.key, a.value), ', ' order by a.key)
+                from jsonb_each_text(s.arguments) a
+            )
+        )),
+        coalesce(s.every, j.every),
+        case when s.is_paused then null else coalesce(r.due_at, v_now) - v_now end,
+        case when s.is_paused then null else coalesce(r.due_at, v_now) end,
+        r.started_at,
+        r.succeeded_at,
+        coalesce(r.failure_count, 0),
+        r.last_error
+    from _maintenance_jobs() j
+    left join maintenance_setting s on s.job = j.job
+    left join lateral (
+        select * from maintenance_run n where n.job = j.job order by n.entry desc limit 1
+    ) r on true
+    where to_regproc(format('%I.%I', current_schema, j.routine)) is not null
+    order by 5, 3;
+end;
+$$;
+
+comment on function tidegate.maintenance_due(bigint) is
+'Every job of the upkeep, what is due first on top: what to call, how often, when next, and how it went; paused ones last. Whoever runs one: maintenance_start, the statement in a transaction of its own, maintenance_finish. With the epoch of a leader, statements that write for it are refused once another leads.';
+
+-- functions/maintenance/maintenance_configure.sql
+create or replace function tidegate.maintenance_configure(
+    p_job text, p_every interval default null, p_arguments jsonb default null, p_paused boolean default null
+) returns void
+language plpgsql volatile
+security definer
+set search_path = tidegate, pg_temp
+as $$
+declare
+    v_job record;
+    v_argument record;
+begin
+    select * into v_job from _maintenance_jobs() j where j.job = p_job;
+    if not found then
+        perform _bad_argument(
+            'p_job', p_job,
+            'Jobs are ' || (select string_agg(j.job, ', ' order by j.job) from _maintenance_jobs() j) || '.'
+        );
+    end if;
+    if (p_every between '100 milliseconds' and '1 year') is false then
+        perform _bad_argument(
+            'p_every', p_every::text, 'Give 100 milliseconds to a year; p_paused => true switches a job off.'
+        );
+    end if;
+    if jsonb_typeof(p_arguments) <> 'object' then
+        perform _bad_argument(
+            'p_arguments', left(p_arguments::text, 100), 'Give arguments of the function by name: {"p_limit": 5000}.'
+        );
+    end if;
+    for v_argument in
+        select a.key, a.value, format_type(p.proargtypes[n.position - 1], null) as type, p.names
+        from jsonb_each_text(p_arguments) a
+        left join (
+            select f.proargtypes, f.proargnames, f.proargnames[:f.pronargs] as names
+            from pg_proc f
+            where f.oid = to_regproc(format('%I.%I', current_schema, v_job.routine))
+        ) p on true
+        left join lateral (
+            select array_position(p.names, a.key) as position where a.key <> 'p_leader_epoch'
+        ) n on true
+    loop
+        if v_argument.type is null then
+            perform _bad_argument(
+                'p_arguments', v_argument.key,
+                format('%s takes %s.', v_job.routine, array_to_string(v_argument.names, ', '))
+            );
+        end if;
+        begin
+            execute format('select %L::%s', v_argument.value, v_argument.type);
+        exception
+            when data_exception then
+                perform _bad_argument(
+                    'p_arguments', v_argument.key || ': ' || left(v_argument.value, 100),
+                    format('It is of type %s.', v_argument.type)
+                );
+        end;
+    end loop;
+
+    insert into maintenance_setting as s (job, every, arguments, is_paused)
+    values (p_job, p_every, coalesce(p_arguments, '{}'), coalesce(p_paused, false))
+    on conflict (job) do update
+    set every = coalesce(p_every, s.every),
+        arguments = coalesce(p_arguments, s.arguments),
+        is_paused = coalesce(p_paused, s.is_paused);
+end;
+$$;
+
+comment on function tidegate.maintenance_configure(text, interval, jsonb, boolean) is
+'Say how often a job of the upkeep runs, with which arguments, or that it is not to run at all. Null leaves things as they are; arguments replace all that were given before. Errors: TG010 no such job or argument, or a value that is none.';
+
+-- functions/maintenance/maintenance_start.sql
+create or replace function tidegate.maintenance_start(p_job text) returns boolean
+language plpgsql volatile
+security definer
+set search_path = tidegate, pg_temp
+as $$
+/*
+ * Its next time is written before it runs, so that one that takes its maintainer down is not run by all the others in
+ * turn. Correctness does not rest on this: two runs at once share the work by row locks.
+ */
+declare
+    v_now timestamptz;
+    v_job maintenance_job;
+    v_last maintenance_run;
+begin
+    select * into v_job from maintenance_due() d where d.job = p_job;
+    if not found then
+        perform _bad_argument(
+            'p_job', p_job,
+            'Jobs are ' || (select string_agg(d.job, ', ' order by d.job) from maintenance_due() d) || '.'
+        );
+    end if;
+    if v_job.due_in is null
+        or not pg_try_advisory_xact_lock(hashtextextended(p_job, 'maintenance_run'::regclass::oid::bigint))
+    then
+        return false;
+    end if;
+    -- Under the lock, in a new snapshot.
+    select * into v_last from maintenance_run r where r.job = p_job order by r.entry desc limit 1;
+    v_now := clock_now();
+    -- A clock set back must not silence it: no job is due later than its longest backoff from now.
+    if v_last.due_at > v_now and v_last.due_at <= v_now + v_job.every * 33 then
+        return false;
+    end if;
+    insert into maintenance_run (job, due_at, started_at, succeeded_at, failed_at, failure_count, last_error)
+    values (
+        p_job, v_now + v_job.every, v_now, v_last.succeeded_at, v_last.failed_at, coalesce(v_last.failure_count, 0),
+        v_last.last_error
+    );
+    delete from maintenance_run where ctid = any(array(
+        select r.ctid from maintenance_run r where r.job = p_job and r.entry = v_last.entry for update skip locked
+    ));
+    return true;
+end;
+$$;
+
+comment on function tidegate.maintenance_start(text) is
+'Take a job of the upkeep that is due, until its next time. Commit before running it. False: it is not due, or paused, or somebody else has just taken it. Errors: TG010 no such job.';
+
+-- functions/maintenance/maintenance_finish.sql
+create or replace function tidegate.maintenance_finish(
+    p_job text, p_error text default null, p_again boolean default false, p_systemic boolean default true
+) returns interval
+language plpgsql volatile
+security definer
+set search_path = tidegate, pg_temp
+as $$
+declare
+    v_now constant timestamptz := clock_now();
+    v_job maintenance_job;
+    v_due_at timestamptz;
+begin
+    select * into v_job from maintenance_due() d where d.job = p_job;
+    if not found then
+        perform _bad_argument(
+            'p_job', p_job,
+            'Jobs are ' || (select string_agg(d.job, ', ' order by d.job) from maintenance_due() d) || '.'
+        );
+    end if;
+    if p_error is not null and p_systemic then
+        v_due_at := v_now + v_job.every * power(2, least(v_job.failure_count + 1, 5));
+    elsif p_again then
+        v_due_at := v_now;
+    else
+        v_due_at := greatest(v_now, coalesce(v_job.started_at, v_now) + v_job.every);
+    end if;
+    perform _maintenance_note(p_job, p_error, v_due_at);
+    return v_due_at - v_now;
+end;
+$$;
+
+comment on function tidegate.maintenance_finish(text, text, boolean, boolean) is
+'Say how a job of the upkeep ended: an error, or null for success; p_again when there is more to do at once. After the n-th failure in a row it is due after its interval times 2^min(n, 5), but at its usual time where the error was of a part and the rest went on (p_systemic => false). Returns in how long it is due. Errors: TG010 no such job.';
+
+-- functions/maintenance/maintenance_tick.sql
+create or replace function tidegate.maintenance_tick(
+    p_limit integer default 100,
+    out ticked integer,
+    out failed integer,
+    out has_more boolean,
+    out first_error text
+)
+language plpgsql volatile
+security definer
+set search_path = tidegate, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
+as $$
+/*
+ * Claims tick where there are claims. Here it is the turn of the others: where a deadline has passed, or the last tick
+ * had more to do, and once a minute wherever something was drawn, so that no floor falls far behind. What is idle is
+ * only looked at.
+ *
+ * What a tick moves is unseen until this commits, and its locks stand as long: it ends after half a second.
+ */
+declare
+    v_started constant timestamptz := clock_timestamp();
+    v_now constant timestamptz := clock_now();
+    v_drawn constant bigint := coalesce(pg_sequence_last_value('position_seq'), 0);
+    v_channel record;
+    v_ticked integer[] := '{}';
+begin
+    if current_setting('transaction_isolation') <> 'read committed' then
+        perform _require_read_committed('maintenance_tick');
+    end if;
+    if p_limit is null or p_limit not between 1 and 10000 then
+        perform _bad_argument('p_limit', p_limit::text, 'Tick between 1 and 10000 channels at a time.');
+    end if;
+    ticked := 0;
+    failed := 0;
+    has_more := false;
+    for v_channel in
+        select c.channel_id, c.kind, c.name
+        from channel c
+        cross join lateral (
+            select * from floor n where n.channel_id = c.channel_id order by n.floor_id desc limit 1
+        ) f
+        where v_now not between f.ticked_at and f.tick_at
+            and (
+                v_now < f.ticked_at
+                or f.has_more
+                or (v_now > f.ticked_at + interval '1 minute' and (f.position <> v_drawn or not f.is_quiet))
+                or exists (
+                    select from scheduled s
+                    where s.channel_id = c.channel_id
+                        and s.due_at >= f.scheduled_from - interval '1 minute' and s.due_at <= v_now
+                )
+                or exists (
+                    select from lease l
+                    where l.channel_id = c.channel_id
+                        and l.expires_at >= f.lease_from - interval '1 minute' and l.expires_at <= v_now
+                )
+            )
+        order by f.tick_at
+        limit p_limit + 1
+    loop
+        if ticked + failed = p_limit or clock_timestamp() > v_started + interval '500 ms' then
+            has_more := true;
+            exit;
+        end if;
+        begin
+            perform _tick(v_channel.channel_id);
+            ticked := ticked + 1;
+            v_ticked := v_ticked || v_channel.channel_id;
+        exception
+            when others or query_canceled then
+                failed := failed + 1;
+                first_error := coalesce(first_error, format('%s %s: %s', v_channel.kind, v_channel.name, sqlerrm));
+                perform _incident_note('maintenance_tick', v_channel.channel_id, sqlstate, sqlerrm);
+                exit when sqlstate = '57014';
+        end;
+    end loop;
+    -- A tick goes on from most errors by itself, and notes them.
+    if ticked > 0 then
+        first_error := coalesce(first_error, (
+            select format('%s: %s', i.routine, i.message)
+            from (select * from incident n order by n.incident_id desc limit 50) i
+            where i.channel_id = any(v_ticked) and i.at >= v_now
+            order by i.incident_id
+            limit 1
+        ));
+    end if;
+end;
+$$;
+
+comment on function tidegate.maintenance_tick(integer) is
+'Turn the machine for channels that nobody claims from: due messages to ready, expired leases taken back. Up to p_limit channels, whichever has waited longest first. Returns how many; has_more: call again; first_error: what went wrong in one of them, while the others went on. Call it in a transaction of its own. Errors: TG010 bad limit, TG030 not READ COMMITTED.';
 
 -- views/backlog.sql
 create or replace view tidegate.backlog as
@@ -7165,6 +10730,31 @@ inner join tidegate.channel c on c.channel_id = l.channel_id;
 
 comment on view tidegate.in_flight is 'Leases that are out, with how many messages each still holds.';
 
+-- views/policy.sql
+create or replace view tidegate.policy as
+select
+    c.kind,
+    c.name,
+    c.is_paused,
+    c.is_draining,
+    c.is_routed,
+    c.lease,
+    c.max_runtime,
+    c.max_attempts,
+    c.backoff_base,
+    c.backoff_cap,
+    c.backoff_factor,
+    c.jitter,
+    c.max_in_flight,
+    c.inline_limit,
+    c.archive,
+    c.retention,
+    c.tenant_required
+from tidegate.channel c;
+
+comment on view tidegate.policy is
+'What each topic and queue is told to do, by the keys of topic_configure and queue_configure.';
+
 -- views/dead_letter_summary.sql
 create or replace view tidegate.dead_letter_summary as
 select
@@ -7180,6 +10770,40 @@ group by d.kind, d.channel, d.reason, d.state;
 
 comment on view tidegate.dead_letter_summary is 'Dead letters by channel, reason and state.';
 
+-- views/barrier_progress.sql
+create or replace view tidegate.barrier_progress as
+select
+    b.name,
+    b.epoch,
+    b.state,
+    b.outcome,
+    b.reason,
+    b.policy,
+    b.is_sealed,
+    b.member_count as members,
+    b.member_count - s.failed - s.outstanding as arrived,
+    s.failed,
+    s.outstanding,
+    b.opened_at,
+    s.progress_at,
+    b.expires_at,
+    greatest(b.opened_at, s.progress_at, b.kept_at) + b.stall_after as stalls_at,
+    b.closed_at,
+    b.run_id,
+    b.tenant
+from tidegate.barrier b
+cross join lateral (
+    select
+        coalesce(sum(bit_count(n.failed::bit(64))), 0)::integer as failed,
+        coalesce(sum(bit_count(n.pending::bit(64))), 0)::integer as outstanding,
+        max(n.arrived_at) as progress_at
+    from tidegate.barrier_slot n
+    where n.epoch = b.epoch
+) s;
+
+comment on view tidegate.barrier_progress is
+'How each barrier stands: members arrived, failed and outstanding, its last progress, and when it counts as stranded.';
+
 -- views/outcomes.sql
 create or replace view tidegate.outcomes as
 select
@@ -7192,7 +10816,7 @@ inner join tidegate.channel c on c.channel_id = t.channel_id
 group by c.kind, c.name, t.outcome;
 
 comment on view tidegate.outcomes is
-'Counters since the installation, by channel and outcome: acked, dispatched, retried, released, expired, dead_lettered, requeued, discarded. Exact: each was counted in the transaction of its effect.';
+'Counters since the installation, by channel and outcome: acked, dispatched, retried, released, expired, dead_lettered, requeued, discarded, cancelled, purged, stranded. Exact: each was counted in the transaction of its effect.';
 
 -- views/archived.sql
 create or replace view tidegate.archived as
@@ -7215,6 +10839,48 @@ left join tidegate.body b on b.body_id = a.body_id;
 
 comment on view tidegate.archived is
 'Messages that topics and queues with archive on have settled, with when; cleanup purges them by the retention of their channel.';
+
+-- views/counters.sql
+create or replace view tidegate.counters as
+with addition as (
+    select
+        d.key,
+        sum(d.amount) as amount
+    from tidegate.counter_delta d
+    where
+        d.delta_id > coalesce((
+            select f.folded_to from tidegate.counter_fold f
+            order by f.fold_id desc limit 1
+        ), 0)
+    group by d.key
+)
+
+select
+    c.run_id,
+    c.written_at,
+    coalesce(c.key, a.key) as key,
+    greatest(coalesce(c.value, 0) + coalesce(a.amount, 0), 0)::bigint as value
+from tidegate.counter c
+full join addition a on c.key = a.key;
+
+comment on view tidegate.counters is
+'Every counter, with what it says now. written_at: when it was last set, or additions were folded into it; null = not yet.';
+
+-- views/upkeep.sql
+create or replace view tidegate.upkeep as
+select distinct on (r.job)
+    r.job,
+    r.started_at,
+    r.succeeded_at,
+    r.failed_at,
+    r.failure_count,
+    r.last_error,
+    r.due_at
+from tidegate.maintenance_run r
+order by r.job asc, r.entry desc;
+
+comment on view tidegate.upkeep is
+'When each job of the upkeep last ran and last succeeded, and each part of a cleanup that ever failed (cleanup.<part>). failure_count: failures in a row.';
 
 -- grants.sql
 -- The only file that grants or revokes. It runs last, every time.
@@ -7266,57 +10932,102 @@ begin
         ('_backoff', 'e6c93728b35a0dd799c9693e8e9fd192b36e952f258142d6dec77727706308fb'),
         ('_backoff_check', 'ad3dcb6034c2d0f107c670f9845542068eacb81153e1967fc7c2a8c0b6ce81fd'),
         ('_bad_argument', 'af3c40a042ee2c84175cad08526b162e65e07c257ae12c0e2eec57816703e6ce'),
+        ('_barrier_close', '91b79436281f16871d65ee842dc246f703626bfec1a130308a76b60dd13ddc50'),
+        ('_barrier_event_id', '654c368cfa9909db21828c962864d5562b8cc85af6a109cc0fe5108ea2b217ec'),
+        ('_barrier_grow', '292e997598944d2fdbe4ddf785be7e50e906ae26f8a2d8f37c6c7ff1fefedeb4'),
+        ('_barrier_message', 'd990abd95cd4e76090fa7085fa6ecf35e8d3b232bd5a1895f4f0b7a0769faa1b'),
+        ('_barrier_open', 'e36faf288004c5526545e5b3c371d88f9dd25d90dc4b8018ba7ae569782a13d0'),
+        ('_barrier_settle', '72efa2f096d3b2bd84a90010316d87c7c31cf9fc7e9844947ce72e9c3a3a3f54'),
+        ('_barrier_standing', '6b3db278b3538b6922ebbcde3cd7b44b65b1848e8dbfe595dde705f3b196f384'),
+        ('_barrier_tell', '8680707057d6bfff7fa9d5fc5d6714ab954e641ba84b9e0a360cf754b2f1a879'),
+        ('_barrier_trim', '0cf0fe1411a6563adb15838e68a0d0bd44de4eb024d3b980bbbb00b30af809af'),
         ('_batch_fit', 'e2631162b50b68fc89b1e2ccff06d5057644b64fe75a0e85a97c0ca5324f6b6b'),
-        ('_cancelled', '2a3656f3fb20d39cd34211ea877b91f917607bae817384de5c359e62fc67fe4d'),
-        ('_channel_configure', 'fdbccfb2532f3a2472d7cf9156470fa1b217ad44a0eec1971e75824c2f1e2166'),
+        ('_cancelled', '99f154f629ca35d5d7e3128079b014c5b48e6b7a9ede429c4278704cfa781d51'),
+        ('_channel_configure', '3df405a5b39d690ca302c67f4be7daeb78c550892eab3a2190b77a781d48bf17'),
+        ('_cleanup_part', '4c8b964a703591b611d605532fe477b26e746e329f4712ebe6cb97bc7a740e81'),
+        ('_counter_closed', '2c505dd9c1f9c74fb34f2a415d6d61d9a17893c4033d3c21ae7c3396b7e5de7e'),
+        ('_counter_fold', '1afecd47975346dd14e4034b0c07de14daab5834889c93a780f7ec823b1dfbcb'),
+        ('_counter_write', '8c8ee81beb2e3b5148ddbbc3b123b46014a095078551142559192b35ec4ad114'),
         ('_dead_letter_count', '491d7f1751d54e27a6a404fff838a9f27ea525f41fea8772d40eb8f3230d2360'),
         ('_dead_letter_newest', 'abb0ded6698574f7546c18a4f9196a7b21166f287cc5fad06731ee6b297398cb'),
         ('_dead_letter_oldest', 'b6380895351cdac92fad258b0ddb603ed56d773991263694f90cc19bbe152a35'),
-        ('_dead_letter_requeue', 'a05ab2acac71be481a20f21358364cebce9eed95b828125d45f2838f23da3869'),
+        ('_dead_letter_requeue', '5ae81c51ace086b8254839a2c9d94fb3ab96edc93421c30be11308083434d8e2'),
         ('_error_text', '7f12f69ffaf3d6dff455683baed5f1abd597a68e4df21400d06f4cd26391f9b8'),
         ('_event_id', 'dbd5513a675ecce78e3b1b17eec10d37723ff6f17c93ebc0aa70a869a1135d51'),
         ('_failed_check', '8a3402dfd35a05abb2e167dc9dfdf736ba7e4d57a916dcd1e11343088de738e3'),
-        ('_group_advance', '7640ac14b25170e59e7a5ba56097ec8649dcd6d5168c553cdb0d2df3fb35b307'),
+        ('_group_advance', 'a41e36b6d705b7d99bd87b80ed1328e42bcea9157e94c35749a10e1ee1cdb1a5'),
+        ('_guard_check', '7c6180b8969f0cb66b93690ec2179c67f5d9954e41f1047ba7e5558963280476'),
         ('_handler_call', 'c25bef023217ed6f076fa8ceeb46c235259c15f41445bc2ab187a373668114e1'),
         ('_handler_name', '9d7032806e7362f11643018ab17af62dea437bea8251acc612d9d75afeeda34e'),
-        ('_handler_oid', 'a0645f49e9faddbe6c0c06f13877bb1edc26fb4c2132b04bb0cbfa832f0a2aed'),
+        ('_handler_oid', '8073315386d4ec9c7f747f0831eebf80a8e25a8e5913e444d0f018f853257d21'),
         ('_handler_run', '48642a482391c0f389cfcaeb9dca29d6cbfe36c2f815bda0260a0e03e765d257'),
         ('_has_turn', 'd94d21bacb47faa5e302eaa4e5ed37d7df019642777b652f5d292cbb6cce17a6'),
-        ('_incident_note', 'fcf58f249876c261084721a5fce178843f2a9fb6be48fc16482214eef7080758'),
+        ('_incident_note', '9285ad86b24506649984cb008c68c934ece3877cc5066373b5ed3a81bf18d8e9'),
         ('_json_size', '6062f431a4bcafe38a6cc68c50eae60bc7bc0e6e5c44791bbd17802a9eb4f093'),
-        ('_keyed_send', 'c18013d068b2b1367619545a86cd1b0aafbe6857d5581367d27ea92805eca2f6'),
-        ('_lease_deliveries', '9325f66d8e52d3baf44619ad2c8befa9406beadb93798c793826c1d419d7139a'),
-        ('_lease_expire', '23f2dee83d46b7b961b773763ae00a2dd3147bc5857986fc6eb1ab3c3c8f2483'),
+        ('_keyed_send', '13112164c97a364813ed87f74798fa40c933d9d5aa1e9d7c609ee27102f755b5'),
+        ('_leader_check', '149ab115db559a4e1abdc703696d6f2e7a28d8067489a21d05e4dab9e84b7730'),
+        ('_lease_deliveries', 'ae307a3384bf6ef3a6ce18db591d068c6f35bf8944ecdb7b60563e4a6400f38c'),
+        ('_lease_expire', 'c743878b8be00721caad63e81848925d4b40d7263764c985008dcaa3fb09064b'),
         ('_lease_left', 'ed0911cbdd0c578b06ce20cc16fbb61b72072fd70f5da27b9aebf976e8155d84'),
-        ('_lease_settle', '49d5a5adeffc2a7c628ca0ea32464a440bb528241d899aa29cdae03c9941308a'),
+        ('_lease_settle', '97abad7db534f096a14d848057a4df9b48c3c792ad18478d854cbbc3b6a0bb87'),
         ('_lock_key', '25200ead6fd8ec53d7de24584aa0d649f5c99ca6e9f9b714efa3e2b99837f6ae'),
-        ('_message_bury', 'd11273966ea1aaced32bf2262642ff8d2b936eacfbe895348a0fd23e34e6c1f8'),
+        ('_maintenance_jobs', '51d5e9b00c498cb2494284b99a5dba6180a297f03126d61a5088a46c8f8a184b'),
+        ('_maintenance_note', 'cbc7742c6d1202c0baa240598927e07ecbae887b46873a9c723f9f1d3c2578de'),
+        ('_member_end', '91b0666c7faeb0556bfcc34e2eb5596ac9daf28a640dd69293a9b6638d8456f1'),
+        ('_member_lock', 'd41ce364817bcee629373f8bbae3188b657490a9905730e7c94825b73086c734'),
+        ('_members_send', 'e88a0e1d7e1a13e2879032793fd0a5d9cc33b0a608472a2926b089d743cf3bb6'),
+        ('_message_bury', '47f08471031608b77ec356c626784352a1e0c92dacf4ddb236cd761ab1b1f0b2'),
         ('_message_cancel', 'e3fa3da826dd26793df02465328b7e7fd9b3817620e42930a5df0fb90f36bf6a'),
-        ('_message_drop', '8ba52e1e73e744ff82a4784c8d5284ecbe5e9c5badcc702d243b64f1c4c3a944'),
-        ('_message_end', 'c95d259858124e1216f8a9b4c21a7abde545257f4e5c5642248163310ba295f0'),
-        ('_message_enter', '41db9bbdb141c101aaeccb1c856a9398dcdb6dde39699e807e3c5cefae449840'),
-        ('_message_fail', '30d08ae83ae10a39900e0246dbbea8bcf248b8772511de5c5777eb5c3819bd72'),
-        ('_message_finish', '462eae87dbc046fe3d69cb121d3a2aaeef669df58a4d9ceca8b857d04a0290f5'),
-        ('_message_return', '1fed9d321589949e097da722f575a5108925130bb6e1c0c0a90e97bc8691fa61'),
+        ('_message_drop', '7cf4e4909b052a07c2a6ebfbf8b079a873714fef7d24a8b73ad5de1a1c07c8a1'),
+        ('_message_end', '6f6cc091b320da36f0c1caa028003f46bea259674471fbb0fb1a148d23c65b27'),
+        ('_message_enter', '21071612a8c4fc48272a7c9a252701f2cddf513a8e3a13f5b8f508f29b0726c8'),
+        ('_message_fail', '2b63b2e083cca44de712e62234badfcab9ca18edc99eae3d689553d9185e6c93'),
+        ('_message_finish', '8e890cab04805661f9c221a4cecd2bc4c3602ecfde811664b84b49918645d76a'),
+        ('_message_refuse', 'e4c111c17c29ddce6ee49b2e9f99b76f231a844668e10d633c1bc945c5effa49'),
+        ('_message_return', '6c9d6801a57f70b6ee327d617f77a548e6176b3e084fcb36da681b5bf3b26e0c'),
+        ('_no_such_barrier', '98802a1e271da8a7a5065d55d23d3881740ae8dfa0071fbf1f5a89da970d4aab'),
         ('_no_such_channel', '4bcad0761436c478707f44cf1e2d7658c45bb8e381e3c908dc59919a44b557d3'),
         ('_priorities', '1052171ffcea120e559aa0c0680f15b51903b595d7d7a72b805002515ad0e876'),
         ('_priority_declare', '06720730b02d7bfdcda104f7a91aded82c51dcc50f4eae78ff933ce69080ec27'),
+        ('_quorum_is_missed', 'ba01ca7816e4160958f6788937ebb4b365b05d499e7b2cad5af1e7dad278d0c1'),
+        ('_ready_refuse', 'def141264739392dce070c0be70047c880df2a48f7f8c81e1f9a8864c003ebc6'),
         ('_require_read_committed', 'd33119c3cb4627319b3075c109b67cfb57143e50db379889f1955224da36ba0b'),
-        ('_scheduled_promote', '9c7d216138857d53a6e446e94fd61f51c8c734dcd38c3df44a6e07322606b4cb'),
+        ('_run_cascade', '3d9453cda8e2d661ed36c8945d0b0eef952e99330f2717fa09a273362ce731e3'),
+        ('_run_lock', '6506a620484c7ff0dae60eb94916f8051147eaaa695770725371d167ae390015'),
+        ('_run_remove', '0069504465a11fbb36871110de9be449fd5a576db40cc6c2c53d10f2bcc6c915'),
+        ('_run_stop', '2efa3d916a5c655b1d68ad159c290d9cfe6b698d64804321b9ec8808fce2c155'),
+        ('_scheduled_promote', 'a186ae0fe4220fd448d11429e085d35b704f65eb94a5730363b7d1a7dc7fc4a5'),
+        ('_slot_count', 'dd2bd15c048b7f64b55ae9f313de3005ab36ace418a21f4ee44b234db119d6ea'),
         ('_specs_check', '313960c7570cdaa3bb8e2df704eb5010ae990e23b615d8a624e8980d659a5bab'),
-        ('_stranded_replace', 'ec37c0daff442146a70f9588bc333fbfd124c88b467e7891bc4ed74e77ad7975'),
+        ('_stranded_replace', '13bc550ca1b0404813052de85fa0cea7bed3ec1e22c5793b4e87390189e6db11'),
         ('_tick', 'b3aeded044468d2d5593ea8241e2d2b46962f90396091cd5b3fd616319c4d82e'),
         ('_tide_advance', 'eef70d953ccdcf426f7dccf6680359fd5c7b6ac829482b9b89d1d7d88f674c45'),
         ('_tide_forget', '01b7e12a13b82c373b70f389fe16be5e9d4ae8be80f260073fb7eed4663c599c'),
         ('_tide_forget_deadlines', '18fab7064fe7df00c64d01b25aeedc6369e616917fed695b79bb2722ce3aa6cf'),
-        ('_topic_deliver', 'e1fb83b44da27a03d084a58f3c19e1e09687588360591182acca336745193cc8'),
+        ('_topic_deliver', 'd845dcbe144772882875f9fe2d9ba027ac9e675856f071c50b1bd69ebcec0212'),
         ('_topic_is_routed', '3c38a04becda1b8930f89d649c735a18a502992d383afd178576c22fac7e1f71'),
         ('_topic_matches', 'f195c07c02a6941e8b845e5698a609fa5fdc16cd3ea396772c8a235730d46be6'),
-        ('_topic_move', 'df032fa6ffc51d9315887ce503f2357fed8963b16a3123deec3f8fedad57d6bc'),
+        ('_topic_move', 'a1d46e9d4e74610e2e8f4d0cbf89ade1c0002a4cb88e4191ff6984931264e893'),
         ('archived', 'e4ead07f728b6087d048da37a7913e0d9661dfb7c3531ceafca08ec9f9707139'),
         ('backlog', 'bed738727cee8c63701f0e21c681b0f3dfd2278c236a510e06cdf1da5b6a9c9b'),
-        ('cleanup_sweep', 'cbfe0fd4b1d25dcf82c059027f5a1a51ea81e016a80cdc2cc1aa68f66725bdd9'),
+        ('barrier_abort', '21fb178cbac7e627d247074ed2e0919d49032b4bb4282f8dc29233d99f65f0be'),
+        ('barrier_add', '3b0e57ce49e59f502a424f26674b426a598d2652e5ab929d0aa1d9aae5d7ef06'),
+        ('barrier_arrive', 'bf2535f904ccf1a51da521b37cb240dedf24b035effede36923046dbec7286cc'),
+        ('barrier_fail', 'e9128cc35a74448b60bf4d816923036e6dbad5409cea42839f3d5cc80d35272c'),
+        ('barrier_open', 'f09ec3ca107403dc2c2f72f2819aea1360d02cec2336e50ad16c1e76e653e64e'),
+        ('barrier_progress', 'c19772bc5ec329f389bdc6b49470b9be69b43af35908ec239330393234f60c71'),
+        ('barrier_resolve', '2d8cd6270545b3d62e6fb7aa1058b8a87fa53fe2c0659f4f83ea8b7016c057df'),
+        ('barrier_results', '2a5df96c7e6743b955edf9bd5cf30cdebfbc938d1ce1794aa888183c37cff946'),
+        ('barrier_seal', '7f6d642a7bc78226842dcca2b114aebaea39a5074b3068b70aaab36b3dc7356e'),
+        ('barrier_send', 'a38b4a8c3ccd1045506a376e8ce481460da721d51c0a2df8542e20f2cdbb3fc5'),
+        ('barrier_status', '598a623c9ea159c222ca8c9f7563487ffb1b51f37ab95c3631e28e7bf8ad911b'),
+        ('cleanup_sweep', '10bc06aad10965e9b002d32560882eeaddaa2079e5a82a3e66254d7f885c595b'),
         ('clock_now', 'ddeefe2d6f3e3b6e3bcc63e7b223e578613d7393cb5f3253d06e700692700b10'),
+        ('counter_add', '4f2951b1c0750de387141907d583df256d553c57b14aea9f48e716051896684c'),
+        ('counter_peek', '55cf181ea1d45d9c0b3775c0274fb04b2ab00198647a7faafbea0641261c3c62'),
+        ('counter_reconcile', 'b384d24f8c907446900cdabed05977003bba9096ac75d3e32a90c915b7c96f75'),
+        ('counter_sync', '5460558e1143748de277a2a17932c8abec4c3e692d16b333d000fa4708b90be4'),
+        ('counters', 'afd86d60c96e3df7d45b4b658187bd426b4efaef11591c98ded1697deaa1d0b7'),
         ('dead_letter_count', '4737ba24397e4e2acf6de9cf5d00a4f794f09b867b50770801659daa5d04139e'),
         ('dead_letter_discard', 'c18bbdeedb2f24e12bb1e79468a8a6c2a341ebd46465676717436a7aabb6d61a'),
         ('dead_letter_discard_matching', 'f7dab3d4ec0f9c5ee92c9a8b3ceffbe37c3b8afab576cd7ab131d91c14b4e91a'),
@@ -7328,45 +11039,61 @@ begin
         ('dead_letter_requeue_matching', '7366892b33e7673b732a7cc6b8ca217a0eb44ee507abedc822a6ad4bc9eb7485'),
         ('dead_letter_stats', '69649534613730e55f69bb20d4f3c4b3f6150f434d561577c5d665f0b2c1b3d3'),
         ('dead_letter_summary', 'afe15047875a213d9806fac6d3ec31f914a83cee9009403cd4ab4a10a3913e76'),
-        ('guard_claim', 'd48bbde569a0f0e92f9aaf71721da4ca05d7eea1e244498fbf48fe7ffe46ec38'),
-        ('guard_finish', '04e3e70b72c6caef12a245e6e599056c2b52a471b61db5c1271026cda8e0d982'),
+        ('guard_claim', '22927fad9eb05ac6bbf76716283cd3f51821a08677d6bca886cb72de6b026299'),
+        ('guard_finish', 'a619fc7de1c7b507a641bf79432a282476eeea250ee4f3bef523726c16adc21b'),
+        ('guard_release', '52d86e6db4d925ea0d0dc6b14ee33c74466548a00e072f6fdf32028ab4c4e1f9'),
+        ('guard_renew', 'eb622b6a68ec36b8b6a3b4a64f7a1cd2c0dda60ccf47bd4acfa689b6b5c7034d'),
         ('in_flight', '30cfd00e2b30a822973c457bebf264b918916962592d6baa0c236504c6036184'),
         ('inbox_accept', '1f742ded1e45dad7f96665fd5b8fc0c252b2b95d7d9e117f5ab64e55365003f5'),
-        ('outbox_claim', '4c4797a6fc29ef2cd177178a4dad5184faccf6280f408691167b30a1957e5036'),
-        ('outbox_put', '68a9883d0a8d29aebc57ae5a0b3975a11e415199329f29033fa9fe347b01021b'),
-        ('outbox_put_many', 'b46c55ab1d33011637831d5f161362b21820e0fa4a83c411662db23395b547f2'),
+        ('leader_acquire', 'e1c1ec1b6d07ae39d3ff2faa58f3c8e469398152a0c8780c9fd88208d07ea25a'),
+        ('leader_renew', '918fc715e4d7e7242b15a1759d14c98c999c15053768cec2d25ca6bdd8576a93'),
+        ('leader_resign', '45da5f43dbdef52741616101a6103f12b590fe190bb1976f10af085292274e67'),
+        ('maintenance_configure', '8f455a8e5dc4f7d770768fc858226d078689df2b6e9950ac5706a4f60f9a6c4d'),
+        ('maintenance_due', '4a09efc751a02564fe626947c9105d77222f893371102e1119580a9468adacdc'),
+        ('maintenance_finish', 'f300be606a4f1872ba8bb544c509c62fe6c286780183c90feb5e3d81824c78f1'),
+        ('maintenance_start', '1b52d49746045891ec34d1c680fed28f949aa57ab342fad2705a9cf1290e3b1f'),
+        ('maintenance_tick', '7b8b8d0bd74ecee56a56a53e5b994a4a5b71d1b1f3fdadd9f13955a7ce794b0c'),
+        ('outbox_claim', '2c5319390df734358a21b2bd292ae807223282a9fd09bfd874788a9cfd6ffe4f'),
+        ('outbox_put', '12a820f15463edb1c2920464661283b1b6de31bc99ab22f2fda8b939973b3f66'),
+        ('outbox_put_many', 'be5edd65d8c9dbeaacc57292c4f04bb7b51e8d987f7be4c2c5ae41e74045cd13'),
         ('outbox_put_specs', 'c22754031be20456707af82a5fdc732214f51aea6199bbf8166cb9013016a0c5'),
         ('outbox_release', '5f366fc983d189a344fd6a718b931afa37a4a19a24b59cef1da5d8a5363126ab'),
         ('outbox_route', '752e32d7a2265ff47ed97fecfea5eb859be13f3613b2ecc811c526942499711d'),
-        ('outbox_settle', 'd27e74d562214919beb371de00d9a59faf4b7c1130087ab0b8e4f465819d0c9b'),
-        ('outbox_sweep', 'c3a7bf7ae34daae9e2455b455b3bd588a528d30140b8f448c79e9eff5f621b37'),
+        ('outbox_settle', 'd74c0b875f2f6a19d4fb3b4dbc30ff705c0a532054c04bbbd086b447333da943'),
+        ('outbox_sweep', '0f42523e95898d4a596439c0abf11f8af67b6a93bd666fb21a0f843b4c57dce7'),
         ('outbox_unroute', '04ac6d72dea99092a478cc0fc5e2afd864869cab5100911e46c68b613874246e'),
-        ('outcomes', '56979fce280726ebfa2be884067520965bd5a650dbf9051879d7678da118bba8'),
-        ('queue_ack', 'f26cb9135463e91507d56c4217107f11302ba3120c8a7cb1ada1cf6fc3e1c6f2'),
-        ('queue_cancel', '3cbbfc911b4fe9e576f59d86c521e5f864ae43178b51a6ac38cc2149e5d1c23b'),
-        ('queue_claim', 'c6e470270178c7eb802965462bedbc587e67523a7c2c39e3d6de106db017df38'),
-        ('queue_configure', '428bdfc48e7128f13a88c307fa8f15b15675a08c0cba8462172f3d575b3460f4'),
+        ('outcomes', 'f7f655f833caad51ec70f20b71e19109de94f5d761c51a6ff44972102d598c21'),
+        ('policy', 'e83b2d6b133eb32f8ade2ca166e1fde1f55e25456ea4f48c3644cb21a31851b5'),
+        ('queue_ack', 'ec1504d6cbc3719fafc7f7aaa2a0068f8e3d8f9b57da39d79bc43a6e60e79b76'),
+        ('queue_cancel', 'd305ee3a0e50013a59d41cf7c1d9755916ab2e8a808a5c302203f29004418847'),
+        ('queue_claim', '5326457c94bae2c67e5d9a1581fa917cb6c06e4dca9e3a7b1e8e1d20f9f1ce90'),
+        ('queue_configure', '78a6bd49ef5349ecd5a74d4631c5f1e7ef22961ab7a6c502e2845ee9c35f618c'),
         ('queue_create', '462b58bd405e566a1e9a252cabf224391aeb2b7df133f0101008789dbe4949d0'),
-        ('queue_drain', 'ca12acc1dcf72584d7e88591716331d9cf2618805e1497ac256fb81c142e2615'),
+        ('queue_drain', '59dfe4f20eec83c0bc7b670b841919bcbc19a11694a1fa248590fc5a7d99cf94'),
         ('queue_drop', 'c93a6b1228f8a0374f5b5c518b970868f8b2a6eef1abff76857b5ffefc5a2035'),
-        ('queue_extend', 'f145537e5611f3be98881e2969942bf93e8f1458b3aca1736630d533186d7cd5'),
-        ('queue_nack', 'eab600cbd0723535c6386c44ebeb812c5c68ab0ee22cec74f52155423459e98e'),
+        ('queue_extend', 'ce04802f714495be54902ed46142c816f07a04f46bdf7197645e9874f806bcc3'),
+        ('queue_nack', '8005bfcab9011e90e84ef732e39dadc4c17ad4c84d297de208c5e0ad4a405581'),
         ('queue_pause', '3cf8ff0e3e945af2e9e7ea50524e1be6daf2a8c348ccfe54d65ef1643cb6e383'),
-        ('queue_peek', '81262cc35c8e6f651c2487712139113851369dc724f79e367543d77a93c7a28c'),
-        ('queue_purge', 'd6009b1d4e40a43ab2d1564cc0618f74b071b7b10c8da881ea75f86f08918ebf'),
+        ('queue_peek', 'bf92502351670670fac708af6dd48f9e9847a251b092d21c07812ef3ac288fdd'),
+        ('queue_purge', 'd59eb4da2ebfea79b694b25cbdf51492df533a5a3ac5be97fcfabb24f1b4193f'),
         ('queue_release', '5fde9639a2db58081d182e6cc7091eb032d8028e218e31d9c4f6a0d537d49860'),
         ('queue_resume', 'a1c8539cfa6f0a7306fd5bb658f368db455d8c43d375e8d87fb87308f5689b5d'),
-        ('queue_send', '48881b2349192c18066ea786ab6c1f83c60a77e1a92a83e92668efbc4ba0f875'),
-        ('queue_send_many', '49d418e573ec5a28ad0a26c98622f5e8f1e5787182a381af2bc833e72cb7f804'),
+        ('queue_send', 'a573192c04b9d6b2796b2343cb8aa9c65273eb700b9d49938f4bd8ecd937768c'),
+        ('queue_send_many', '9d952e5f9cadd67ca2b7d108149a743553cefa5dd04864a982e3733a8acd7bc0'),
         ('queue_send_specs', '5f3785c4abaaa588b27e029b4513e67cd9bd81afa7145fabe1daa64246f7c0e7'),
-        ('queue_settle', '21b9b25c8e469f830db3a805b21409000fefbfff190ee441d6618547122808ef'),
-        ('queue_work', '623096d37e66f3b8f16d27e8429781f5c982dfda32a6aaba4d2aaab10ebb77b8'),
+        ('queue_settle', 'd2d2f31fb6668edfc3aec44135bb72ed429a09372bcf99df88cb7ca965009dfd'),
+        ('queue_work', 'ddade050c8270c1dfec50075fa0d86e5abdfde6e67d59451fd7cc542339aabdb'),
+        ('run_cancel', 'd98a82d5beac0b273890c650251f843315b5619e90d6493d1e238121461223de'),
+        ('run_finish', 'c9e4dc264b07df6cb3d20836d31c17c437c3a81c3ec34b7f2690add156287047'),
+        ('run_open', 'f0ab727530929878cd8924f305d0de598eef8220de28c82a8dc342bc6d2f7dcd'),
+        ('run_status', '2d64bb7852b195cf50c974a05e5e82c842e8b8eb31ebc7b3cfc1f1fd74ddf21b'),
         ('schema_version', '96c4a83da33dfa6ce71ca3f880c9c4b1a9b3f1344bb24ee54f23a250db3f81b4'),
-        ('topic_configure', '49ac51426786b925adef8d30160253f7fa026838b0a99f9e92afd044b37bb128'),
+        ('topic_configure', 'b0efc754f9d6d805cfe7afdaa87e216e99e7954aa27959eeaba8332656dd1c98'),
         ('topic_create', '80f673891f727ebc8ee26f7694b192f04e2884c62a8188cfeb8a03baeffb678f'),
         ('topic_drop', 'a2967f96e94edef92bd9533ef41e124fb91f2385f63008146c77f712024d20ad'),
         ('topic_pause', '49381ea27a6913c5034b98175e53ee4fa35cc3da97415c097457f6aff3d4c808'),
-        ('topic_resume', 'd065fb0593f9c452ba7a5bce6bd5a77956f6a3c36e02394b8cc45b5c48316085')
+        ('topic_resume', 'd065fb0593f9c452ba7a5bce6bd5a77956f6a3c36e02394b8cc45b5c48316085'),
+        ('upkeep', '5d9f34863c9030e9c6f577a35b196761c7609cb213f0943ca2a35cc748bc8406')
     ) as s (name, checksum) on d.name = s.name;
 
     delete from tidegate.routine as r
