@@ -146,7 +146,8 @@ order by name
 # The same for people. Seconds, for no other type of ours holds every instant that the server's can.
 QUEUE_LIST_TEXT = QUEUE_LIST.replace(
     "next_due_at",
-    "(extract(epoch from clock_timestamp()) - extract(epoch from next_due_at))::float8 as due_since",
+    "(extract(epoch from clock_timestamp()) - extract(epoch from next_due_at))::float8"
+    " as due_since",
 )
 
 QUEUE_CREATE = "select {schema}.queue_create(p_queue => %(queue)s, p_policy => %(policy)s::jsonb)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import inspect
 import threading
 import traceback
@@ -16,7 +17,7 @@ from pyshim.registry import Delivery, Handler, LeaseLost, Malformed, Reject, Ret
 Verdict = Literal["done", "acked", "failed", "released", "lost"]
 
 _LONGEST_ERROR = 1000  # what the database keeps
-_OWN = str(Path(__file__).parent)
+_NOT_THEIRS = (str(Path(__file__).parent), importlib.__file__, "<frozen importlib")
 
 
 @dataclass(frozen=True)
@@ -69,14 +70,15 @@ def clean(text: str) -> str:
 
 
 def trace(error: BaseException) -> str:
-    """Where an error came from, innermost first and in one line; our own frames are left out."""
+    """Where an error came from, innermost first and in one line; our own frames
+    and those of importing are left out."""
     seen: list[str] = []
     each: BaseException | None = error
     while each is not None and len(seen) < 5:
         frames = [
             f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}"
             for frame in reversed(traceback.extract_tb(each.__traceback__))
-            if not frame.filename.startswith(_OWN)
+            if not frame.filename.startswith(_NOT_THEIRS)
         ]
         named = "" if each is error else f"{type(each).__name__}: {clean(str(each))} at "
         seen.append(named + " < ".join(frames[:20]))

@@ -27,6 +27,7 @@ Duration = timedelta | float | str
 
 MOST_AT_ONCE = 10_000  # what a claim may ask for
 _UNCHARGED_PAUSE = 5.0
+_MOST_NAMED = 20
 
 
 class Reject(Exception):
@@ -208,7 +209,18 @@ class Registry:
         `concurrency` (messages at once), `batch` (messages a claim) and `lease` hold for the queue:
         say them in one of its handlers.
         """
-        where = f"handler of queue {queue!r}" + (f", task {task!r}" if task else "")
+        if callable(queue):
+            raise ConfigError(
+                "@registry.handler stands without the name of its queue",
+                hint="write @registry.handler('emails')",
+            )
+        if not isinstance(queue, str) or not queue:
+            raise ConfigError(f"the queue of a handler is {queue!r}; allowed: the name of a queue")
+        where = f"handler of queue {queue!r}" + (f", task {task!r}" if task is not None else "")
+        if task is not None and (not isinstance(task, str) or not task):
+            raise ConfigError(
+                f"the task of the {where} is {task!r}; allowed: a text, as in headers"
+            )
         seconds = {
             name: _seconds(f"{name} of the {where}", value)
             for name, value in (("lease", lease), ("timeout", timeout), ("retry_in", retry_in))
@@ -222,8 +234,17 @@ class Registry:
             "lease": None if seconds["lease"] is None else timedelta(seconds=seconds["lease"]),
         }
         kinds = reject if isinstance(reject, tuple) else (reject,)
+        for kind in kinds:
+            if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+                raise ConfigError(
+                    f"reject of the {where} holds {kind!r}; allowed: exception types",
+                    hint="write reject=ValueError or reject=(ValueError, KeyError)",
+                )
+        if parse is not None:
+            _takes_one(f"parse of the {where}", parse, "the payload")
 
         def register(function: F) -> F:
+            _takes_one(f"the {where}", function, "a Delivery")
             if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
                 raise ConfigError(f"the {where} is a generator: calling it would do nothing")
             if (queue, task) in self._handlers:
@@ -265,6 +286,16 @@ class Registry:
             return found
         return self._handlers.get((queue, None))
 
+    def told_missing(self, queue: str, task: Any) -> str:
+        """What is said of a message that `find` has no handler for."""
+        whose = "without a task" if task is None else f"for task {task!r}"
+        tasks = [repr(each.task) for each in self.handlers(queue)]
+        known = ", ".join(tasks[:_MOST_NAMED]) + (", …" if len(tasks) > _MOST_NAMED else "")
+        return (
+            f"queue {queue!r} has no handler {whose} in {self.reference or 'the registry'};"
+            f" it has for {f'the tasks {known}' if tasks else 'none'}"
+        )
+
     def _configure(self, queue: str, given: Mapping[str, Any]) -> None:
         settings = self._settings.setdefault(queue, Settings())
         for name, value in given.items():
@@ -278,18 +309,35 @@ class Registry:
                 setattr(settings, name, value)
 
 
+def _takes_one(name: str, function: object, what: str) -> None:
+    """Refuse what cannot be called with one argument: every message would fail."""
+    if not callable(function):
+        raise ConfigError(f"{name} is {function!r}; allowed: a function of one argument, {what}")
+    try:
+        signature = inspect.signature(function)
+    except (ValueError, TypeError):  # some built-in functions tell nobody
+        return
+    try:
+        signature.bind(None)
+    except TypeError:
+        called = getattr(function, "__qualname__", type(function).__name__)
+        raise ConfigError(
+            f"{name} is {called}{signature}; allowed: a function of one argument, {what}"
+        ) from None
+
+
 def _seconds(name: str, value: Duration | None) -> float | None:
     if isinstance(value, str):
         return config.duration(name, value)
     seconds = value.total_seconds() if isinstance(value, timedelta) else value
-    if seconds is not None and seconds < 0:
+    if seconds is not None and not (isinstance(seconds, int | float) and seconds >= 0):
         raise ConfigError(f"{name} is {value}; allowed: a duration such as 30, '5s' or '2min'")
     return seconds
 
 
 def _count(name: str, value: int | None) -> int | None:
-    if value is not None and not 1 <= value <= MOST_AT_ONCE:
-        raise ConfigError(f"{name} is {value}; allowed: 1 to {MOST_AT_ONCE}")
+    if value is not None and not (isinstance(value, int) and 1 <= value <= MOST_AT_ONCE):
+        raise ConfigError(f"{name} is {value!r}; allowed: 1 to {MOST_AT_ONCE}")
     return value
 
 
@@ -305,10 +353,14 @@ def load(reference: str) -> Registry:
         sys.path.insert(0, here)
     try:
         module = importlib.import_module(module_name)
-    except ConfigError:
-        raise
     except (Exception, SystemExit) as error:
-        text = f"{type(error).__name__}: {error}".removesuffix(": ")
+        from pyshim.handling import trace  # which knows this module
+
+        place = trace(error)
+        at = f", at {place}" if place else ""
+        if isinstance(error, ConfigError):
+            raise ConfigError(error.message + at, hint=error.hint) from error
+        text = f"{type(error).__name__}: {error}".removesuffix(": ") + at
         missing = isinstance(error, ModuleNotFoundError) and error.name == module_name
         raise ConfigError(
             f"cannot import {module_name}: {text}",

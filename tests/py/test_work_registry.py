@@ -106,6 +106,17 @@ def test_settings_of_a_queue_are_said_in_one_of_its_handlers() -> None:
         ({"in_thread": True}, _async_nothing, "is async"),
         ({"in_thread": True, "timeout": 5}, _nothing, "a thread cannot be ended"),
         ({}, lambda delivery: (yield), "generator"),
+        ({}, "print", "handler of queue 'q' is 'print'; allowed: a function of one argument"),
+        ({}, lambda: None, r"<lambda>\(\); allowed: a function of one argument, a Delivery"),
+        ({}, lambda delivery, *, to: None, r"<lambda>\(delivery, \*, to\); allowed"),
+        ({"parse": 5}, _nothing, "parse of the handler of queue 'q' is 5"),
+        ({"reject": "x"}, _nothing, "reject of the handler of queue 'q' holds 'x'"),
+        ({"reject": (KeyError, 5)}, _nothing, "holds 5; allowed: exception types"),
+        ({"reject": int}, _nothing, "holds <class 'int'>"),
+        ({"task": 5}, _nothing, "task 5 is 5; allowed: a text"),
+        ({"task": ""}, _nothing, "is ''; allowed: a text"),
+        ({"concurrency": "3"}, _nothing, "is '3'; allowed: 1 to 10000"),
+        ({"timeout": [1]}, _nothing, r"is \[1\]; allowed: a duration"),
     ],
 )
 def test_a_handler_that_cannot_work_is_refused(
@@ -113,6 +124,40 @@ def test_a_handler_that_cannot_work_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=said):
         Registry().handler("q", **options)(function)
+
+
+@pytest.mark.parametrize("queue", ["", 5, None])
+def test_a_handler_names_its_queue(queue: Any) -> None:
+    with pytest.raises(ConfigError, match=f"the queue of a handler is {queue!r}"):
+        Registry().handler(queue)
+
+
+def test_a_decorator_without_its_parentheses_is_no_silent_nothing() -> None:
+    registry = Registry()
+    with pytest.raises(ConfigError, match="without the name of its queue") as told:
+
+        @registry.handler  # type: ignore[arg-type]
+        def mail(delivery: Delivery) -> None:
+            pass
+
+    assert told.value.hint == "write @registry.handler('emails')"
+
+
+@pytest.mark.parametrize("function", [print, functools.partial(print, 1), AsyncCall(), int])
+def test_what_can_be_called_with_one_argument_may_be_a_handler(function: Any) -> None:
+    Registry().handler("q")(function)
+
+
+def test_a_missing_handler_is_told_with_what_there_is() -> None:
+    registry = Registry()
+    registry.reference = "jobs:registry"
+    for n in range(30):
+        registry.handler("q", task=f"t{n}")(_nothing)
+    assert registry.told_missing("q", "x").startswith(
+        "queue 'q' has no handler for task 'x' in jobs:registry; it has for the tasks 't0', 't1', "
+    )
+    assert registry.told_missing("q", None).endswith(" 't19', …")
+    assert "has no handler without a task in" in registry.told_missing("q", None)
 
 
 def test_a_delivery_holds_what_the_claim_answered() -> None:
@@ -210,3 +255,30 @@ def test_a_registry_is_found_in_a_module_of_the_current_directory(
     ):
         with pytest.raises(ConfigError, match=said):
             load(reference)
+
+
+def test_a_module_that_breaks_is_told_with_the_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [each for each in sys.path if each])
+    first = "from pyshim.registry import Registry\nregistry = Registry()\n"
+    for name, text in {
+        "broken_inner": "def f():\n    return 1 / 0\nf()\n",
+        "broken_outer": "import broken_inner\n",
+        "broken_twice": first + "for _ in 'ab':\n    registry.handler('a')(print)\n",
+        "broken_syntax": "def\n",
+    }.items():
+        (tmp_path / f"{name}.py").write_text(text)
+    for name, said in {
+        "broken_outer": "cannot import broken_outer: ZeroDivisionError: division by zero, at"
+        " broken_inner.py:2 in f < broken_inner.py:3 in <module> < broken_outer.py:1 in <module>",
+        "broken_twice": "there is a handler of queue 'a' already, at broken_twice.py:4 in <module>",
+        "broken_syntax": "cannot import broken_syntax: SyntaxError: invalid syntax"
+        " (broken_syntax.py, line 1)",
+        "nowhere_jobs": "cannot import nowhere_jobs: ModuleNotFoundError: No module named"
+        " 'nowhere_jobs'",
+    }.items():
+        with pytest.raises(ConfigError) as told:
+            load(name)
+        assert told.value.message == said
