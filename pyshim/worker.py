@@ -22,7 +22,7 @@ from psycopg.types.json import Jsonb
 from pyshim import calls, child, handling, logs
 from pyshim.batch import Batch
 from pyshim.children import CannotStart, Children
-from pyshim.errors import ConfigError
+from pyshim.errors import ConfigError, DatabaseUnavailable
 from pyshim.handling import LOST, Outcome
 from pyshim.heart import Beat, Heart, Pulse
 from pyshim.loops import Pace, Progress, Stop
@@ -46,6 +46,11 @@ _LAST_WORDS = 5.0  # to settle after a hard stop
 _NO_PROCESS_PAUSE = 5.0
 _SETTLE_PACE = Pace(interval=0.0, idle=0.0, idle_max=0.0, error=0.1)
 
+
+class _Refused(Exception):
+    """The database refuses a settlement, and would refuse it again."""
+
+
 _RELEASED = Outcome("released", retry_in=0.0)
 _CANCELLED = Outcome("failed", "cancelled", retryable=False)
 
@@ -53,8 +58,8 @@ _CANCELLED = Outcome("failed", "cancelled", retryable=False)
 @dataclass
 class Worked:
     """Totals of a queue's worker since it started. `lost` counts messages whose lease was gone when
-    they were to be settled: they run, or have run, elsewhere too (or were settled by a call whose
-    answer was lost)."""
+    they were to be settled, or whose settlement was refused: they run, or have run, elsewhere too
+    (or were settled by a call whose answer was lost)."""
 
     claimed: int = 0
     done: int = 0
@@ -170,6 +175,7 @@ class QueueWorker:
         self._waiting: deque[_Item] = deque()
         self._leases: dict[UUID, _Lease] = {}
         self._claiming: UUID | None = None  # the id of a claim whose answer never came
+        self._has_asked = False  # whether a claim may ever have arrived
         self._room = asyncio.Event()
         self._room.set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -224,16 +230,25 @@ class QueueWorker:
     async def _claim(self, limit: int) -> list[Any]:
         # A claim whose answer never came is asked again under the same id, and answers the same.
         self._claiming = self._claiming or uuid4()
-        rows = await self._session.call(
-            calls.QUEUE_CLAIM_TEXT,
-            {
-                "queue": self.queue,
-                "limit": limit,
-                "lease": self._lease,
-                "worker": self._worker,
-                "lease_id": self._claiming,
-            },
-        )
+        try:
+            rows = await self._session.call(
+                calls.QUEUE_CLAIM_TEXT,
+                {
+                    "queue": self.queue,
+                    "limit": limit,
+                    "lease": self._lease,
+                    "worker": self._worker,
+                    "lease_id": self._claiming,
+                },
+            )
+        except DatabaseUnavailable:
+            if not self._has_asked:  # there never was a connection on which it could have arrived
+                self._claiming = None
+            raise
+        except Exception:
+            self._has_asked = True
+            raise
+        self._has_asked = True
         self._claiming = None
         return rows
 
@@ -290,8 +305,7 @@ class QueueWorker:
         task = message.headers.get("task")
         handler = self._registry.find(self.queue, task)
         if handler is None:
-            which = "" if task is None else f" for task {handling.clean(repr(task))}"
-            told = f"no handler{which} in {self._registry.reference or 'the registry'}"
+            told = handling.clean(self._registry.told_missing(self.queue, task))
             return None, Outcome("failed", told, retryable=False, reason="unknown_handler")
         timeout = None if handler.in_process else handler.timeout
         if handler.is_async:
@@ -473,50 +487,95 @@ class QueueWorker:
         news.done += sum(outcome.verdict == "acked" for _, outcome in known)
         news.lost += sum(outcome.verdict == "lost" for _, outcome in known)
         if done or failures:
-            answer = await self._insist(
-                calls.QUEUE_SETTLE,
-                {"lease_id": lease.lease_id, "done": done, "failed": _failures(failures)},
-                {"failed": _failures(failures, plain=True)},
-            )
-            if answer.lost:
-                news.lost += len(done) + len(failures)
-                self._lose(lease)
-            else:
-                news.done += len(done)
-                news.retried += answer.retried
-                news.dead_lettered += answer.dead_lettered
+            await self._settle_call(lease, done, failures, news)
         for retry_in, ids in _by_delay(known).items():
-            answer = await self._insist(
-                calls.QUEUE_RELEASE,
-                {"lease_id": lease.lease_id, "message_ids": ids, "retry_in": retry_in},
-            )
-            news.lost += len(ids) if answer.lost else 0
-            news.released += answer.retried
+            await self._release_call(lease, ids, retry_in, news)
         self.totals.add(news)
         self._log(
             logging.DEBUG, "worked", **{name: n for name, n in vars(news).items() if n},
             ms=round((time.monotonic() - started) * 1000),
         )  # fmt: skip
 
+    async def _settle_call(
+        self, lease: _Lease, done: list[int], failures: list[tuple[int, Outcome]], news: Worked
+    ) -> None:
+        """Settle them in one call or, where it is refused, one by one: what is wrong with one of
+        them must not hold back the others."""
+        try:
+            answer = await self._insist(
+                calls.QUEUE_SETTLE,
+                {"lease_id": lease.lease_id, "done": done, "failed": _failures(failures)},
+                {"failed": _failures(failures, plain=True)},
+            )
+        except _Refused as refused:
+            if len(done) + len(failures) == 1:
+                self._leave(done or [message_id for message_id, _ in failures], refused, news)
+            elif done and failures:
+                await self._settle_call(lease, done, [], news)
+                for failure in failures:
+                    await self._settle_call(lease, [], [failure], news)
+            else:
+                for message_id in done:
+                    await self._settle_call(lease, [message_id], [], news)
+                for failure in failures:
+                    await self._settle_call(lease, [], [failure], news)
+            return
+        if answer.lost:
+            news.lost += len(done) + len(failures)
+            self._lose(lease)
+        else:
+            news.done += len(done)
+            news.retried += answer.retried
+            news.dead_lettered += answer.dead_lettered
+
+    async def _release_call(
+        self, lease: _Lease, ids: list[int], retry_in: timedelta, news: Worked
+    ) -> None:
+        try:
+            answer = await self._insist(
+                calls.QUEUE_RELEASE,
+                {"lease_id": lease.lease_id, "message_ids": ids, "retry_in": retry_in},
+            )
+        except _Refused as refused:
+            if len(ids) == 1:
+                self._leave(ids, refused, news)
+                return
+            for message_id in ids:
+                await self._release_call(lease, [message_id], retry_in, news)
+            return
+        news.lost += len(ids) if answer.lost else 0
+        news.released += answer.retried
+
+    def _leave(self, message_ids: list[int], refused: _Refused, news: Worked) -> None:
+        """Leave a message to its lease, which is not renewed when nothing else is in it: somebody
+        gets it again."""
+        self._log(
+            logging.ERROR, "left to expire", message_id=message_ids[0], error=refused.__cause__
+        )
+        news.lost += len(message_ids)
+
     async def _insist(
         self, statement: str, arguments: dict[str, Any], plainer: dict[str, Any] | None = None
     ) -> Any:
         """The answer, however long the database is away: a repeat has one effect. What it refuses
-        is said once more with `plainer` arguments."""
-        errors = 0
+        is said once more, with `plainer` arguments; then `_Refused`."""
+        errors = refusals = 0
         while True:
             try:
                 return await self._session.one(statement, arguments)
             except Exception as error:
                 errors += 1
                 verdict = classify(error)
+                refusals += verdict is Verdict.NEVER
+                if refusals > 1:
+                    raise _Refused from error
                 pause = _SETTLE_PACE.after_error(errors)
                 self._log(
                     logging.WARNING, "not settled", verdict=verdict.value, in_a_row=errors,
                     retry_in=f"{pause:.1f}s", error=error,
                 )  # fmt: skip
                 if verdict is Verdict.NEVER and plainer:
-                    arguments, plainer = {**arguments, **plainer}, None
+                    arguments = {**arguments, **plainer}
                 await asyncio.sleep(pause)
 
     # Stopping

@@ -225,7 +225,11 @@ async def exit(delivery):
         ids["malformed"]: ("malformed", "no address", 1),
         ids["parsed"]: ("malformed", "KeyError: 'address'", 1),
         ids["nobody's"]: (
-            "unknown_handler", """no handler for task "nobody's" in jobs:registry""", 1,
+            "unknown_handler",
+            """queue 'a' has no handler for task "nobody's" in jobs:registry; it has for the"""
+            " tasks 'plain', 'rejected', 'broken', 'malformed', 'parsed', 'later', 'asked',"
+            " 'uncharged', 'exit'",
+            1,
         ),
     }  # fmt: skip
     later = {

@@ -14,10 +14,10 @@ import psycopg
 import pytest
 
 from pyshim import calls
-from pyshim.errors import BadArgument, ConfigError
+from pyshim.errors import BadArgument, ConfigError, DatabaseUnavailable
 from pyshim.heart import Beat, Pulse
 from pyshim.loops import Progress, Stop
-from pyshim.registry import Delivery, Registry
+from pyshim.registry import Delivery, Registry, Retry
 from pyshim.worker import QueueWorker
 
 
@@ -216,6 +216,82 @@ async def test_a_settlement_that_is_refused_is_said_again_more_plainly() -> None
         settle["failed"].obj[0]["error"] for settle in session.arguments(calls.QUEUE_SETTLE)
     )
     assert (first, second) == ("ValueError: ungültig", "ValueError: ung?ltig")
+
+
+class Fussy(FakeSession):
+    """Refuses every settlement or release that names one of `poison`."""
+
+    def __init__(self, *batches: int, poison: set[int]) -> None:
+        super().__init__(*batches)
+        self.poison = poison
+
+    def _tell(self, statement: str, arguments: Mapping[str, Any]) -> None:
+        super()._tell(statement, arguments)
+        if statement == calls.QUEUE_SETTLE:
+            failed = {entry["message_id"] for entry in arguments["failed"].obj}
+            refused = self.poison & {*arguments["done"], *failed}
+        else:
+            refused = self.poison & {*(arguments.get("message_ids") or ())}
+        if refused:
+            raise psycopg.errors.CheckViolation("poison") if 9 in refused else BadArgument("poison")
+
+
+@pytest.mark.parametrize("poison", [{1}, {2}, {9}, {1, 2, 4}])
+async def test_what_cannot_be_settled_is_left_alone_and_holds_nothing_back(
+    poison: set[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    # given messages of which the even fail, and one or some that the database will not hear of
+    async def handle(delivery: Delivery) -> None:
+        await asyncio.sleep(0)
+        if delivery.payload % 2 == 0:
+            raise ValueError(f"no {delivery.payload}")
+
+    session = Fussy(10, poison=poison)
+    bench = Bench(session, handle, batch=10, concurrency=10)
+    await bench.worker.step()
+    # then the rest is settled, each once, and those are left to expire: nobody renews their lease
+    await bench.settled()
+    totals = bench.worker.totals
+    good = set(range(10)) - poison
+    assert totals.done == len([n for n in good if n % 2])
+    assert totals.retried == len([n for n in good if n % 2 == 0])
+    assert totals.lost == len(poison)
+    assert bench.heart.dropped == bench.heart.pulses
+    left = [r.fields["message_id"] for r in caplog.records if r.message == "left to expire"]  # type: ignore[attr-defined]
+    assert sorted(left) == sorted(poison)
+
+
+async def test_what_cannot_be_given_back_holds_nothing_back() -> None:
+    async def handle(delivery: Delivery) -> None:
+        raise Retry(charge=False)
+
+    bench = Bench(Fussy(3, poison={1}), handle, batch=3)
+    await bench.worker.step()
+    await bench.settled()
+    assert (bench.worker.totals.released, bench.worker.totals.lost) == (2, 1)
+
+
+async def test_a_claim_that_cannot_have_arrived_is_not_given_back() -> None:
+    # given a database that was never reached: to give back means as many attempts to connect again
+    session = FakeSession(0)
+    session.errors[calls.QUEUE_CLAIM_TEXT] = [DatabaseUnavailable("down")]
+    bench = Bench(session, _nothing)
+    with pytest.raises(DatabaseUnavailable):
+        await bench.worker.step()
+    await bench.worker.finish(1)
+    assert [told for told, _ in session.told] == [calls.QUEUE_CLAIM_TEXT]
+    # but one that was reached before may have got the claim before it went away
+    session = FakeSession(0)
+    session.errors[calls.QUEUE_CLAIM_TEXT] = [
+        psycopg.OperationalError("gone"),
+        DatabaseUnavailable("down"),
+    ]
+    bench = Bench(session, _nothing)
+    for _ in range(2):
+        with pytest.raises((psycopg.OperationalError, DatabaseUnavailable)):
+            await bench.worker.step()
+    await bench.worker.finish(1)
+    assert len(session.arguments(calls.QUEUE_RELEASE)) == 1
 
 
 async def test_a_lost_lease_ends_its_handlers_and_settles_nothing() -> None:
