@@ -15,11 +15,14 @@ select * into v_floor from floor where channel_id = v_channel.channel_id order b
 
 {#- A tick must look like the caller's whole transaction, or be asked for: what it moves is unseen until the commit. It
     does when nothing was written yet and the transaction has only just begun; its two timestamps are equal in the simple
-    protocol only, where the extended one begins the transaction before it executes the statement. -#}
+    protocol only, where the extended one begins the transaction before it executes the statement. Never while a handler
+    runs, whatever it asks for: messages that are being worked on are out of their place, and may go back to it. -#}
 {% macro may_tick() -%}
-current_setting('tidegate.tick', true) = 'on' or (
-            pg_current_xact_id_if_assigned() is null
-            and statement_timestamp() < transaction_timestamp() + interval '100 ms'
+current_setting('tidegate.handling', true) is distinct from 'on' and (
+            current_setting('tidegate.tick', true) = 'on' or (
+                pg_current_xact_id_if_assigned() is null
+                and statement_timestamp() < transaction_timestamp() + interval '100 ms'
+            )
         )
 {%- endmacro %}
 
@@ -156,15 +159,17 @@ begin
         -- The default, without the second statement and the arrays of a batch: a third cheaper.
         loop
             foreach v_priority in array v_floor.priorities loop
-                delete from ready where ctid = any(array(
-                    select r.ctid from ready r
+                -- By key: a row that was changed since the snapshot is locked in its new version, found by its old one.
+                delete from ready d
+                where d.channel_id = v_channel.channel_id and d.priority = v_priority and d.position = (
+                    select r.position from ready r
                     where r.channel_id = v_channel.channel_id and r.priority = v_priority
                         and r.position > v_floor.hints[v_priority + 1]
                     order by r.position
                     limit 1
                     for update skip locked
-                ))
-                returning {{ message_names() }} into v_message;
+                )
+                returning {{ message_names("d") }} into v_message;
                 exit when found;
             end loop;
             if v_message.message_id is null or v_message.run_id is not null then
@@ -285,8 +290,9 @@ clock_now() + greatest(coalesce(p_lease, v_channel.lease), '1 microsecond')
 {%- endmacro %}
 
 {#- For outbox_sweep and queue_work: lock up to v_limit messages above their hints, in order, into v_ctids; null when there
-    are none. Those of stopped runs are taken out: fewer than there were does not say that there are no more. `cap` is what v_limit was before. -#}
-{% macro lock_candidates(cap) -%}
+    are none. Those of stopped runs are taken out: fewer than there were does not say that there are no more. `cap` is
+    what v_limit was before; `where` narrows the choice. -#}
+{% macro lock_candidates(cap, where="true") -%}
     v_ctids := null;
     v_has_run := false;
     foreach v_priority in array v_floor.priorities loop
@@ -294,7 +300,7 @@ clock_now() + greatest(coalesce(p_lease, v_channel.lease), '1 microsecond')
         from (
             select n.ctid, n.run_id from ready n
             where n.channel_id = v_channel.channel_id and n.priority = v_priority
-                and n.position > v_floor.hints[v_priority + 1]
+                and n.position > v_floor.hints[v_priority + 1]{{ "" if where == "true" else " and " ~ where }}
             order by n.position
             limit v_limit
             for update skip locked

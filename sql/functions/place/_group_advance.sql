@@ -38,6 +38,12 @@ declare
     v_marks bigint[];
     v_sure text[];
     v_locked text[];
+    v_may_begin boolean;
+    v_rows tid[];
+    v_groups_free text[];
+    v_firsts_free bigint[];
+    v_ids_free bigint[];
+    v_turns_free bigint[];
     v_given text[];
 begin
     arrived := 0;
@@ -115,7 +121,16 @@ begin
                 and u.holder is not null and u.mark >= u.first and u.group_key = any(v_locked);
         end if;
 
-        with candidate as (
+        -- Two that begin a group at once would wait for each other's first row: one at a time, and nobody waits for it.
+        v_may_begin := array_position(v_turns, null) is null
+            or pg_try_advisory_xact_lock(_lock_key('group_turn'::regclass, p_channel_id));
+
+        -- Locked here and moved in the next statement, whose snapshot sees each as it was locked: one that was replaced
+        -- a moment ago has a version that this statement would lock and not find.
+        select
+            array_agg(c.row_id), array_agg(c.group_key), array_agg(c.first), array_agg(c.message_id), array_agg(c.turn)
+        into v_rows, v_groups_free, v_firsts_free, v_ids_free, v_turns_free
+        from (
             select b.row_id, u.group_key, u.first, b.message_id, coalesce(u.turn, 0) + 1 as turn
             from unnest(v_groups, v_firsts, v_turns, v_holders) as u (group_key, first, turn, holder)
             cross join lateral (
@@ -124,7 +139,13 @@ begin
                 limit 1
                 for update skip locked
             ) b
-            where u.holder is null and (u.turn is null or u.group_key = any(v_locked))
+            where u.holder is null and (u.turn is null and v_may_begin or u.group_key = any(v_locked))
+        ) c;
+
+        with candidate as (
+            select c.*
+            from unnest(v_rows, v_groups_free, v_firsts_free, v_ids_free, v_turns_free)
+                as c (row_id, group_key, first, message_id, turn)
         ), given as (
             insert into group_turn (channel_id, group_key, turn, position, message_id, taken_at)
             select p_channel_id, c.group_key, c.turn, c.first, c.message_id, clock_now()

@@ -69,43 +69,43 @@ begin
     {{ tick_when_due("v_may_tick") }}
     for v_round in 1 .. 10 loop
         v_limit := p_limit;
-        {{ lock_candidates("p_limit") | indent }}
-        exit when v_ctids is not null or not v_has_run; -- else all of them were refused
-    end loop;
-    if v_ctids is null then
-        return v_answer;
-    end if;
+        {{ lock_candidates("p_limit", "(v_keys is null or n.job_key is null)") | indent }}
+        continue when v_ctids is null and v_has_run; -- all of them were refused
+        exit when v_ctids is null;
 
-    select
-        array_agg(r.ctid order by r.priority, r.position),
-        array_agg(r.position order by r.priority, r.position),
-        array_agg(row({{ message_names("r") }})::message order by r.priority, r.position)
-    into v_ctids, v_positions, v_messages
-    from ready r
-    where r.ctid = any(v_ctids);
-    v_limit := _batch_fit(v_messages);
-    v_messages := v_messages[:v_limit];
-    if exists (select from unnest(v_messages) m where m.job_key is not null) then
-        with held as (
-            select j.key from unnest(v_messages) m
-            inner join job_key j
-                on j.channel_id = v_channel.channel_id and j.key = m.job_key and j.message_id = m.message_id
-            for update of j skip locked
-        )
-        select coalesce(array_agg(h.key), '{}') into v_keys from held h;
         select
-            array_agg(v_ctids[m.ordinality] order by m.ordinality),
-            array_agg(v_positions[m.ordinality] order by m.ordinality),
-            array_agg(row({{ message_names("m") }})::message order by m.ordinality)
+            array_agg(r.ctid order by r.priority, r.position),
+            array_agg(r.position order by r.priority, r.position),
+            array_agg(row({{ message_names("r") }})::message order by r.priority, r.position)
         into v_ctids, v_positions, v_messages
-        from unnest(v_messages) with ordinality m
-        where m.job_key is null or m.job_key = any(v_keys) or not exists (
-            select from job_key j
-            where j.channel_id = v_channel.channel_id and j.key = m.job_key and j.message_id = m.message_id
-        );
-        if v_messages is null then
-            return v_answer;
+        from ready r
+        where r.ctid = any(v_ctids);
+        v_limit := _batch_fit(v_messages);
+        v_messages := v_messages[:v_limit];
+        if exists (select from unnest(v_messages) m where m.job_key is not null) then
+            with held as (
+                select j.key from unnest(v_messages) m
+                inner join job_key j
+                    on j.channel_id = v_channel.channel_id and j.key = m.job_key and j.message_id = m.message_id
+                for update of j skip locked
+            )
+            select coalesce(array_agg(h.key), '{}') into v_keys from held h;
+            select
+                array_agg(v_ctids[m.ordinality] order by m.ordinality),
+                array_agg(v_positions[m.ordinality] order by m.ordinality),
+                array_agg(row({{ message_names("m") }})::message order by m.ordinality)
+            into v_ctids, v_positions, v_messages
+            from unnest(v_messages) with ordinality m
+            where m.job_key is null or m.job_key = any(v_keys) or not exists (
+                select from job_key j
+                where j.channel_id = v_channel.channel_id and j.key = m.job_key and j.message_id = m.message_id
+            );
         end if;
+        exit when v_messages is not null;
+        -- Somebody has the key of each: what has none is looked for behind them.
+    end loop;
+    if v_messages is null then
+        return v_answer;
     end if;
     delete from ready where ctid = any(v_ctids[:cardinality(v_messages)]);
     select array_agg(row({{ message_names("m", {
