@@ -58,4 +58,4 @@ comment on type {{ schema }}.sent is
 'Answer to a put or a send. outcome: inserted | deduplicated (message_id is the first one) | replaced (message_id keeps its place, the payload is new) | follow_up (kept until the leased message of its job key ends) | cancelled (its run was stopped: nothing was sent, message_id is null).';
 
 -- It answers one thing more than before. A routine is replaced only with the same answer.
-drop routine if exists {{ schema }}.guard_claim;
+drop function if exists {{ schema }}.guard_claim;
