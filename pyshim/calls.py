@@ -182,6 +182,49 @@ from {schema}.queue_cancel(
 )
 """
 
+# What people, and scripts, do with runs and guards.
+RUN_OPEN = """
+select {schema}.run_open(
+    p_run_id => %(run_id)s, p_parent => %(parent)s, p_tenant => %(tenant)s
+) as state
+"""
+
+RUN_FINISH = """
+select outcome, state
+from {schema}.run_finish(p_run_id => %(run_id)s, p_state => %(state)s, p_reason => %(reason)s)
+"""
+
+RUN_CANCEL = """
+select outcome, runs, removed
+from {schema}.run_cancel(p_run_id => %(run_id)s, p_reason => %(reason)s)
+"""
+
+RUN_STATUS = "select * from {schema}.run_status(p_run_id => %(run_id)s)"
+
+GUARD_CLAIM = """
+select outcome, result, is_repeat from {schema}.guard_claim(
+    p_scope => %(scope)s, p_key => %(key)s, p_owner => %(owner)s, p_lease => %(lease)s::interval,
+    p_run_id => %(run_id)s
+)
+"""
+
+GUARD_RENEW = """
+select outcome, expires_at from {schema}.guard_renew(
+    p_scope => %(scope)s, p_key => %(key)s, p_owner => %(owner)s, p_lease => %(lease)s::interval
+)
+"""
+
+GUARD_FINISH = """
+select {schema}.guard_finish(
+    p_scope => %(scope)s, p_key => %(key)s, p_owner => %(owner)s, p_result => %(result)s::jsonb
+) as outcome
+"""
+
+GUARD_RELEASE = """
+select {schema}.guard_release(p_scope => %(scope)s, p_key => %(key)s, p_owner => %(owner)s)
+    as outcome
+"""
+
 # What people do with dead letters. One set of filters; null matches all.
 DEAD_LETTER_LIST = """
 select dead_letter_id, dead_at, kind, channel, reason, state, attempts, failure_count,

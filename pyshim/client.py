@@ -37,7 +37,7 @@ class Sent(NamedTuple):
     """The answer to a send or a put.
 
     `outcome` is inserted, or says what became of the payload instead: deduplicated (the message_id
-    is then the first one), replaced or follow_up (see the table of job keys in docs/concepts.md), or
+    is then the first one), replaced or follow_up (see the table of job keys in docs/concepts.md).
     cancelled: its run was stopped, nothing was sent, and there is no message_id.
     """
 

@@ -1,5 +1,11 @@
 create or replace function {{ schema }}._run_stop(
-    p_run_id text, p_reason text, p_routine text, out former {{ schema }}.run, out runs integer, out removed bigint
+    p_run_id text,
+    p_reason text,
+    p_routine text,
+    out former_state text,
+    out former_at timestamptz,
+    out runs integer,
+    out removed bigint
 )
 language plpgsql volatile
 set search_path = {{ schema }}, pg_temp
@@ -9,26 +15,29 @@ as $$
  * of it is removed. A run that was never opened is made here, to be remembered. A repeat takes what came in meanwhile.
  */
 declare
+    v_run run;
     v_run_id text;
     v_tree text[];
 begin
     runs := 0;
     removed := 0;
-    former := _run_lock(p_run_id, p_routine);
-    if former.run_id is null then
+    v_run := _run_lock(p_run_id, p_routine);
+    if v_run.run_id is null then
         insert into run (run_id, state, reason, opened_at, finished_at)
         values (p_run_id, 'stopped', p_reason, clock_now(), clock_now())
         on conflict do nothing;
         if found then
             runs := 1;
         else
-            former := _run_lock(p_run_id, p_routine); -- somebody opened or cancelled it a moment ago
+            v_run := _run_lock(p_run_id, p_routine); -- somebody opened or cancelled it a moment ago
         end if;
     end if;
-    if former.state = 'completed' then
+    former_state := v_run.state;
+    former_at := v_run.finished_at;
+    if v_run.state = 'completed' then
         return;
     end if;
-    if former.state in ('open', 'error') then
+    if v_run.state in ('open', 'error') then
         update run r set state = 'stopped', reason = p_reason, finished_at = clock_now()
         where r.run_id = p_run_id;
         runs := 1 + _run_cascade(p_run_id, 'stopped');
@@ -53,4 +62,4 @@ end;
 $$;
 
 comment on function {{ schema }}._run_stop(text, text, text) is
-'Stop a run with its children, and remove what waits of them; nothing, when it has completed. Returns what the run was before, how many runs were stopped now, and how many messages were removed.';
+'Stop a run with its children, and remove what waits of them; nothing, when it has completed. Returns what the run was before and since when (null: nobody knew it), how many runs were stopped now, and how many messages were removed.';

@@ -9,10 +9,10 @@ declare
     v_stop record;
 begin
     select * into v_stop from _run_stop(p_run_id, p_reason, 'run_cancel');
-    if (v_stop.former).state = 'completed' then
+    if v_stop.former_state = 'completed' then
         raise exception using
             errcode = 'TG091',
-            message = format('run %L has completed, at %s', p_run_id, (v_stop.former).finished_at),
+            message = format('run %L has completed, at %s', p_run_id, v_stop.former_at),
             hint = 'What it did is done. A run that is open, in error, or was never opened can be cancelled.';
     end if;
     outcome := 'cancelled';

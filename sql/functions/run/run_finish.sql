@@ -14,7 +14,7 @@ begin
         perform _bad_argument('p_state', p_state, 'A run ends as completed, error or stopped.');
     end if;
     if p_state = 'stopped' then
-        v_run := (select s.former from _run_stop(p_run_id, p_reason, 'run_finish') s);
+        v_run.state := (select s.former_state from _run_stop(p_run_id, p_reason, 'run_finish') s);
     else
         v_run := _run_lock(p_run_id, 'run_finish');
         if v_run.run_id is null then

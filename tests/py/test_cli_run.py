@@ -1,0 +1,92 @@
+"""`tidegate run` and `tidegate guard`: what each command does, says, and refuses."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.commands import Tell, cells, complaint, one
+
+
+@pytest.fixture
+def conn(database: str) -> Iterator[psycopg.Connection[Any]]:
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("set search_path = tidegate")
+        connection.execute("select queue_create('q')")
+        yield connection
+
+
+def test_a_run_is_opened_shown_and_ended(tell: Tell, conn: psycopg.Connection[Any]) -> None:
+    assert tell("run", "open", "order-7", "--tenant", "acme").out == "run order-7 is open\n"
+    assert tell("run", "open", "order-7.a", "--parent", "order-7").code == 0
+    conn.execute("select queue_send('q', '1', p_run_id => 'order-7')")
+    head, _, row = map(cells, tell("run", "status", "order-7").out.splitlines())
+    shown = dict(zip(head, row, strict=True))
+    assert (shown["state"], shown["open children"], shown["waiting"]) == ("open", "1", "1")
+    [told] = json.loads(tell("run", "status", "order-7", "--json").out)
+    assert (told["state"], told["tenant"]) == ("open", "acme")
+    told = tell("run", "finish", "order-7", "error", "--reason", "no stock", "--json")
+    assert json.loads(told.out) == [{"outcome": "changed", "state": "error"}]
+    assert one(conn, "select state from run where run_id = 'order-7.a'") == ("error",)
+    assert tell("run", "finish", "order-7", "completed").code == 0
+    # a run that has completed stays so
+    told = tell("run", "finish", "order-7", "error", "--json")
+    assert told.code == 1
+    assert json.loads(told.out) == [{"outcome": "refused", "state": "completed"}]
+    assert "has completed" in complaint(tell("run", "cancel", "order-7"))
+
+
+def test_a_run_is_cancelled_by_name(tell: Tell, conn: psycopg.Connection[Any]) -> None:
+    conn.execute("select queue_send_many('q', array['1', '2']::jsonb[], p_run_id => 'r')")
+    told = tell("run", "cancel", "r", "--reason", "not wanted")
+    assert told.out == "run r is cancelled: 1 stopped, 2 messages removed\n"
+    assert json.loads(tell("run", "cancel", "r", "--json").out) == {
+        "run_id": "r",
+        "outcome": "cancelled",
+        "runs": 0,
+        "removed": 0,
+    }
+    assert "not wanted" in tell("run", "status", "r").out
+    assert tell("run", "open", "r") == (1, "run r is stopped\n", "")
+    told = tell("queue", "send", "q", "3", "--run-id", "r", "--json")
+    assert (told.code, json.loads(told.out)["outcome"]) == (0, "cancelled"), told
+
+
+def test_what_is_no_run_is_told(tell: Tell, conn: psycopg.Connection[Any]) -> None:
+    told = tell("run", "status", "nothing")
+    assert (told.code, told.out) == (1, "run nothing was neither opened nor cancelled\n")
+    assert tell("run", "status", "nothing", "--json").code == 1
+    assert tell("run", "finish", "nothing", "completed").code == 1
+    assert "Open the parent first" in complaint(tell("run", "open", "c", "--parent", "nobody"))
+    assert tell("run", "finish", "r", "open").code == 2
+
+
+def test_one_of_two_scripts_gets_the_guard(tell: Tell, conn: psycopg.Connection[Any]) -> None:
+    guard = ("invoice", "7")
+    assert tell("guard", "claim", *guard, "--owner", "a").code == 0
+    told = tell("guard", "claim", *guard, "--owner", "b", "--json")
+    assert told.code == 1
+    assert json.loads(told.out) == [{"outcome": "held", "result": None, "is_repeat": False}]
+    assert tell("guard", "renew", *guard, "--owner", "a", "--lease", "1 hour").code == 0
+    assert tell("guard", "renew", *guard, "--owner", "b").code == 1
+    assert tell("guard", "release", *guard, "--owner", "b").code == 1
+    assert tell("guard", "release", *guard, "--owner", "a").code == 0
+    assert tell("guard", "claim", *guard, "--owner", "b").code == 0
+    assert tell("guard", "finish", *guard, "--owner", "a").code == 1
+    assert tell("guard", "finish", *guard, "--owner", "b", "--result", '{"no": 7}').code == 0
+    told = tell("guard", "claim", *guard, "--owner", "a", "--json")
+    assert json.loads(told.out)[0]["result"] == {"no": 7}
+    tell("run", "cancel", "r")
+    told = tell("guard", "claim", "invoice", "8", "--owner", "a", "--run-id", "r", "--json")
+    assert (told.code, json.loads(told.out)[0]["outcome"]) == (1, "terminal")
+
+
+def test_a_guard_is_given_what_can_be_read(tell: Tell, conn: psycopg.Connection[Any]) -> None:
+    told = tell("guard", "finish", "s", "k", "--owner", "a", "--result", "text")
+    assert "is no JSON" in complaint(told, 2)
+    assert tell("guard", "claim", "s", "k").code == 2
+    assert "positive" in complaint(tell("guard", "claim", "s", "k", "--owner", "a", "--lease", "0"))
