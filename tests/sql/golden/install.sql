@@ -1124,11 +1124,21 @@ comment on type tidegate.sent is
 'Answer to a put or a send. outcome: inserted | deduplicated (message_id is the first one) | replaced (message_id keeps its place, the payload is new) | follow_up (kept until the leased message of its job key ends) | cancelled (its run was stopped: nothing was sent, message_id is null).';
 
 -- It answers one thing more than before. A routine is replaced only with the same answer.
-drop routine if exists tidegate.guard_claim;
+do $$
+begin
+    if exists (
+        select from pg_catalog.pg_proc p
+        inner join pg_catalog.pg_namespace n on p.pronamespace = n.oid
+        where n.nspname = 'tidegate' and p.proname = 'guard_claim'
+    ) then
+        drop function tidegate.guard_claim;
+    end if;
+end;
+$$;
 
 -- ledger/record_migration.sql
 insert into tidegate.migration (migration, checksum, version)
-values ('0006_create_run', '8a70076d971ea1325b6716ceb9ae34f35f1e4caea35cb28378be0cff89891386', 'VERSION');
+values ('0006_create_run', 'e22e06e3de448e575068f295e8a6736acaa4ebe1474b0bfad31818b508d89093', 'VERSION');
 
 -- migrations/0007_create_counter.up.sql
 /*
@@ -2904,6 +2914,12 @@ declare
     v_marks bigint[];
     v_sure text[];
     v_locked text[];
+    v_may_begin boolean;
+    v_rows tid[];
+    v_groups_free text[];
+    v_firsts_free bigint[];
+    v_ids_free bigint[];
+    v_turns_free bigint[];
     v_given text[];
 begin
     arrived := 0;
@@ -2981,7 +2997,16 @@ begin
                 and u.holder is not null and u.mark >= u.first and u.group_key = any(v_locked);
         end if;
 
-        with candidate as (
+        -- Two that begin a group at once would wait for each other's first row: one at a time, and nobody waits for it.
+        v_may_begin := array_position(v_turns, null) is null
+            or pg_try_advisory_xact_lock(_lock_key('group_turn'::regclass, p_channel_id));
+
+        -- Locked here and moved in the next statement, whose snapshot sees each as it was locked: one that was replaced
+        -- a moment ago has a version that this statement would lock and not find.
+        select
+            array_agg(c.row_id), array_agg(c.group_key), array_agg(c.first), array_agg(c.message_id), array_agg(c.turn)
+        into v_rows, v_groups_free, v_firsts_free, v_ids_free, v_turns_free
+        from (
             select b.row_id, u.group_key, u.first, b.message_id, coalesce(u.turn, 0) + 1 as turn
             from unnest(v_groups, v_firsts, v_turns, v_holders) as u (group_key, first, turn, holder)
             cross join lateral (
@@ -2990,7 +3015,13 @@ begin
                 limit 1
                 for update skip locked
             ) b
-            where u.holder is null and (u.turn is null or u.group_key = any(v_locked))
+            where u.holder is null and (u.turn is null and v_may_begin or u.group_key = any(v_locked))
+        ) c;
+
+        with candidate as (
+            select c.*
+            from unnest(v_rows, v_groups_free, v_firsts_free, v_ids_free, v_turns_free)
+                as c (row_id, group_key, first, message_id, turn)
         ), given as (
             insert into group_turn (channel_id, group_key, turn, position, message_id, taken_at)
             select p_channel_id, c.group_key, c.turn, c.first, c.message_id, clock_now()
@@ -7839,9 +7870,11 @@ begin
                 v_now not between v_floor.ticked_at and v_floor.tick_at
                 or (v_drawn > 5000 and v_now > v_floor.ticked_at + 10 * v_floor.took)
             )
-            and (current_setting('tidegate.tick', true) = 'on' or (
-                pg_current_xact_id_if_assigned() is null
-                and statement_timestamp() < transaction_timestamp() + interval '100 ms'
+            and (current_setting('tidegate.handling', true) is distinct from 'on' and (
+                current_setting('tidegate.tick', true) = 'on' or (
+                    pg_current_xact_id_if_assigned() is null
+                    and statement_timestamp() < transaction_timestamp() + interval '100 ms'
+                )
             ))
         then
             if v_now < v_floor.ticked_at or v_drawn <> 0 or not v_floor.is_quiet or v_floor.has_more
@@ -7877,15 +7910,17 @@ begin
         -- The default, without the second statement and the arrays of a batch: a third cheaper.
         loop
             foreach v_priority in array v_floor.priorities loop
-                delete from ready where ctid = any(array(
-                    select r.ctid from ready r
+                -- By key: a row that was changed since the snapshot is locked in its new version, found by its old one.
+                delete from ready d
+                where d.channel_id = v_channel.channel_id and d.priority = v_priority and d.position = (
+                    select r.position from ready r
                     where r.channel_id = v_channel.channel_id and r.priority = v_priority
                         and r.position > v_floor.hints[v_priority + 1]
                     order by r.position
                     limit 1
                     for update skip locked
-                ))
-                returning attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member into v_message;
+                )
+                returning d.attempts, d.priority, d.message_id, d.enqueued_at, d.payload, d.headers, d.event_id, d.body_id, d.body_bytes, d.max_attempts, d.max_batch, d.requeued_from, d.backoff, d.topic, d.group_key, d.job_key, d.run_id, d.tenant, d.errors, d.barrier, d.epoch, d.member into v_message;
                 exit when found;
             end loop;
             if v_message.message_id is null or v_message.run_id is not null then
@@ -8190,9 +8225,11 @@ declare
     v_now timestamptz := clock_now();
     v_channel channel;
     v_floor floor;
-    v_may_tick constant boolean := current_setting('tidegate.tick', true) = 'on' or (
-            pg_current_xact_id_if_assigned() is null
-            and statement_timestamp() < transaction_timestamp() + interval '100 ms'
+    v_may_tick constant boolean := current_setting('tidegate.handling', true) is distinct from 'on' and (
+            current_setting('tidegate.tick', true) = 'on' or (
+                pg_current_xact_id_if_assigned() is null
+                and statement_timestamp() < transaction_timestamp() + interval '100 ms'
+            )
         );
     v_may_check constant boolean := pg_current_xact_id_if_assigned() is null; -- nothing written, nothing deferred
     v_drawn bigint;
@@ -8264,7 +8301,7 @@ begin
             from (
                 select n.ctid, n.run_id from ready n
                 where n.channel_id = v_channel.channel_id and n.priority = v_priority
-                    and n.position > v_floor.hints[v_priority + 1]
+                    and n.position > v_floor.hints[v_priority + 1] and (v_keys is null or n.job_key is null)
                 order by n.position
                 limit v_limit
                 for update skip locked
@@ -8275,42 +8312,42 @@ begin
         if v_has_run then
             v_ctids := _ready_refuse(v_channel.channel_id, v_ctids);
         end if;
-        exit when v_ctids is not null or not v_has_run; -- else all of them were refused
-    end loop;
-    if v_ctids is null then
-        return v_answer;
-    end if;
+        continue when v_ctids is null and v_has_run; -- all of them were refused
+        exit when v_ctids is null;
 
-    select
-        array_agg(r.ctid order by r.priority, r.position),
-        array_agg(r.position order by r.priority, r.position),
-        array_agg(row(r.attempts, r.priority, r.message_id, r.enqueued_at, r.payload, r.headers, r.event_id, r.body_id, r.body_bytes, r.max_attempts, r.max_batch, r.requeued_from, r.backoff, r.topic, r.group_key, r.job_key, r.run_id, r.tenant, r.errors, r.barrier, r.epoch, r.member)::message order by r.priority, r.position)
-    into v_ctids, v_positions, v_messages
-    from ready r
-    where r.ctid = any(v_ctids);
-    v_limit := _batch_fit(v_messages);
-    v_messages := v_messages[:v_limit];
-    if exists (select from unnest(v_messages) m where m.job_key is not null) then
-        with held as (
-            select j.key from unnest(v_messages) m
-            inner join job_key j
-                on j.channel_id = v_channel.channel_id and j.key = m.job_key and j.message_id = m.message_id
-            for update of j skip locked
-        )
-        select coalesce(array_agg(h.key), '{}') into v_keys from held h;
         select
-            array_agg(v_ctids[m.ordinality] order by m.ordinality),
-            array_agg(v_positions[m.ordinality] order by m.ordinality),
-            array_agg(row(m.attempts, m.priority, m.message_id, m.enqueued_at, m.payload, m.headers, m.event_id, m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member)::message order by m.ordinality)
+            array_agg(r.ctid order by r.priority, r.position),
+            array_agg(r.position order by r.priority, r.position),
+            array_agg(row(r.attempts, r.priority, r.message_id, r.enqueued_at, r.payload, r.headers, r.event_id, r.body_id, r.body_bytes, r.max_attempts, r.max_batch, r.requeued_from, r.backoff, r.topic, r.group_key, r.job_key, r.run_id, r.tenant, r.errors, r.barrier, r.epoch, r.member)::message order by r.priority, r.position)
         into v_ctids, v_positions, v_messages
-        from unnest(v_messages) with ordinality m
-        where m.job_key is null or m.job_key = any(v_keys) or not exists (
-            select from job_key j
-            where j.channel_id = v_channel.channel_id and j.key = m.job_key and j.message_id = m.message_id
-        );
-        if v_messages is null then
-            return v_answer;
+        from ready r
+        where r.ctid = any(v_ctids);
+        v_limit := _batch_fit(v_messages);
+        v_messages := v_messages[:v_limit];
+        if exists (select from unnest(v_messages) m where m.job_key is not null) then
+            with held as (
+                select j.key from unnest(v_messages) m
+                inner join job_key j
+                    on j.channel_id = v_channel.channel_id and j.key = m.job_key and j.message_id = m.message_id
+                for update of j skip locked
+            )
+            select coalesce(array_agg(h.key), '{}') into v_keys from held h;
+            select
+                array_agg(v_ctids[m.ordinality] order by m.ordinality),
+                array_agg(v_positions[m.ordinality] order by m.ordinality),
+                array_agg(row(m.attempts, m.priority, m.message_id, m.enqueued_at, m.payload, m.headers, m.event_id, m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member)::message order by m.ordinality)
+            into v_ctids, v_positions, v_messages
+            from unnest(v_messages) with ordinality m
+            where m.job_key is null or m.job_key = any(v_keys) or not exists (
+                select from job_key j
+                where j.channel_id = v_channel.channel_id and j.key = m.job_key and j.message_id = m.message_id
+            );
         end if;
+        exit when v_messages is not null;
+        -- Somebody has the key of each: what has none is looked for behind them.
+    end loop;
+    if v_messages is null then
+        return v_answer;
     end if;
     delete from ready where ctid = any(v_ctids[:cardinality(v_messages)]);
     select array_agg(row(m.attempts, m.priority, m.message_id, m.enqueued_at, coalesce(m.payload, (select b.payload from body b where b.body_id = m.body_id)), m.headers, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id)), m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member)::message order by m.ordinality)
@@ -9167,9 +9204,11 @@ declare
     v_now timestamptz := clock_now();
     v_channel channel;
     v_floor floor;
-    v_may_tick constant boolean := current_setting('tidegate.tick', true) = 'on' or (
-            pg_current_xact_id_if_assigned() is null
-            and statement_timestamp() < transaction_timestamp() + interval '100 ms'
+    v_may_tick constant boolean := current_setting('tidegate.handling', true) is distinct from 'on' and (
+            current_setting('tidegate.tick', true) = 'on' or (
+                pg_current_xact_id_if_assigned() is null
+                and statement_timestamp() < transaction_timestamp() + interval '100 ms'
+            )
         );
     v_drawn bigint;
     v_priority smallint;
@@ -9384,9 +9423,11 @@ begin
                 v_now not between v_floor.ticked_at and v_floor.tick_at
                 or (v_drawn > 5000 and v_now > v_floor.ticked_at + 10 * v_floor.took)
             )
-            and (current_setting('tidegate.tick', true) = 'on' or (
-                pg_current_xact_id_if_assigned() is null
-                and statement_timestamp() < transaction_timestamp() + interval '100 ms'
+            and (current_setting('tidegate.handling', true) is distinct from 'on' and (
+                current_setting('tidegate.tick', true) = 'on' or (
+                    pg_current_xact_id_if_assigned() is null
+                    and statement_timestamp() < transaction_timestamp() + interval '100 ms'
+                )
             ))
         then
             if v_now < v_floor.ticked_at or v_drawn <> 0 or not v_floor.is_quiet or v_floor.has_more
@@ -9422,15 +9463,17 @@ begin
         -- The default, without the second statement and the arrays of a batch: a third cheaper.
         loop
             foreach v_priority in array v_floor.priorities loop
-                delete from ready where ctid = any(array(
-                    select r.ctid from ready r
+                -- By key: a row that was changed since the snapshot is locked in its new version, found by its old one.
+                delete from ready d
+                where d.channel_id = v_channel.channel_id and d.priority = v_priority and d.position = (
+                    select r.position from ready r
                     where r.channel_id = v_channel.channel_id and r.priority = v_priority
                         and r.position > v_floor.hints[v_priority + 1]
                     order by r.position
                     limit 1
                     for update skip locked
-                ))
-                returning attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member into v_message;
+                )
+                returning d.attempts, d.priority, d.message_id, d.enqueued_at, d.payload, d.headers, d.event_id, d.body_id, d.body_bytes, d.max_attempts, d.max_batch, d.requeued_from, d.backoff, d.topic, d.group_key, d.job_key, d.run_id, d.tenant, d.errors, d.barrier, d.epoch, d.member into v_message;
                 exit when found;
             end loop;
             if v_message.message_id is null or v_message.run_id is not null then
@@ -9848,7 +9891,13 @@ comment on function tidegate._run_remove(text) is
 
 -- functions/run/_run_stop.sql
 create or replace function tidegate._run_stop(
-    p_run_id text, p_reason text, p_routine text, out former tidegate.run, out runs integer, out removed bigint
+    p_run_id text,
+    p_reason text,
+    p_routine text,
+    out former_state text,
+    out former_at timestamptz,
+    out runs integer,
+    out removed bigint
 )
 language plpgsql volatile
 set search_path = tidegate, pg_temp
@@ -9858,26 +9907,29 @@ as $$
  * of it is removed. A run that was never opened is made here, to be remembered. A repeat takes what came in meanwhile.
  */
 declare
+    v_run run;
     v_run_id text;
     v_tree text[];
 begin
     runs := 0;
     removed := 0;
-    former := _run_lock(p_run_id, p_routine);
-    if former.run_id is null then
+    v_run := _run_lock(p_run_id, p_routine);
+    if v_run.run_id is null then
         insert into run (run_id, state, reason, opened_at, finished_at)
         values (p_run_id, 'stopped', p_reason, clock_now(), clock_now())
         on conflict do nothing;
         if found then
             runs := 1;
         else
-            former := _run_lock(p_run_id, p_routine); -- somebody opened or cancelled it a moment ago
+            v_run := _run_lock(p_run_id, p_routine); -- somebody opened or cancelled it a moment ago
         end if;
     end if;
-    if former.state = 'completed' then
+    former_state := v_run.state;
+    former_at := v_run.finished_at;
+    if v_run.state = 'completed' then
         return;
     end if;
-    if former.state in ('open', 'error') then
+    if v_run.state in ('open', 'error') then
         update run r set state = 'stopped', reason = p_reason, finished_at = clock_now()
         where r.run_id = p_run_id;
         runs := 1 + _run_cascade(p_run_id, 'stopped');
@@ -9902,7 +9954,7 @@ end;
 $$;
 
 comment on function tidegate._run_stop(text, text, text) is
-'Stop a run with its children, and remove what waits of them; nothing, when it has completed. Returns what the run was before, how many runs were stopped now, and how many messages were removed.';
+'Stop a run with its children, and remove what waits of them; nothing, when it has completed. Returns what the run was before and since when (null: nobody knew it), how many runs were stopped now, and how many messages were removed.';
 
 -- functions/run/run_open.sql
 create or replace function tidegate.run_open(
@@ -9983,7 +10035,7 @@ begin
         perform _bad_argument('p_state', p_state, 'A run ends as completed, error or stopped.');
     end if;
     if p_state = 'stopped' then
-        v_run := (select s.former from _run_stop(p_run_id, p_reason, 'run_finish') s);
+        v_run.state := (select s.former_state from _run_stop(p_run_id, p_reason, 'run_finish') s);
     else
         v_run := _run_lock(p_run_id, 'run_finish');
         if v_run.run_id is null then
@@ -10024,10 +10076,10 @@ declare
     v_stop record;
 begin
     select * into v_stop from _run_stop(p_run_id, p_reason, 'run_cancel');
-    if (v_stop.former).state = 'completed' then
+    if v_stop.former_state = 'completed' then
         raise exception using
             errcode = 'TG091',
-            message = format('run %L has completed, at %s', p_run_id, (v_stop.former).finished_at),
+            message = format('run %L has completed, at %s', p_run_id, v_stop.former_at),
             hint = 'What it did is done. A run that is open, in error, or was never opened can be cancelled.';
     end if;
     outcome := 'cancelled';
@@ -10955,7 +11007,7 @@ begin
         ('_error_text', '7f12f69ffaf3d6dff455683baed5f1abd597a68e4df21400d06f4cd26391f9b8'),
         ('_event_id', 'dbd5513a675ecce78e3b1b17eec10d37723ff6f17c93ebc0aa70a869a1135d51'),
         ('_failed_check', '8a3402dfd35a05abb2e167dc9dfdf736ba7e4d57a916dcd1e11343088de738e3'),
-        ('_group_advance', 'a41e36b6d705b7d99bd87b80ed1328e42bcea9157e94c35749a10e1ee1cdb1a5'),
+        ('_group_advance', '781236f4bdfa8396fc453e8ae35196b3b7d2f81362c1daea4d17693f39091e05'),
         ('_guard_check', '7c6180b8969f0cb66b93690ec2179c67f5d9954e41f1047ba7e5558963280476'),
         ('_handler_call', 'c25bef023217ed6f076fa8ceeb46c235259c15f41445bc2ab187a373668114e1'),
         ('_handler_name', '9d7032806e7362f11643018ab17af62dea437bea8251acc612d9d75afeeda34e'),
@@ -10995,7 +11047,7 @@ begin
         ('_run_cascade', '3d9453cda8e2d661ed36c8945d0b0eef952e99330f2717fa09a273362ce731e3'),
         ('_run_lock', '6506a620484c7ff0dae60eb94916f8051147eaaa695770725371d167ae390015'),
         ('_run_remove', '0069504465a11fbb36871110de9be449fd5a576db40cc6c2c53d10f2bcc6c915'),
-        ('_run_stop', '2efa3d916a5c655b1d68ad159c290d9cfe6b698d64804321b9ec8808fce2c155'),
+        ('_run_stop', 'f9f22eaf1334678d5a6197eeff4bc29e956befc686168d268b68b1d021c9defa'),
         ('_scheduled_promote', 'a186ae0fe4220fd448d11429e085d35b704f65eb94a5730363b7d1a7dc7fc4a5'),
         ('_slot_count', 'dd2bd15c048b7f64b55ae9f313de3005ab36ace418a21f4ee44b234db119d6ea'),
         ('_specs_check', '313960c7570cdaa3bb8e2df704eb5010ae990e23b615d8a624e8980d659a5bab'),
@@ -11053,20 +11105,20 @@ begin
         ('maintenance_finish', 'f300be606a4f1872ba8bb544c509c62fe6c286780183c90feb5e3d81824c78f1'),
         ('maintenance_start', '1b52d49746045891ec34d1c680fed28f949aa57ab342fad2705a9cf1290e3b1f'),
         ('maintenance_tick', '7b8b8d0bd74ecee56a56a53e5b994a4a5b71d1b1f3fdadd9f13955a7ce794b0c'),
-        ('outbox_claim', '2c5319390df734358a21b2bd292ae807223282a9fd09bfd874788a9cfd6ffe4f'),
+        ('outbox_claim', 'eb57660ab2feaf339e9d91e2e67c663bed744859c7c19ce5115c109511f6cb83'),
         ('outbox_put', '12a820f15463edb1c2920464661283b1b6de31bc99ab22f2fda8b939973b3f66'),
         ('outbox_put_many', 'be5edd65d8c9dbeaacc57292c4f04bb7b51e8d987f7be4c2c5ae41e74045cd13'),
         ('outbox_put_specs', 'c22754031be20456707af82a5fdc732214f51aea6199bbf8166cb9013016a0c5'),
         ('outbox_release', '5f366fc983d189a344fd6a718b931afa37a4a19a24b59cef1da5d8a5363126ab'),
         ('outbox_route', '752e32d7a2265ff47ed97fecfea5eb859be13f3613b2ecc811c526942499711d'),
         ('outbox_settle', 'd74c0b875f2f6a19d4fb3b4dbc30ff705c0a532054c04bbbd086b447333da943'),
-        ('outbox_sweep', '0f42523e95898d4a596439c0abf11f8af67b6a93bd666fb21a0f843b4c57dce7'),
+        ('outbox_sweep', '87daf3e310e111a08802e309ca84ebc154ffd6bfd10063d0942b5a0fe368ee3d'),
         ('outbox_unroute', '04ac6d72dea99092a478cc0fc5e2afd864869cab5100911e46c68b613874246e'),
         ('outcomes', 'f7f655f833caad51ec70f20b71e19109de94f5d761c51a6ff44972102d598c21'),
         ('policy', 'e83b2d6b133eb32f8ade2ca166e1fde1f55e25456ea4f48c3644cb21a31851b5'),
         ('queue_ack', 'ec1504d6cbc3719fafc7f7aaa2a0068f8e3d8f9b57da39d79bc43a6e60e79b76'),
         ('queue_cancel', 'd305ee3a0e50013a59d41cf7c1d9755916ab2e8a808a5c302203f29004418847'),
-        ('queue_claim', '5326457c94bae2c67e5d9a1581fa917cb6c06e4dca9e3a7b1e8e1d20f9f1ce90'),
+        ('queue_claim', 'aef4d08a105f8156cd4e08b1c41c4439ff30ea144553f486ab8d17039902d364'),
         ('queue_configure', '78a6bd49ef5349ecd5a74d4631c5f1e7ef22961ab7a6c502e2845ee9c35f618c'),
         ('queue_create', '462b58bd405e566a1e9a252cabf224391aeb2b7df133f0101008789dbe4949d0'),
         ('queue_drain', '59dfe4f20eec83c0bc7b670b841919bcbc19a11694a1fa248590fc5a7d99cf94'),
@@ -11082,9 +11134,9 @@ begin
         ('queue_send_many', '9d952e5f9cadd67ca2b7d108149a743553cefa5dd04864a982e3733a8acd7bc0'),
         ('queue_send_specs', '5f3785c4abaaa588b27e029b4513e67cd9bd81afa7145fabe1daa64246f7c0e7'),
         ('queue_settle', 'd2d2f31fb6668edfc3aec44135bb72ed429a09372bcf99df88cb7ca965009dfd'),
-        ('queue_work', 'ddade050c8270c1dfec50075fa0d86e5abdfde6e67d59451fd7cc542339aabdb'),
-        ('run_cancel', 'd98a82d5beac0b273890c650251f843315b5619e90d6493d1e238121461223de'),
-        ('run_finish', 'c9e4dc264b07df6cb3d20836d31c17c437c3a81c3ec34b7f2690add156287047'),
+        ('queue_work', '1d1eb58516a0e2bc344194e877154abf2c97d9090d8fb83a73ee4385a223656e'),
+        ('run_cancel', 'faa35a2f9a597bcd643b49f3309c8d4455bdff10db8416124912c0fea19605be'),
+        ('run_finish', '49d6cc7043bbe4e3ed954282a2cf23e59851f9c436fe2b075aceb19b639df345'),
         ('run_open', 'f0ab727530929878cd8924f305d0de598eef8220de28c82a8dc342bc6d2f7dcd'),
         ('run_status', '2d64bb7852b195cf50c974a05e5e82c842e8b8eb31ebc7b3cfc1f1fd74ddf21b'),
         ('schema_version', '96c4a83da33dfa6ce71ca3f880c9c4b1a9b3f1344bb24ee54f23a250db3f81b4'),
