@@ -11,7 +11,7 @@ import psycopg
 from psycopg import conninfo
 from psycopg.rows import dict_row
 
-from pyshim import __version__
+from pyshim import __version__, logs
 from pyshim.config import Database, redact
 from pyshim.errors import DatabaseUnavailable
 
@@ -65,7 +65,10 @@ async def connect(
                     f"cannot connect to the database named by {database.source}: {reason}",
                     hint="check that the server is up and the connection string is right",
                 ) from None
-            log.warning("connect attempt %d of %d failed: %s", attempt, attempts, reason)
+            logs.event(
+                log, logging.WARNING, "connect failed", attempt=attempt, of=attempts, error=reason,
+                said=f"connect attempt {attempt} of {attempts} failed: {reason}",
+            )  # fmt: skip
             await asyncio.sleep(delay)
             delay = min(delay * 2, LONGEST_DELAY)
         else:

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import inspect
 import threading
-import traceback
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-from pyshim.config import redact
 from pyshim.registry import Delivery, Handler, LeaseLost, Malformed, Reject, Retry
+from pyshim.traces import clean, trace
 
 Verdict = Literal["done", "acked", "failed", "released", "lost"]
-
-_LONGEST_ERROR = 1000  # what the database keeps
-_NOT_THEIRS = (str(Path(__file__).parent), importlib.__file__, "<frozen importlib")
 
 
 @dataclass(frozen=True)
@@ -61,29 +55,6 @@ def failed(error: BaseException, handler: Handler | None = None) -> Outcome:
 def timed_out(seconds: float | None) -> Outcome:
     """The outcome of a call that was ended after its timeout."""
     return Outcome("failed", f"timeout: ended after {seconds:g} s")
-
-
-def clean(text: str) -> str:
-    """Text that every database takes, passwords of URLs redacted."""
-    text = text[: 4 * _LONGEST_ERROR].replace("\x00", "").encode("utf-8", "replace").decode()
-    return redact(text)[:_LONGEST_ERROR]
-
-
-def trace(error: BaseException) -> str:
-    """Where an error came from, innermost first and in one line; our own frames
-    and those of importing are left out."""
-    seen: list[str] = []
-    each: BaseException | None = error
-    while each is not None and len(seen) < 5:
-        frames = [
-            f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}"
-            for frame in reversed(traceback.extract_tb(each.__traceback__))
-            if not frame.filename.startswith(_NOT_THEIRS)
-        ]
-        named = "" if each is error else f"{type(each).__name__}: {clean(str(each))} at "
-        seen.append(named + " < ".join(frames[:20]))
-        each = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
-    return " | after ".join(seen)
 
 
 def call(handler: Handler, delivery: Delivery) -> Outcome:

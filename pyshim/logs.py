@@ -18,11 +18,14 @@ _MAX_VALUE = 500
 _BARE = re.compile(r"[\w.:/*+@-]+")
 
 
-def event(logger: logging.Logger, level: int, name: str, /, **fields: Any) -> None:
-    """Log one event. Fields that are None are left out; exceptions are written as one line."""
+def event(
+    logger: logging.Logger, level: int, name: str, /, said: str | None = None, **fields: Any
+) -> None:
+    """Log one event. Fields that are None are left out; exceptions are written as one line. `said`
+    is the sentence of a log that was not configured here, as of a command that acts once."""
     if logger.isEnabledFor(level):
         kept = {key: _plain(value) for key, value in fields.items() if value is not None}
-        logger.log(level, name, extra={"fields": kept})
+        logger.log(level, "%s", said or name, extra={"fields": {"event": name, **kept}})
 
 
 def configure(fmt: Format = "text", level: int = logging.INFO, stream: Any = None) -> None:

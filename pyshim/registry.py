@@ -20,6 +20,7 @@ from psycopg.rows import tuple_row
 
 from pyshim import calls, config
 from pyshim.errors import ConfigError, TidegateError
+from pyshim.traces import trace
 
 Function = Callable[["Delivery"], Any]
 F = TypeVar("F", bound=Function)
@@ -354,8 +355,6 @@ def load(reference: str) -> Registry:
     try:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:
-        from pyshim.handling import trace  # which knows this module
-
         place = trace(error)
         at = f", at {place}" if place else ""
         if isinstance(error, ConfigError):

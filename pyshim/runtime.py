@@ -39,7 +39,7 @@ class Runtime:
         """A session with a connection of its own, opened when first used."""
         return Session(self.connection, self.schema, timeout=self.timeout)
 
-    def announce(self, loop: str, **fields: object) -> None:
+    def announce(self, loop: str, **fields: Any) -> None:
         """Log that a loop starts, and where."""
         place = self.database.place()
         logs.event(

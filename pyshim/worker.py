@@ -29,6 +29,7 @@ from pyshim.loops import Pace, Progress, Stop
 from pyshim.registry import Handler, Malformed, Registry, delivery
 from pyshim.retry import Verdict, classify
 from pyshim.session import Session
+from pyshim.traces import clean, trace
 
 log = logging.getLogger("tidegate")
 
@@ -305,7 +306,7 @@ class QueueWorker:
         task = message.headers.get("task")
         handler = self._registry.find(self.queue, task)
         if handler is None:
-            told = handling.clean(self._registry.told_missing(self.queue, task))
+            told = clean(self._registry.told_missing(self.queue, task))
             return None, Outcome("failed", told, retryable=False, reason="unknown_handler")
         timeout = None if handler.in_process else handler.timeout
         if handler.is_async:
@@ -634,7 +635,7 @@ class QueueWorker:
     def _over(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
-            self._log(logging.ERROR, "broken", error=error, at=handling.trace(error))
+            self._log(logging.ERROR, "broken", error=error, at=trace(error))
 
 
 def _failures(failures: Iterable[tuple[int, Outcome]], *, plain: bool = False) -> Jsonb:

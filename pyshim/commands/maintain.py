@@ -66,7 +66,7 @@ async def _follow(runtime: Runtime, stop: loops.Stop, interval: float) -> None:
         await loops.run("maintain", maintainer.step, loops.Pace.every(interval), stop)
     finally:
         await session.close()
-        logs.event(log, logging.INFO, "stopped", loop="maintain", **asdict(maintainer.totals))
+    logs.event(log, logging.INFO, "stopped", loop="maintain", **asdict(maintainer.totals))
 
 
 def _line(outcome: Outcome) -> str:

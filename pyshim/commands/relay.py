@@ -79,4 +79,4 @@ async def _relay(
     finally:
         await session.close()
         await publisher.close()
-        logs.event(log, logging.INFO, "stopped", loop=f"relay {topic}", **asdict(relay.totals))
+    logs.event(log, logging.INFO, "stopped", loop=f"relay {topic}", **asdict(relay.totals))

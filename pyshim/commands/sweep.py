@@ -87,7 +87,7 @@ async def _follow(
         await loops.together(stop, *running)
     finally:
         await session.close()
-        logs.event(log, logging.INFO, "stopped", loop="sweep", **asdict(sweeper.totals))
+    logs.event(log, logging.INFO, "stopped", loop="sweep", **asdict(sweeper.totals))
 
 
 async def _after_a_sweep(

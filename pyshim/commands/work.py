@@ -113,15 +113,12 @@ async def _work(
         return progress
 
     runtime.announce(name, concurrency=worker.concurrency)
-    has_run = False
     try:
         pace = _DRAINING if drain else loops.Pace.polling()
         await loops.run(name, step if drain else worker.step, pace, stop)
-        has_run = True
     finally:
         await worker.finish(grace)
-        if has_run:  # else its error is told
-            logs.event(log, logging.INFO, "stopped", loop=name, **asdict(worker.totals))
+    logs.event(log, logging.INFO, "stopped", loop=name, **asdict(worker.totals))
 
 
 def _is_idle(worker: QueueWorker, workers: Sequence[QueueWorker]) -> bool:

@@ -43,15 +43,16 @@ IMPORTS = {
     "children": {"child", "handling"},
     "client": {"calls", "config", "errors", "names"},
     "config": {"errors", "names"},
-    "connect": {"config", "errors"},
+    "connect": {"config", "errors", "logs"},
     "errors": set(),
-    "handling": {"config", "registry"},
+    "handling": {"registry", "traces"},
     "heart": {"calls", "logs", "session"},
     "migrate": {"assets", "connect", "errors", "names", "render"},
     "names": {"errors"},
     "options": {"config", "connect"},
-    "registry": {"calls", "config", "errors"},
+    "registry": {"calls", "config", "errors", "traces"},
     "render": {"assets", "errors", "names"},
+    "traces": {"config"},
 }
 
 

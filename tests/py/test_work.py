@@ -706,6 +706,18 @@ def test_a_mistake_is_told_before_any_work(
     assert "Traceback" not in err
 
 
+def test_a_database_that_is_down_at_the_start_is_told_once(bench: Bench) -> None:
+    bench.handlers("registry.handler('q')(print)")
+    worker = bench.start(TIDEGATE_DATABASE_URL="postgresql://u:hunter2@127.0.0.1:1/x")
+    _, err = worker.communicate(timeout=20)
+    assert worker.returncode == 1
+    lines = err.splitlines()
+    tries = [json.loads(line) for line in lines if "connect failed" in line]
+    assert [(line["attempt"], line["of"]) for line in tries] == [(1, 3), (2, 3)]
+    assert "stopped" not in err
+    assert lines[-2].startswith("tidegate: cannot connect to the database")
+
+
 @pytest.mark.heavy
 @pytest.mark.parametrize("kind", ["the worker", "the worker, from a handler's process"])
 def test_a_poison_that_kills_workers_is_cornered_and_nobody_else_pays(

@@ -12,7 +12,7 @@ from uuid import UUID
 
 import pytest
 
-from pyshim import handling
+from pyshim import handling, traces
 from pyshim.errors import ConfigError
 from pyshim.registry import Delivery, Malformed, Registry, Reject, Retry, delivery, load
 
@@ -201,7 +201,7 @@ def test_a_trace_is_one_line_innermost_first_with_causes() -> None:
 
     with pytest.raises(ValueError, match="y") as caught:
         outer()
-    trace = handling.trace(caught.value)
+    trace = traces.trace(caught.value)
     assert trace.startswith("test_work_registry.py:")
     assert trace.index("in outer") < trace.index("after KeyError: 'x'") < trace.index("in inner")
     assert "\n" not in trace
