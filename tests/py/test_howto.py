@@ -239,6 +239,7 @@ def typed(url: str, tmp_path: Path) -> Callable[[str], str]:
             ["sh", "-e", "-x"],
             input=script,
             env=environment,
+            cwd=tmp_path,
             capture_output=True,
             text=True,
             timeout=120,
@@ -286,3 +287,39 @@ def test_the_commands_of_triage_run_as_printed(
         "select state, jsonb_agg(payload order by payload) from dead_letter group by 1"
     )
     assert dict(states.fetchall()) == {"dead": [1, 2, 4, 5], "discarded": [3, 6]}
+
+
+def test_the_page_about_workers_runs_as_printed(
+    conn: psycopg.Connection[Any], typed: Callable[[str], str], tmp_path: Path
+) -> None:
+    jobs, pay = snippets("work.md", "python")
+    (script,) = snippets("work.md", "sh")
+    (tmp_path / "jobs.py").write_text(jobs, encoding="utf-8")
+    # when the commands are typed below the first snippet
+    assert typed(script).splitlines()[-1] == "welcome ann@example.com 1"
+    # and others send what the page speaks of
+    letters = "select queue_send('letters', %s, p_headers => jsonb_build_object('task', %s::text))"
+    to = '{"to": "bob@example.com"}'
+    for payload, task in ((to, "digest"), (to, "newsletter"), ("{}", "digest")):
+        conn.execute(letters.encode(), (payload, task))
+    assert typed("tidegate work jobs:registry --drain").splitlines() == [
+        "digest bob@example.com {'task': 'digest'}"
+    ]
+    reasons = conn.execute("select reason from dead_letter order by reason")
+    assert [row[0] for row in reasons] == ["malformed", "unknown_handler"]
+    # and the second snippet is put below the first
+    (statements,) = snippets("work.md", "sql")
+    conn.execute(statements.encode())
+    (tmp_path / "jobs.py").write_text(jobs + pay, encoding="utf-8")
+    typed("tidegate work jobs:registry --drain")
+    assert scalar(conn, "select array_agg(amount) from public.ledger") == [5]
+    assert scalar(conn, "select sum(ready + scheduled + leased) from backlog") == 0
+
+
+def test_the_pages_about_workers_share_no_queue() -> None:
+    used = {
+        page: set(re.findall(r"(?:queue_create\('|queue create |handler\(\")([a-z]+)", text))
+        for page in ("work.md", "worker.md")
+        if (text := (HOWTO / page).read_text(encoding="utf-8"))
+    }
+    assert used == {"work.md": {"letters", "charges"}, "worker.md": {"emails"}}

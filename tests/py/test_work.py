@@ -971,27 +971,3 @@ def work(delivery):
         groups.setdefault(group, []).append(int(n))
     for group, order in groups.items():
         assert group == "-" or order == sorted(order)
-
-
-def test_the_how_to_works_as_printed(bench: Bench) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "howto" / "work.md").read_text(encoding="utf-8")
-    jobs, pay = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    url = f"import psycopg\nURL = {bench.database!r}\n"
-    (bench.folder / "jobs.py").write_text(jobs + url + pay)
-    bench.conn.execute("create table public.ledger (amount int)")
-    for name in ("emails", "payments"):
-        bench.queue(name)
-    to = {"to": "ann@example.com"}
-    for task in ("welcome", "digest", "newsletter"):
-        bench.send("emails", to, headers={"task": task})
-    bench.send("emails", {}, headers={"task": "digest"})
-    bench.send("payments", {"amount": 5})
-    worker = bench.start("--drain", "--concurrency", "1")
-    out, _ = worker.communicate(timeout=60)
-    assert sorted(out.splitlines()) == [
-        "digest ann@example.com {'task': 'digest'}",
-        "welcome ann@example.com 1",
-    ]
-    assert [reason for _, reason, _, _ in bench.dead()] == ["unknown_handler", "malformed"]
-    assert bench.scalar("select array_agg(amount) from public.ledger") == [5]
-    assert bench.left() == 0
