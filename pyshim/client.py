@@ -67,7 +67,12 @@ class SendOptions(PutOptions, total=False):
     backoff: Mapping[str, Any] | None  # base, cap, factor, jitter
 
 
+_LONGEST_SHOWN = 80  # of a wrong value
 _JSON_OPTIONS = frozenset({"headers", "backoff"})
+_INT_OPTIONS = frozenset({"priority", "max_attempts"})
+_TEXT_OPTIONS = frozenset(
+    {"group_key", "idempotency_key", "run_id", "tenant", "job_key", "key_mode"}
+)
 _SINGLE_ONLY = frozenset({"event_id", "job_key", "key_mode"})
 # A pair of surrogates, or what a jsonb cannot hold: half of one, or U+0000; or any other escape.
 _ESCAPES = re.compile(
@@ -86,8 +91,8 @@ class Client:
 
     What the database refuses with a TG code is raised as the `TidegateError` of that code, a
     missing function as `SchemaMismatch`, everything else as psycopg raised it; as with any failed
-    statement, the transaction is over then. What cannot be written as JSON is a `BadArgument`
-    before anything is sent, and leaves the transaction as it was.
+    statement, the transaction is over then. What cannot be written as JSON, and options of a wrong
+    type, are a `BadArgument` before anything is sent, which leaves the transaction as it was.
     """
 
     def __init__(
@@ -115,7 +120,7 @@ class Client:
     ) -> Sent | Coroutine[Any, Any, Sent]:
         """Send a message to a queue: it exists if the transaction commits."""
         given = self._given("send", SendOptions, options)
-        arguments = {"queue": queue, "payload": self._json("payload", payload)}
+        arguments = {"queue": _text("queue", queue), "payload": self._json("payload", payload)}
         return self._call(connection, calls.QUEUE_SEND, arguments, given, _first)
 
     @overload
@@ -149,7 +154,7 @@ class Client:
         message's place, from 1. Not for event_id and job keys: see `send_specs`.
         """
         given = self._given("send_many", SendOptions, options, without=_SINGLE_ONLY)
-        arguments = {"queue": queue, "payloads": self._jsons(payloads)}
+        arguments = {"queue": _text("queue", queue), "payloads": self._jsons(payloads)}
         return self._call(connection, calls.QUEUE_SEND_MANY, arguments, given, list)
 
     @overload
@@ -169,7 +174,7 @@ class Client:
         specs: Iterable[Mapping[str, Any]],
     ) -> list[Sent] | Coroutine[Any, Any, list[Sent]]:
         """Send many messages with options of their own: `{"payload": …, "run_at": …, …}` each."""
-        arguments = {"queue": queue, "specs": self._specs(specs)}
+        arguments = {"queue": _text("queue", queue), "specs": self._specs(specs)}
         return self._call(connection, calls.QUEUE_SEND_SPECS, arguments, {}, list)
 
     @overload
@@ -191,7 +196,7 @@ class Client:
     ) -> Sent | Coroutine[Any, Any, Sent]:
         """Put an event into a topic: it exists if the transaction commits."""
         given = self._given("put", PutOptions, options)
-        arguments = {"topic": topic, "payload": self._json("payload", payload)}
+        arguments = {"topic": _text("topic", topic), "payload": self._json("payload", payload)}
         return self._call(connection, calls.OUTBOX_PUT, arguments, given, _first)
 
     @overload
@@ -221,7 +226,7 @@ class Client:
     ) -> list[Sent] | Coroutine[Any, Any, list[Sent]]:
         """Put many events in one call: an answer for each, in order. Options as in `send_many`."""
         given = self._given("put_many", PutOptions, options, without=_SINGLE_ONLY)
-        arguments = {"topic": topic, "payloads": self._jsons(payloads)}
+        arguments = {"topic": _text("topic", topic), "payloads": self._jsons(payloads)}
         return self._call(connection, calls.OUTBOX_PUT_MANY, arguments, given, list)
 
     @overload
@@ -241,7 +246,7 @@ class Client:
         specs: Iterable[Mapping[str, Any]],
     ) -> list[Sent] | Coroutine[Any, Any, list[Sent]]:
         """Put many events with options of their own: `{"payload": …, "group_key": …, …}` each."""
-        arguments = {"topic": topic, "specs": self._specs(specs)}
+        arguments = {"topic": _text("topic", topic), "specs": self._specs(specs)}
         return self._call(connection, calls.OUTBOX_PUT_SPECS, arguments, {}, list)
 
     def _call(
@@ -262,7 +267,7 @@ class Client:
             return self._call_async(connection, query, everything, shape)
         if not isinstance(connection, psycopg.Connection):
             raise TypeError(
-                f"the connection is a {type(connection).__name__};"
+                f"the connection is of type {type(connection).__name__};"
                 " give a psycopg.Connection or a psycopg.AsyncConnection"
             )
         with self._typed_errors(), psycopg.Cursor(connection, row_factory=tuple_row) as cursor:
@@ -286,6 +291,8 @@ class Client:
         try:
             yield
         except (psycopg.errors.UndefinedFunction, psycopg.errors.InvalidSchemaName) as error:
+            if error.diag.context is not None:  # something that our function, or a trigger, calls
+                raise
             raise SchemaMismatch(
                 f"schema {self.schema!r} holds no Tidegate installation that can do this:"
                 f" {error.diag.message_primary}",
@@ -311,24 +318,28 @@ class Client:
             if name not in allowed:
                 raise TypeError(f"{method}() has no option {name!r}; it has {', '.join(allowed)}")
         return {
-            name: self._json(name, value) if name in _JSON_OPTIONS else _plain(name, value)
+            name: self._json(name, plain) if name in _JSON_OPTIONS else plain
             for name, value in options.items()
             if value is not None
+            for plain in [_plain(name, name, value)]
         }
 
     def _jsons(self, payloads: Iterable[Any]) -> list[str]:
-        if isinstance(payloads, str | bytes | Mapping):
-            raise TypeError(f"payloads is a {type(payloads).__name__}; give a list, an item each")
+        _check_list("payloads", payloads)
         return [self._json(f"payloads[{at}]", payload) for at, payload in enumerate(payloads)]
 
     def _specs(self, specs: Iterable[Mapping[str, Any]]) -> str:
         """A JSON array; each payload as `dumps` writes it. Which keys there are, SQL knows."""
+        _check_list("specs", specs)
         written = []
         for at, spec in enumerate(specs):
             if not isinstance(spec, Mapping):
-                raise TypeError(f"specs[{at}] is a {type(spec).__name__}; give a dict with payload")
+                raise _wrong(f"specs[{at}]", spec, "a dict with a payload")
+            for name in spec:
+                _text(f"a key of specs[{at}]", name)
             items = (
-                f"{json.dumps(name)}:{self._json(f'specs[{at}].{name}', _plain(name, value))}"
+                f"{json.dumps(name)}:"
+                f"{self._json(f'specs[{at}].{name}', _plain(f'specs[{at}].{name}', name, value))}"
                 for name, value in spec.items()
                 if value is not None or name == "payload"
             )
@@ -378,13 +389,60 @@ def _first(rows: Iterable[Sent]) -> Sent:
     return next(iter(rows))
 
 
-def _plain(name: str, value: Any) -> Any:
-    """An option as text where Python's own form would mean something else to the server."""
-    if name == "run_at" and isinstance(value, datetime):
+def _wrong(where: str, value: Any, allowed: str, hint: str | None = None) -> BadArgument:
+    shown = repr(value)
+    shown = shown if len(shown) <= _LONGEST_SHOWN else shown[: _LONGEST_SHOWN - 1] + "…"
+    return BadArgument(
+        f"{where} is {shown}, of type {type(value).__name__}; allowed: {allowed}", hint=hint
+    )
+
+
+def _check_list(name: str, value: Any) -> None:
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        raise _wrong(name, value, "a list, an item each")
+
+
+def _text(where: str, value: Any) -> str:
+    """`value` if the server can read it as text: its refusal would end the caller's transaction."""
+    if not isinstance(value, str):
+        raise _wrong(where, value, "a text")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise _no_character(where, ascii(error.object[error.start])[1:-1]) from None
+    if "\0" in value:
+        raise _no_character(where, "\\u0000")
+    return value
+
+
+def _plain(where: str, name: str, value: Any) -> Any:
+    """The value of an option as the server takes it, or `BadArgument`; as text where Python's own
+    form would mean something else to the server."""
+    if value is None:
+        return None
+    if name in _TEXT_OPTIONS:
+        return _text(where, value)
+    if name in _INT_OPTIONS:
+        if not isinstance(value, int) or isinstance(value, bool) or abs(value) >= 2**31:
+            raise _wrong(where, value, "a whole number")
+        return value
+    if name in _JSON_OPTIONS and not isinstance(value, Mapping):
+        raise _wrong(where, value, "a dict")
+    if name == "event_id":
+        try:
+            return str(value if isinstance(value, UUID) else UUID(_text(where, value)))
+        except ValueError:
+            raise _wrong(where, value, "a UUID") from None
+    if name == "run_at":
+        if not isinstance(value, datetime):
+            if not isinstance(value, str):
+                hint = "write datetime.now(timezone.utc) + timedelta(minutes=15)"
+                raise _wrong(where, value, "a datetime with a time zone, or a text", hint)
+            return _text(where, value)
         if value.tzinfo is None:
             raise BadArgument(
-                f"run_at is {value}, without a time zone",
+                f"{where} is {value}, without a time zone",
                 hint="the session's zone would be taken; datetime.now(timezone.utc) has one",
             )
         return value.isoformat()
-    return str(value) if name == "event_id" and value is not None else value
+    return value

@@ -252,8 +252,8 @@ def test_what_the_database_refuses_has_its_type_and_ends_the_transaction(
 
 
 def test_other_errors_come_as_psycopg_raises_them(conn: psycopg.Connection[Any]) -> None:
-    with pytest.raises(psycopg.errors.InvalidTextRepresentation):
-        client.send(conn, "q", {}, event_id="no uuid")
+    with pytest.raises(psycopg.errors.InvalidDatetimeFormat):
+        client.send(conn, "q", {}, run_at="soon")
     conn.close()
     with pytest.raises(psycopg.OperationalError):
         client.send(conn, "q", {})
@@ -291,13 +291,87 @@ def test_a_misspelt_option_is_told_before_anything_is_sent(
         client.put(conn, "t", {}, job_key="j")  # type: ignore[call-overload]
     with pytest.raises(TypeError, match=r"send_many\(\) has no option 'job_key'"):
         client.send_many(conn, "q", [], job_key="j")
-    for mistaken in ("abc", b"abc", {"a": 1}):
-        with pytest.raises(TypeError, match="give a list"):
-            client.send_many(conn, "q", mistaken)
-    with pytest.raises(TypeError, match=r"specs\[0\] is a int"):
-        client.send_specs(conn, "q", [1])  # type: ignore[list-item]
-    with pytest.raises(TypeError, match="the connection is a str"):
+    with pytest.raises(TypeError, match="the connection is of type str"):
         client.send(database, "q", {})  # type: ignore[call-overload]
+
+
+WRONG: list[tuple[str, Any, str]] = [
+    ("priority", "high", "priority is 'high', of type str; allowed: a whole number"),
+    ("priority", True, "priority is True, of type bool"),
+    ("priority", 2**31, "priority is 2147483648"),
+    ("max_attempts", 1.5, "max_attempts is 1.5, of type float"),
+    ("event_id", "x", "event_id is 'x', of type str; allowed: a UUID"),
+    ("event_id", 5, "event_id is 5"),
+    ("run_at", timedelta(minutes=1), "run_at is .*, of type timedelta; allowed: a datetime"),
+    ("run_at", 1700000000, "run_at is 1700000000, of type int"),
+    ("headers", [1], r"headers is \[1\], of type list; allowed: a dict"),
+    ("backoff", "1s", "backoff is '1s'"),
+    *(
+        (name, value, said)
+        for name in ("group_key", "job_key", "idempotency_key", "run_id", "tenant", "key_mode")
+        for value, said in (
+            ("a\0b", rf"{name} holds \\u0000"),
+            ("a\ud83d", rf"{name} holds \\ud83d"),
+            (7, f"{name} is 7, of type int; allowed: a text"),
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"), WRONG, ids=[f"{name} {value!r}"[:40] for name, value, _ in WRONG]
+)
+def test_a_wrong_option_is_told_before_the_server_is_asked(
+    conn: psycopg.Connection[Any], name: str, value: Any, said: str
+) -> None:
+    with pytest.raises(BadArgument, match=f"^{said}"):
+        client.send(conn, "q", {}, **{name: value})
+    with pytest.raises(BadArgument, match=rf"^specs\[1\]\.{said}"):
+        client.send_specs(conn, "q", [{"payload": 1}, {"payload": 1, name: value}])
+    # then the transaction goes on
+    assert client.send(conn, "q", {}).outcome == "inserted"
+
+
+@pytest.mark.parametrize("name", [5, None, "a\0", "\udc80"])
+def test_a_wrong_name_is_told_before_the_server_is_asked(
+    conn: psycopg.Connection[Any], name: Any
+) -> None:
+    for call in (client.send, client.send_many, client.send_specs):
+        with pytest.raises(BadArgument, match=r"^queue "):
+            call(conn, name, [])  # type: ignore[operator]
+    for call in (client.put, client.put_many, client.put_specs):
+        with pytest.raises(BadArgument, match=r"^topic "):
+            call(conn, name, [])  # type: ignore[operator]
+    assert client.send(conn, "q", {}).outcome == "inserted"
+
+
+@pytest.mark.parametrize("mistaken", ["abc", b"abc", {"a": 1}, None, 5])
+def test_what_is_no_list_is_told_before_the_server_is_asked(
+    conn: psycopg.Connection[Any], mistaken: Any
+) -> None:
+    shown = f"of type {type(mistaken).__name__}; allowed: a list, an item each"
+    with pytest.raises(BadArgument, match=f"^payloads is .*{shown}"):
+        client.send_many(conn, "q", mistaken)
+    with pytest.raises(BadArgument, match=f"^specs is .*{shown}"):
+        client.put_specs(conn, "t", mistaken)
+    with pytest.raises(BadArgument, match=r"^specs\[0\] is 1, of type int; allowed: a dict"):
+        client.send_specs(conn, "q", [1])  # type: ignore[list-item]
+    with pytest.raises(BadArgument, match=r"^a key of specs\[0\] is 1"):
+        client.send_specs(conn, "q", [{1: 1}])  # type: ignore[dict-item]
+    assert client.send(conn, "q", {}).outcome == "inserted"
+
+
+def test_what_our_function_cannot_find_is_no_missing_installation(
+    conn: psycopg.Connection[Any],
+) -> None:
+    conn.execute("drop function tidegate.queue_send_many")
+    conn.execute(
+        "create function tidegate.queue_send_many(p_queue text, p_payloads jsonb[])"
+        " returns table (message_id bigint, outcome text)"
+        " language plpgsql as 'begin perform public.nowhere_to_be_found(); end'"
+    )
+    with pytest.raises(psycopg.errors.UndefinedFunction, match="nowhere_to_be_found"):
+        client.send_many(conn, "q", [1])
 
 
 FACTORIES = [rows.tuple_row, rows.dict_row, rows.namedtuple_row, rows.scalar_row]
