@@ -55,11 +55,11 @@ render: $(VENV)/.run ## print one self-contained SQL file: make render SCHEMA=ap
 	@$(TIDEGATE) render $(ARGS)
 
 .PHONY: dev
-dev: $(VENV)/.dev ## keep a migrated scratch server up until Ctrl-C, and print its URL
+dev: $(VENV)/.run ## keep a migrated scratch server up until Ctrl-C, and print its URL
 	@$(BIN)/python -m pyshim.dev serve
 
 .PHONY: psql
-psql: $(VENV)/.dev ## psql with search_path, timing and shortcuts, on DATABASE_URL or a scratch server
+psql: $(VENV)/.run ## psql with search_path, timing and shortcuts, on DATABASE_URL or a scratch server
 	@$(BIN)/python -m pyshim.dev psql $(ARGS)
 
 .PHONY: lint

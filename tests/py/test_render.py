@@ -142,6 +142,16 @@ def make(*words: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.parametrize(("verb", "needs"), [("dev", False), ("psql", False), ("test", True)])
+def test_make_installs_the_tests_packages_for_what_needs_them(
+    tmp_path: Path, verb: str, needs: bool
+) -> None:
+    done = make("-n", verb, f"VENV={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    assert ".[embedded]" in done.stdout
+    assert (".[dev]" in done.stdout) == needs
+
+
 def test_make_render_prints_the_file_and_nothing_else() -> None:
     done = make("render", "SCHEMA=Odd-Name")
     assert done.returncode == 0, done.stderr
