@@ -242,6 +242,7 @@ async def test_what_cannot_be_settled_is_left_alone_and_holds_nothing_back(
     poison: set[int], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.getLogger("tidegate"), "propagate", True)
+
     # given messages of which the even fail, and one or some that the database will not hear of
     async def handle(delivery: Delivery) -> None:
         await asyncio.sleep(0)
