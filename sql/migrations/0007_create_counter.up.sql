@@ -114,4 +114,14 @@ alter table {{ schema }}.{{ table }} set (
 );
 {% endfor %}
 -- It answers with more columns from here on, which a replacement may not.
-drop function if exists {{ schema }}.cleanup_sweep;
+do $$
+begin
+    if exists (
+        select from pg_catalog.pg_proc p
+        inner join pg_catalog.pg_namespace n on p.pronamespace = n.oid
+        where n.nspname = {{ schema_literal }} and p.proname = 'cleanup_sweep'
+    ) then
+        drop function {{ schema }}.cleanup_sweep;
+    end if;
+end;
+$$;

@@ -25,7 +25,7 @@ select is(
 );
 select is(counter_peek('leased.channel.queue.mail'), 7::bigint, 'only what was asked for');
 -- a name that is longer than a key
-select count(*) from queue_send('mail', '{}', p_run_id => repeat('r', 2000));
+select count(*) from queue_send('mail', '{}', p_run_id => repeat('r', 512));
 select count(*) from queue_claim('mail', 10);
 select is((select sum(c.value) from counter_reconcile('{run}') c where c.key like 'leased.run.rrr%'), 1::numeric, 'is cut');
 
