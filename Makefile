@@ -35,7 +35,7 @@ WORKERS ?= $(if $(ARGS),0,auto)
 
 .PHONY: test
 test: $(VENV)/.dev ## run the tests (ARGS="-k name" for some of them)
-	@$(BIN)/python -m pytest -m "not heavy" -n $(WORKERS) --maxprocesses 4 --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest -m "not heavy and not slow" -n $(WORKERS) --maxprocesses 4 --dist worksteal $(ARGS)
 
 .PHONY: migrate
 migrate: $(VENV)/.run ## install or upgrade: make migrate SCHEMA=app_jobs DATABASE_URL=…
@@ -76,11 +76,11 @@ format: $(VENV)/.dev ## let ruff rewrite the Python
 
 .PHONY: golden
 golden: $(VENV)/.dev ## write the golden files anew
-	@TIDEGATE_GOLDEN=write $(BIN)/python -m pytest -q -m "not heavy" -k golden
+	@TIDEGATE_GOLDEN=write $(BIN)/python -m pytest -q -m "not heavy and not slow" -k golden
 
 .PHONY: verify
 verify: $(VENV)/.dev ## compare the golden files with what the code makes
-	@$(BIN)/python -m pytest -q -m "not heavy" -k golden
+	@$(BIN)/python -m pytest -q -m "not heavy and not slow" -k golden
 
 .PHONY: bench
 bench: $(VENV)/.dev ## measure CPU and throughput beside bare SQL

@@ -373,9 +373,11 @@ class SpecFile(pytest.File):
     def collect(self) -> Iterator[pytest.Item]:
         yield pytest.Function.from_parent(self, name="ours", callobj=_test_of(self.path, None))
         if program := find_isolationtester():
-            yield pytest.Function.from_parent(
+            theirs = pytest.Function.from_parent(
                 self, name="isolationtester", callobj=_test_of(self.path, program)
             )
+            theirs.add_marker(pytest.mark.slow)
+            yield theirs
 
 
 def _test_of(path: Path, program: str | None) -> Callable[[str], None]:

@@ -26,7 +26,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-EXAMPLES = int(os.environ.get("TIDEGATE_BARRIER_EXAMPLES", "60"))
+EXAMPLES = int(os.environ.get("TIDEGATE_BARRIER_EXAMPLES", "20"))
 STEPS = 40
 NAMES = ("one", "two")
 # Sizes on both sides of what a slot holds, and of what is spread over several.

@@ -251,6 +251,7 @@ def typed(url: str, tmp_path: Path) -> Callable[[str], str]:
     return run
 
 
+@pytest.mark.slow
 def test_the_commands_of_sending_run_as_printed(
     conn: psycopg.Connection[Any], typed: Callable[[str], str]
 ) -> None:
@@ -260,6 +261,7 @@ def test_the_commands_of_sending_run_as_printed(
     assert scalar(conn, "select count(*) from backlog") == 0
 
 
+@pytest.mark.slow
 def test_the_commands_of_triage_run_as_printed(
     conn: psycopg.Connection[Any], typed: Callable[[str], str]
 ) -> None:
@@ -289,6 +291,7 @@ def test_the_commands_of_triage_run_as_printed(
     assert dict(states.fetchall()) == {"dead": [1, 2, 4, 5], "discarded": [3, 6]}
 
 
+@pytest.mark.slow
 def test_the_page_about_workers_runs_as_printed(
     conn: psycopg.Connection[Any], typed: Callable[[str], str], tmp_path: Path
 ) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 import psycopg
 import pytest
 
+pytestmark = pytest.mark.slow
+
 WHEN = ("before execute", "before commit", "after commit")
 LEASE = uuid.UUID("11111111-1111-4111-8111-111111111111")
 CLAIM = "select message_id from tidegate.queue_claim('q', 10, p_lease_id => %(lease)s) order by 1"

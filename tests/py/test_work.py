@@ -21,6 +21,8 @@ import pytest
 
 from pyshim import embedded, render
 
+pytestmark = pytest.mark.slow
+
 MODULE = """
 import asyncio, os, signal, subprocess, sys, time
 import psycopg
