@@ -31,7 +31,7 @@ demo: $(VENV)/.run ## watch events flow from transactions into queues, a handler
 	@$(TIDEGATE) demo $(ARGS)
 
 # Each worker starts a PostgreSQL of its own, which a few chosen tests are not worth.
-WORKERS ?= $(if $(ARGS),0,auto)
+WORKERS ?= $(if $(ARGS),0,4)
 
 .PHONY: test
 test: $(VENV)/.dev ## run the tests (ARGS="-k name" for some of them)

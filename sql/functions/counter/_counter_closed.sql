@@ -2,7 +2,9 @@ create or replace function {{ schema }}._counter_closed(p_run_ids text[]) return
 language sql stable
 begin atomic
 -- A run that nobody opened has no end that anybody knows of: active.
-select coalesce(array_agg(r.run_id), '{}') from {{ schema }}.run r where r.run_id = any(p_run_ids) and r.state <> 'open';
+select coalesce(array_agg(r.run_id), '{}')
+from {{ schema }}.run r
+where r.run_id = any(p_run_ids) and r.state <> 'open';
 end;
 
 comment on function {{ schema }}._counter_closed(text[]) is

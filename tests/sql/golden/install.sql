@@ -1267,11 +1267,21 @@ alter table tidegate.maintenance_run set (
 );
 
 -- It answers with more columns from here on, which a replacement may not.
-drop function if exists tidegate.cleanup_sweep;
+do $$
+begin
+    if exists (
+        select from pg_catalog.pg_proc p
+        inner join pg_catalog.pg_namespace n on p.pronamespace = n.oid
+        where n.nspname = 'tidegate' and p.proname = 'cleanup_sweep'
+    ) then
+        drop function tidegate.cleanup_sweep;
+    end if;
+end;
+$$;
 
 -- ledger/record_migration.sql
 insert into tidegate.migration (migration, checksum, version)
-values ('0007_create_counter', '77340b3c1d22a0e9c9418a8f68dd311fdce86150b0a5e2f2575ec5df593622b1', 'VERSION');
+values ('0007_create_counter', '10eef13c5cb7cbe3781dd97578b4823314f3881c8da661447d120a3941ce5501', 'VERSION');
 
 -- ledger/check_schema.sql
 -- What stands in the schema runs with the rights of whoever migrates, and a function that fits a call better than ours
@@ -4992,7 +5002,9 @@ create or replace function tidegate._counter_closed(p_run_ids text[]) returns te
 language sql stable
 begin atomic
 -- A run that nobody opened has no end that anybody knows of: active.
-select coalesce(array_agg(r.run_id), '{}') from tidegate.run r where r.run_id = any(p_run_ids) and r.state <> 'open';
+select coalesce(array_agg(r.run_id), '{}')
+from tidegate.run r
+where r.run_id = any(p_run_ids) and r.state <> 'open';
 end;
 
 comment on function tidegate._counter_closed(text[]) is
@@ -10997,7 +11009,7 @@ begin
         ('_cancelled', '99f154f629ca35d5d7e3128079b014c5b48e6b7a9ede429c4278704cfa781d51'),
         ('_channel_configure', '3df405a5b39d690ca302c67f4be7daeb78c550892eab3a2190b77a781d48bf17'),
         ('_cleanup_part', '4c8b964a703591b611d605532fe477b26e746e329f4712ebe6cb97bc7a740e81'),
-        ('_counter_closed', '2c505dd9c1f9c74fb34f2a415d6d61d9a17893c4033d3c21ae7c3396b7e5de7e'),
+        ('_counter_closed', 'e0301ce1e8fc9ab24578026b26525c952de5fdac8a0d9f990a78123256abb261'),
         ('_counter_fold', '1afecd47975346dd14e4034b0c07de14daab5834889c93a780f7ec823b1dfbcb'),
         ('_counter_write', '8c8ee81beb2e3b5148ddbbc3b123b46014a095078551142559192b35ec4ad114'),
         ('_dead_letter_count', '491d7f1751d54e27a6a404fff838a9f27ea525f41fea8772d40eb8f3230d2360'),
