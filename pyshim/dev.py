@@ -84,7 +84,7 @@ def psql(arguments: tuple[str, ...]) -> None:
 @click.argument("command", nargs=-1, required=True)
 def run(command: tuple[str, ...]) -> None:
     """Run COMMAND with DATABASE_URL naming an empty scratch server."""
-    with embedded.running() as server:
+    with embedded.running(in_memory=True) as server:
         environment = {**os.environ, "DATABASE_URL": server.url}
         done = subprocess.run(command, env=environment, check=False)
     raise SystemExit(done.returncode)

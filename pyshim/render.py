@@ -9,6 +9,7 @@ import functools
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import jinja2
@@ -44,6 +45,22 @@ def context(schema: str, *, roles: bool = False) -> dict[str, Any]:
     }
 
 
+class _Compiled(jinja2.BytecodeCache):
+    """Templates compiled by this process. Their code is the same for every schema."""
+
+    def __init__(self) -> None:
+        self._code: dict[tuple[str, str], CodeType | None] = {}
+
+    def load_bytecode(self, bucket: jinja2.bccache.Bucket) -> None:
+        bucket.code = self._code.get((bucket.key, bucket.checksum))
+
+    def dump_bytecode(self, bucket: jinja2.bccache.Bucket) -> None:
+        self._code[bucket.key, bucket.checksum] = bucket.code
+
+
+_COMPILED = _Compiled()
+
+
 class Templates:
     """The SQL files under `root`, rendered for one schema."""
 
@@ -55,6 +72,7 @@ class Templates:
             undefined=jinja2.StrictUndefined,
             keep_trailing_newline=True,
             autoescape=False,
+            bytecode_cache=_COMPILED,
         )
         # Globals, so that imported macros see the context too.
         self._environment.globals.update(values)

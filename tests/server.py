@@ -25,7 +25,12 @@ from tests import pgtap_source
 
 SCHEMA = "tidegate"
 SETUP = Path(__file__).parent / "sql" / "_setup"
-EMBEDDED_SETTINGS = {"track_functions": "all", "max_connections": "100", "autovacuum_naptime": "5s"}
+EMBEDDED_SETTINGS = {
+    "track_functions": "all",
+    "max_connections": "100",
+    "autovacuum_naptime": "5s",
+    "max_wal_size": "128MB",  # it may stand in memory
+}
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ def server() -> Iterator[TestServer]:
             info = conn.info
             yield TestServer(info.host, info.port, info.user, info.password, info.dbname)
         return
-    with embedded.running(settings=EMBEDDED_SETTINGS) as ours:
+    with embedded.running(in_memory=True, settings=EMBEDDED_SETTINGS) as ours:
         parts: dict[str, Any] = conninfo_to_dict(ours.url)
         yield TestServer(
             parts["host"], int(parts["port"]), parts["user"], parts["password"], "postgres", ours

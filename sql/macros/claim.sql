@@ -83,7 +83,8 @@ declare
 begin
     -- The ordinary call passes one test: each expression is set up anew in every transaction.
     if (
-        p_limit between 1 and 10000 and (p_lease is null or p_lease > '0') and (p_worker is null or octet_length(p_worker) <= 512)
+        p_limit between 1 and 10000 and (p_lease is null or p_lease > '0')
+        and (p_worker is null or octet_length(p_worker) <= 512)
         and current_setting('transaction_isolation') = 'read committed'
     ) is not true then
         if current_setting('transaction_isolation') <> 'read committed' then
@@ -107,8 +108,8 @@ begin
     v_drawn := coalesce(pg_sequence_last_value('position_seq'), 0) - v_floor.position;
 
     -- So does the ordinary moment: everything between these lines is out of it.
-    if {{ "v_channel.is_routed or " if kind == "topic" }}v_channel.is_paused or p_lease_id is not null or p_lease > v_channel.max_runtime
-        or v_channel.max_in_flight is not null or v_drawn not between 1 and 5000
+    if {{ "v_channel.is_routed or " if kind == "topic" }}v_channel.is_paused or p_lease_id is not null
+        or p_lease > v_channel.max_runtime or v_channel.max_in_flight is not null or v_drawn not between 1 and 5000
         or v_now not between v_floor.ticked_at and v_floor.tick_at
     then
 {%- if kind == "topic" %}
@@ -156,7 +157,7 @@ begin
     end if;
 
     if v_cap = 1 then
-        -- The default, without the second statement and the arrays of a batch: a third cheaper.
+        -- The default, without the second statement and the arrays of a batch.
         loop
             foreach v_priority in array v_floor.priorities loop
                 -- By key: a row that was changed since the snapshot is locked in its new version, found by its old one.
@@ -224,8 +225,8 @@ begin
             into v_ctids, v_messages, v_batch, v_bytes, v_is_plain, v_has_run
             from (
                 select
-                    r.ctid, r.max_batch, r.body_bytes, r.requeued_from, r.run_id{{ ", r.group_key, r.job_key, r.barrier" if kind == "queue" }},
-                    row({{ message_names("r") }})::message as message
+                    r.ctid, r.max_batch, r.body_bytes, r.requeued_from, r.run_id,
+                    {{ "r.group_key, r.job_key, r.barrier, " if kind == "queue" }}row({{ message_names("r") }})::message as message
                 from ready r
                 where r.channel_id = v_channel.channel_id and r.priority = v_priority
                     and r.position > v_floor.hints[v_priority + 1]
@@ -289,8 +290,8 @@ end;
 clock_now() + greatest(coalesce(p_lease, v_channel.lease), '1 microsecond')
 {%- endmacro %}
 
-{#- For outbox_sweep and queue_work: lock up to v_limit messages above their hints, in order, into v_ctids; null when there
-    are none. Those of stopped runs are taken out: fewer than there were does not say that there are no more. `cap` is
+{#- For outbox_sweep and queue_work: lock up to v_limit messages above their hints, in order, into v_ctids; null when
+    there are none. Those of stopped runs are taken out: fewer than there were does not say that there are no more. `cap` is
     what v_limit was before; `where` narrows the choice. -#}
 {% macro lock_candidates(cap, where="true") -%}
     v_ctids := null;

@@ -58,16 +58,3 @@ alter table {{ schema }}.{{ table }} set (
 {% endfor %}
 comment on type {{ schema }}.sent is
 'Answer to a put or a send. outcome: inserted | deduplicated (message_id is the first one) | replaced (message_id keeps its place, the payload is new) | follow_up (kept until the leased message of its job key ends) | cancelled (its run was stopped: nothing was sent, message_id is null).';
-
--- It answers one thing more than before. A routine is replaced only with the same answer.
-do $$
-begin
-    if exists (
-        select from pg_catalog.pg_proc p
-        inner join pg_catalog.pg_namespace n on p.pronamespace = n.oid
-        where n.nspname = {{ schema_literal }} and p.proname = 'guard_claim'
-    ) then
-        drop function {{ schema }}.guard_claim;
-    end if;
-end;
-$$;

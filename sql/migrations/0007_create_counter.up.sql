@@ -113,15 +113,3 @@ alter table {{ schema }}.{{ table }} set (
     autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off
 );
 {% endfor %}
--- It answers with more columns from here on, which a replacement may not.
-do $$
-begin
-    if exists (
-        select from pg_catalog.pg_proc p
-        inner join pg_catalog.pg_namespace n on p.pronamespace = n.oid
-        where n.nspname = {{ schema_literal }} and p.proname = 'cleanup_sweep'
-    ) then
-        drop function {{ schema }}.cleanup_sweep;
-    end if;
-end;
-$$;

@@ -20,7 +20,7 @@ from pyshim.session import Session
 
 pytestmark = pytest.mark.heavy
 
-CALLS = int(os.environ.get("TIDEGATE_COUNTER_CALLS", "100"))
+CALLS = int(os.environ.get("TIDEGATE_COUNTER_CALLS", "500"))
 KEYS = int(os.environ.get("TIDEGATE_COUNTER_KEYS", "10000"))
 SYNC = """
 select count(*) as counters, count(*) filter (where outcome = 'written') as written

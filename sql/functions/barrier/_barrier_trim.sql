@@ -1,4 +1,4 @@
-create or replace function {{ schema }}._barrier_trim(p_limit integer, p_retention interval) returns integer
+create or replace function {{ schema }}._barrier_trim(p_limit integer, p_before timestamptz) returns integer
 language plpgsql volatile
 set search_path = {{ schema }}, pg_temp
 set plan_cache_mode = force_generic_plan
@@ -17,7 +17,7 @@ declare
 begin
     delete from barrier where ctid = any(array(
         select b.ctid from barrier b
-        where b.state <> 'open' and b.state <> 'fire_failed' and b.closed_at < clock_now() - p_retention
+        where b.state <> 'open' and b.state <> 'fire_failed' and b.closed_at < p_before
         order by b.closed_at limit p_limit for update skip locked
     ));
     get diagnostics v_removed = row_count;
@@ -50,5 +50,5 @@ begin
 end;
 $$;
 
-comment on function {{ schema }}._barrier_trim(integer, interval) is
-'Remove barriers closed longer ago than p_retention, and what is left of former epochs, up to p_limit rows of each. Returns how many barriers and epochs went; 0 when there was nothing to remove.';
+comment on function {{ schema }}._barrier_trim(integer, timestamptz) is
+'Remove barriers closed before p_before, and what is left of former epochs, up to p_limit rows of each. Returns how many barriers and epochs went; 0 when there was nothing to remove.';

@@ -126,6 +126,8 @@ begin
                 limit p_limit for update skip locked
             ));
             get diagnostics v_found = row_count;
+        when 'barrier' then
+            v_found := _barrier_trim(p_limit, p_before);
     end case;
     return v_found;
 end;

@@ -1,3 +1,14 @@
+{#- Every handler with one message. -#}
+{% macro call_each() -%}
+foreach v_call in array p_calls loop
+                execute v_call using v_message;
+                if pg_catalog.current_setting('search_path') operator(pg_catalog.<>) v_path then
+                    raise exception using
+                        errcode = 'TG040',
+                        message = 'the handler set search_path for good: use set local, or its function head';
+                end if;
+            end loop;
+{%- endmacro -%}
 create or replace function {{ schema }}._handler_run(
     p_calls text[],
     p_messages {{ schema }}.message[],
@@ -60,14 +71,7 @@ begin
                 exit;
             end if;
             v_ordinal := v_ordinal + 1;
-            foreach v_call in array p_calls loop
-                execute v_call using v_message;
-                if pg_catalog.current_setting('search_path') operator(pg_catalog.<>) v_path then
-                    raise exception using
-                        errcode = 'TG040',
-                        message = 'the handler set search_path for good: use set local, or its function head';
-                end if;
-            end loop;
+            {{ call_each() }}
         end loop;
         if p_may_check then
             set constraints all immediate; -- what handlers deferred is checked while it can still be undone
@@ -95,14 +99,7 @@ begin
             end if;
             v_ordinal := v_ordinal + 1;
             begin
-                foreach v_call in array p_calls loop
-                    execute v_call using v_message;
-                    if pg_catalog.current_setting('search_path') operator(pg_catalog.<>) v_path then
-                        raise exception using
-                            errcode = 'TG040',
-                            message = 'the handler set search_path for good: use set local, or its function head';
-                    end if;
-                end loop;
+                {{ call_each() | indent }}
                 if p_may_check then
                     set constraints all immediate;
                 end if;

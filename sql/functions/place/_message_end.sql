@@ -15,7 +15,7 @@ as $$
  * Rows are reached one by one and then by their ctid, so that no plan, whenever it was made, reads the whole table.
  */
 declare
-    v_keys text[];
+    v_keys tid[];
     v_follow_ups message[];
     v_turns tid[];
     v_groups text[];
@@ -26,16 +26,16 @@ declare
     v_holders bigint[];
     v_is_gone boolean;
 begin
-    select array_agg(k.key) into v_keys
+    select array_agg(k.row_id) into v_keys
     from (
-        select j.key
+        select j.row_id
         from (
             select distinct m.job_key, m.message_id from unnest(p_messages) m
             where m.job_key is not null
             order by m.job_key
         ) e
         cross join lateral (
-            select n.key from job_key n
+            select n.ctid as row_id from job_key n
             where n.channel_id = p_channel_id and n.key = e.job_key and n.message_id = e.message_id
             limit 1
             for update
@@ -44,24 +44,24 @@ begin
     if v_keys is not null then
         select array_agg(j.follow_up order by (j.follow_up).message_id) into v_follow_ups
         from job_key j
-        where j.channel_id = p_channel_id and j.key = any(v_keys) and j.follow_up is distinct from null
+        where j.ctid = any(v_keys) and j.follow_up is distinct from null
             and coalesce(j.follow_up_due_at <= clock_now(), true);
         insert into scheduled (due_at, channel_id, {{ message_names() }})
         select
             greatest(j.follow_up_due_at, clock_now() + interval '1 microsecond'), p_channel_id,
             {{ message_names("(j.follow_up)") }}
         from job_key j
-        where j.channel_id = p_channel_id and j.key = any(v_keys) and j.follow_up is distinct from null
+        where j.ctid = any(v_keys) and j.follow_up is distinct from null
             and j.follow_up_due_at > clock_now();
         if found then
             -- A poll that knows the queue to be idle until a later deadline looks again.
             perform nextval('position_seq');
         end if;
         delete from job_key j
-        where j.channel_id = p_channel_id and j.key = any(v_keys) and j.follow_up is not distinct from null;
+        where j.ctid = any(v_keys) and j.follow_up is not distinct from null;
         update job_key j
         set message_id = (j.follow_up).message_id, follow_up = null, follow_up_due_at = null
-        where j.channel_id = p_channel_id and j.key = any(v_keys);
+        where j.ctid = any(v_keys);
         if v_follow_ups is not null then
             perform _message_enter(p_channel_id, v_follow_ups);
         end if;

@@ -8,8 +8,8 @@ select count(*) from generate_series(1, 50) n where barrier_arrive('b', :old, n)
 select epoch as new from barrier_open('b', 100, 'q') \gset
 select barrier_open('done', 0, 'q');
 -- when it is trimmed in small steps
-select ok(_barrier_trim(10, '1 day') = 0, 'a small step does not finish an epoch');
-do $$ begin for n in 1 .. 20 loop perform tidegate._barrier_trim(10, '1 day'); end loop; end $$;
+select ok(_barrier_trim(10, clock_now() - interval '1 day') = 0, 'a small step does not finish an epoch');
+do $$ begin for n in 1 .. 20 loop perform tidegate._barrier_trim(10, tidegate.clock_now() - interval '1 day'); end loop; end $$;
 -- then the former epoch is gone, and only that
 select is((select count(*) from barrier_results('b', :old)), 0::bigint, 'results of the former epoch are gone');
 select is((select array_agg(epoch) from barrier_epoch where name = 'b'), array[:new::bigint], 'with all that was its');
@@ -18,7 +18,7 @@ select is((select outstanding from barrier_status('b')), 100, 'the new one stand
 select is((select state from barrier_status('done')), 'fired', 'and what was closed lately');
 -- when time has passed
 select t.clock_moves('2 days');
-select ok(_barrier_trim(100, '1 day') >= 1, 'what was closed long ago goes');
+select ok(_barrier_trim(100, clock_now() - interval '1 day') >= 1, 'what was closed long ago goes');
 select is((select string_agg(name, ' ') from barrier), 'b', 'and what is open stays, however old');
 select * from finish();
 rollback;

@@ -1123,22 +1123,9 @@ alter table tidegate.leader set (
 comment on type tidegate.sent is
 'Answer to a put or a send. outcome: inserted | deduplicated (message_id is the first one) | replaced (message_id keeps its place, the payload is new) | follow_up (kept until the leased message of its job key ends) | cancelled (its run was stopped: nothing was sent, message_id is null).';
 
--- It answers one thing more than before. A routine is replaced only with the same answer.
-do $$
-begin
-    if exists (
-        select from pg_catalog.pg_proc p
-        inner join pg_catalog.pg_namespace n on p.pronamespace = n.oid
-        where n.nspname = 'tidegate' and p.proname = 'guard_claim'
-    ) then
-        drop function tidegate.guard_claim;
-    end if;
-end;
-$$;
-
 -- ledger/record_migration.sql
 insert into tidegate.migration (migration, checksum, version)
-values ('0006_create_run', 'e22e06e3de448e575068f295e8a6736acaa4ebe1474b0bfad31818b508d89093', 'VERSION');
+values ('0006_create_run', '35c87df4b9dadbdd6529ed6dad04457ada5359b2ee31be5290b238a0ff364af3', 'VERSION');
 
 -- migrations/0007_create_counter.up.sql
 /*
@@ -1266,22 +1253,9 @@ alter table tidegate.maintenance_run set (
     autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off
 );
 
--- It answers with more columns from here on, which a replacement may not.
-do $$
-begin
-    if exists (
-        select from pg_catalog.pg_proc p
-        inner join pg_catalog.pg_namespace n on p.pronamespace = n.oid
-        where n.nspname = 'tidegate' and p.proname = 'cleanup_sweep'
-    ) then
-        drop function tidegate.cleanup_sweep;
-    end if;
-end;
-$$;
-
 -- ledger/record_migration.sql
 insert into tidegate.migration (migration, checksum, version)
-values ('0007_create_counter', '10eef13c5cb7cbe3781dd97578b4823314f3881c8da661447d120a3941ce5501', 'VERSION');
+values ('0007_create_counter', 'f07afaebd8488aca7b69c53ed8f90b50992769315ccd42225fd956206e4b64e8', 'VERSION');
 
 -- ledger/check_schema.sql
 -- What stands in the schema runs with the rights of whoever migrates, and a function that fits a call better than ours
@@ -2011,7 +1985,7 @@ as $$
  * Rows are reached one by one and then by their ctid, so that no plan, whenever it was made, reads the whole table.
  */
 declare
-    v_keys text[];
+    v_keys tid[];
     v_follow_ups message[];
     v_turns tid[];
     v_groups text[];
@@ -2022,16 +1996,16 @@ declare
     v_holders bigint[];
     v_is_gone boolean;
 begin
-    select array_agg(k.key) into v_keys
+    select array_agg(k.row_id) into v_keys
     from (
-        select j.key
+        select j.row_id
         from (
             select distinct m.job_key, m.message_id from unnest(p_messages) m
             where m.job_key is not null
             order by m.job_key
         ) e
         cross join lateral (
-            select n.key from job_key n
+            select n.ctid as row_id from job_key n
             where n.channel_id = p_channel_id and n.key = e.job_key and n.message_id = e.message_id
             limit 1
             for update
@@ -2040,24 +2014,24 @@ begin
     if v_keys is not null then
         select array_agg(j.follow_up order by (j.follow_up).message_id) into v_follow_ups
         from job_key j
-        where j.channel_id = p_channel_id and j.key = any(v_keys) and j.follow_up is distinct from null
+        where j.ctid = any(v_keys) and j.follow_up is distinct from null
             and coalesce(j.follow_up_due_at <= clock_now(), true);
         insert into scheduled (due_at, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member)
         select
             greatest(j.follow_up_due_at, clock_now() + interval '1 microsecond'), p_channel_id,
             (j.follow_up).attempts, (j.follow_up).priority, (j.follow_up).message_id, (j.follow_up).enqueued_at, (j.follow_up).payload, (j.follow_up).headers, (j.follow_up).event_id, (j.follow_up).body_id, (j.follow_up).body_bytes, (j.follow_up).max_attempts, (j.follow_up).max_batch, (j.follow_up).requeued_from, (j.follow_up).backoff, (j.follow_up).topic, (j.follow_up).group_key, (j.follow_up).job_key, (j.follow_up).run_id, (j.follow_up).tenant, (j.follow_up).errors, (j.follow_up).barrier, (j.follow_up).epoch, (j.follow_up).member
         from job_key j
-        where j.channel_id = p_channel_id and j.key = any(v_keys) and j.follow_up is distinct from null
+        where j.ctid = any(v_keys) and j.follow_up is distinct from null
             and j.follow_up_due_at > clock_now();
         if found then
             -- A poll that knows the queue to be idle until a later deadline looks again.
             perform nextval('position_seq');
         end if;
         delete from job_key j
-        where j.channel_id = p_channel_id and j.key = any(v_keys) and j.follow_up is not distinct from null;
+        where j.ctid = any(v_keys) and j.follow_up is not distinct from null;
         update job_key j
         set message_id = (j.follow_up).message_id, follow_up = null, follow_up_due_at = null
-        where j.channel_id = p_channel_id and j.key = any(v_keys);
+        where j.ctid = any(v_keys);
         if v_follow_ups is not null then
             perform _message_enter(p_channel_id, v_follow_ups);
         end if;
@@ -4930,7 +4904,7 @@ comment on function tidegate.barrier_resolve(text, bigint, text) is
 'Answer what is to become of a stranded barrier. p_outcome failed: it is aborted as expired, and its failure queue hears what was outstanding; completed: it is closed without a callback, as its work was finished elsewhere; keep: it lives, and is looked at again after its stall_after; fire: the callback that became a dead letter enters its queue once more. Returns failed, completed, kept or fired, also to a repeat; fire_failed when it failed again; or, having changed nothing, closed, open, stale or unknown. Errors: TG010 bad p_outcome, TG030 not READ COMMITTED.';
 
 -- functions/barrier/_barrier_trim.sql
-create or replace function tidegate._barrier_trim(p_limit integer, p_retention interval) returns integer
+create or replace function tidegate._barrier_trim(p_limit integer, p_before timestamptz) returns integer
 language plpgsql volatile
 set search_path = tidegate, pg_temp
 set plan_cache_mode = force_generic_plan
@@ -4949,7 +4923,7 @@ declare
 begin
     delete from barrier where ctid = any(array(
         select b.ctid from barrier b
-        where b.state <> 'open' and b.state <> 'fire_failed' and b.closed_at < clock_now() - p_retention
+        where b.state <> 'open' and b.state <> 'fire_failed' and b.closed_at < p_before
         order by b.closed_at limit p_limit for update skip locked
     ));
     get diagnostics v_removed = row_count;
@@ -4994,8 +4968,8 @@ begin
 end;
 $$;
 
-comment on function tidegate._barrier_trim(integer, interval) is
-'Remove barriers closed longer ago than p_retention, and what is left of former epochs, up to p_limit rows of each. Returns how many barriers and epochs went; 0 when there was nothing to remove.';
+comment on function tidegate._barrier_trim(integer, timestamptz) is
+'Remove barriers closed before p_before, and what is left of former epochs, up to p_limit rows of each. Returns how many barriers and epochs went; 0 when there was nothing to remove.';
 
 -- functions/counter/_counter_closed.sql
 create or replace function tidegate._counter_closed(p_run_ids text[]) returns text[]
@@ -7828,7 +7802,8 @@ declare
 begin
     -- The ordinary call passes one test: each expression is set up anew in every transaction.
     if (
-        p_limit between 1 and 10000 and (p_lease is null or p_lease > '0') and (p_worker is null or octet_length(p_worker) <= 512)
+        p_limit between 1 and 10000 and (p_lease is null or p_lease > '0')
+        and (p_worker is null or octet_length(p_worker) <= 512)
         and current_setting('transaction_isolation') = 'read committed'
     ) is not true then
         if current_setting('transaction_isolation') <> 'read committed' then
@@ -7852,8 +7827,8 @@ begin
     v_drawn := coalesce(pg_sequence_last_value('position_seq'), 0) - v_floor.position;
 
     -- So does the ordinary moment: everything between these lines is out of it.
-    if v_channel.is_paused or p_lease_id is not null or p_lease > v_channel.max_runtime
-        or v_channel.max_in_flight is not null or v_drawn not between 1 and 5000
+    if v_channel.is_paused or p_lease_id is not null
+        or p_lease > v_channel.max_runtime or v_channel.max_in_flight is not null or v_drawn not between 1 and 5000
         or v_now not between v_floor.ticked_at and v_floor.tick_at
     then
         if p_lease > v_channel.max_runtime then
@@ -7919,7 +7894,7 @@ begin
     end if;
 
     if v_cap = 1 then
-        -- The default, without the second statement and the arrays of a batch: a third cheaper.
+        -- The default, without the second statement and the arrays of a batch.
         loop
             foreach v_priority in array v_floor.priorities loop
                 -- By key: a row that was changed since the snapshot is locked in its new version, found by its old one.
@@ -7985,8 +7960,8 @@ begin
             into v_ctids, v_messages, v_batch, v_bytes, v_is_plain, v_has_run
             from (
                 select
-                    r.ctid, r.max_batch, r.body_bytes, r.requeued_from, r.run_id, r.group_key, r.job_key, r.barrier,
-                    row(r.attempts, r.priority, r.message_id, r.enqueued_at, r.payload, r.headers, r.event_id, r.body_id, r.body_bytes, r.max_attempts, r.max_batch, r.requeued_from, r.backoff, r.topic, r.group_key, r.job_key, r.run_id, r.tenant, r.errors, r.barrier, r.epoch, r.member)::message as message
+                    r.ctid, r.max_batch, r.body_bytes, r.requeued_from, r.run_id,
+                    r.group_key, r.job_key, r.barrier, row(r.attempts, r.priority, r.message_id, r.enqueued_at, r.payload, r.headers, r.event_id, r.body_id, r.body_bytes, r.max_attempts, r.max_batch, r.requeued_from, r.backoff, r.topic, r.group_key, r.job_key, r.run_id, r.tenant, r.errors, r.barrier, r.epoch, r.member)::message as message
                 from ready r
                 where r.channel_id = v_channel.channel_id and r.priority = v_priority
                     and r.position > v_floor.hints[v_priority + 1]
@@ -9375,7 +9350,8 @@ declare
 begin
     -- The ordinary call passes one test: each expression is set up anew in every transaction.
     if (
-        p_limit between 1 and 10000 and (p_lease is null or p_lease > '0') and (p_worker is null or octet_length(p_worker) <= 512)
+        p_limit between 1 and 10000 and (p_lease is null or p_lease > '0')
+        and (p_worker is null or octet_length(p_worker) <= 512)
         and current_setting('transaction_isolation') = 'read committed'
     ) is not true then
         if current_setting('transaction_isolation') <> 'read committed' then
@@ -9399,8 +9375,8 @@ begin
     v_drawn := coalesce(pg_sequence_last_value('position_seq'), 0) - v_floor.position;
 
     -- So does the ordinary moment: everything between these lines is out of it.
-    if v_channel.is_routed or v_channel.is_paused or p_lease_id is not null or p_lease > v_channel.max_runtime
-        or v_channel.max_in_flight is not null or v_drawn not between 1 and 5000
+    if v_channel.is_routed or v_channel.is_paused or p_lease_id is not null
+        or p_lease > v_channel.max_runtime or v_channel.max_in_flight is not null or v_drawn not between 1 and 5000
         or v_now not between v_floor.ticked_at and v_floor.tick_at
     then
         if v_channel.is_routed then
@@ -9472,7 +9448,7 @@ begin
     end if;
 
     if v_cap = 1 then
-        -- The default, without the second statement and the arrays of a batch: a third cheaper.
+        -- The default, without the second statement and the arrays of a batch.
         loop
             foreach v_priority in array v_floor.priorities loop
                 -- By key: a row that was changed since the snapshot is locked in its new version, found by its old one.
@@ -10268,6 +10244,8 @@ begin
                 limit p_limit for update skip locked
             ));
             get diagnostics v_found = row_count;
+        when 'barrier' then
+            v_found := _barrier_trim(p_limit, p_before);
     end case;
     return v_found;
 end;
@@ -10285,6 +10263,7 @@ create or replace function tidegate.cleanup_sweep(
     p_counter_retention interval default '30 days',
     p_incident_retention interval default '7 days',
     p_discard_dead_after interval default null,
+    p_barrier_retention interval default '7 days',
     out archived_removed integer,
     out keys_removed integer,
     out guards_removed integer,
@@ -10295,6 +10274,7 @@ create or replace function tidegate.cleanup_sweep(
     out counters_removed integer,
     out stranded_replaced integer,
     out incidents_removed integer,
+    out barriers_removed integer,
     out others_removed integer,
     out has_more boolean,
     out errors jsonb
@@ -10330,7 +10310,7 @@ begin
         select a.name, a.value from (values
             ('p_key_retention', p_key_retention), ('p_guard_retention', p_guard_retention),
             ('p_dead_letter_retention', p_dead_letter_retention), ('p_counter_retention', p_counter_retention),
-            ('p_incident_retention', p_incident_retention),
+            ('p_incident_retention', p_incident_retention), ('p_barrier_retention', p_barrier_retention),
             ('p_discard_dead_after', coalesce(p_discard_dead_after, '1 day'))
         ) as a (name, value)
         where (a.value > '0' and a.value <= '100 years') is not true
@@ -10359,11 +10339,12 @@ begin
             (12, 'cancel_request', p_limit, interval '1 hour'),
             (13, 'tide', p_limit, interval '0'),
             (14, 'floor', p_limit, interval '0'),
-            (15, 'maintenance_run', p_limit, interval '0')
+            (15, 'maintenance_run', p_limit, interval '0'),
+            (16, 'barrier', p_limit, p_barrier_retention)
         ) as p (number, name, bound, retention)
-        cross join (select floor(random() * 15)::integer as first) f
+        cross join (select floor(random() * 16)::integer as first) f
         where p.bound > 0
-        order by (p.number + f.first) % 15
+        order by (p.number + f.first) % 16
     loop
         begin
             v_found := _cleanup_part(v_part.name, v_part.bound, v_part.before);
@@ -10391,6 +10372,7 @@ begin
     counters_removed := coalesce((v_counts ->> 'counter')::integer, 0);
     stranded_replaced := coalesce((v_counts ->> 'stranded')::integer, 0);
     incidents_removed := coalesce((v_counts ->> 'incident')::integer, 0);
+    barriers_removed := coalesce((v_counts ->> 'barrier')::integer, 0);
     others_removed := (
         select coalesce(sum(c.value::integer), 0)
         from jsonb_each_text(v_counts) c
@@ -10399,8 +10381,10 @@ begin
 end;
 $$;
 
-comment on function tidegate.cleanup_sweep(integer, interval, interval, interval, interval, interval, interval) is
-'Remove what has outlived its retention, up to p_limit rows a kind, fold counters, and look for messages stranded below the floors (expected none). Archived messages go by their channel''s retention; idempotency keys, tombstones of guards, dead letters that were resolved or discarded, counters that say 0, and incidents by the arguments. Dead letters that nobody has dealt with stay, unless p_discard_dead_after says after how long they are to be discarded. Returns what was removed; has_more: call again. errors: what failed, by part, while the others went on; {} when all succeeded. Errors: TG010 a limit or retention that is not positive.';
+comment on function tidegate.cleanup_sweep(
+    integer, interval, interval, interval, interval, interval, interval, interval
+) is
+'Remove what has outlived its retention, up to p_limit rows a kind, fold counters, and look for messages stranded below the floors (expected none). Archived messages go by their channel''s retention; idempotency keys, tombstones of guards, dead letters that were resolved or discarded, counters that say 0, incidents, and barriers that are closed by the arguments. Dead letters that nobody has dealt with stay, unless p_discard_dead_after says after how long they are to be discarded. Returns what was removed; has_more: call again. errors: what failed, by part, while the others went on; {} when all succeeded. Errors: TG010 a limit or retention that is not positive.';
 
 -- functions/maintenance/_maintenance_jobs.sql
 create or replace function tidegate._maintenance_jobs(
@@ -11004,11 +10988,11 @@ begin
         ('_barrier_settle', '72efa2f096d3b2bd84a90010316d87c7c31cf9fc7e9844947ce72e9c3a3a3f54'),
         ('_barrier_standing', '6b3db278b3538b6922ebbcde3cd7b44b65b1848e8dbfe595dde705f3b196f384'),
         ('_barrier_tell', '8680707057d6bfff7fa9d5fc5d6714ab954e641ba84b9e0a360cf754b2f1a879'),
-        ('_barrier_trim', '0cf0fe1411a6563adb15838e68a0d0bd44de4eb024d3b980bbbb00b30af809af'),
+        ('_barrier_trim', '92f387949e9d078ca961ef00525bd185d8f7babf1ecfbd634555b43065178edb'),
         ('_batch_fit', 'e2631162b50b68fc89b1e2ccff06d5057644b64fe75a0e85a97c0ca5324f6b6b'),
         ('_cancelled', '99f154f629ca35d5d7e3128079b014c5b48e6b7a9ede429c4278704cfa781d51'),
         ('_channel_configure', '3df405a5b39d690ca302c67f4be7daeb78c550892eab3a2190b77a781d48bf17'),
-        ('_cleanup_part', '4c8b964a703591b611d605532fe477b26e746e329f4712ebe6cb97bc7a740e81'),
+        ('_cleanup_part', '7f8159054ebf9090dbcbae600464cd648605eaf26c991e25c33432cfb1fad6d8'),
         ('_counter_closed', 'e0301ce1e8fc9ab24578026b26525c952de5fdac8a0d9f990a78123256abb261'),
         ('_counter_fold', '1afecd47975346dd14e4034b0c07de14daab5834889c93a780f7ec823b1dfbcb'),
         ('_counter_write', '8c8ee81beb2e3b5148ddbbc3b123b46014a095078551142559192b35ec4ad114'),
@@ -11043,7 +11027,7 @@ begin
         ('_message_bury', '47f08471031608b77ec356c626784352a1e0c92dacf4ddb236cd761ab1b1f0b2'),
         ('_message_cancel', 'e3fa3da826dd26793df02465328b7e7fd9b3817620e42930a5df0fb90f36bf6a'),
         ('_message_drop', '7cf4e4909b052a07c2a6ebfbf8b079a873714fef7d24a8b73ad5de1a1c07c8a1'),
-        ('_message_end', '6f6cc091b320da36f0c1caa028003f46bea259674471fbb0fb1a148d23c65b27'),
+        ('_message_end', '1bd2694c1ca48e2efd2f2a0557c717d26255b8cfd803c6a9943a01828c382e10'),
         ('_message_enter', '21071612a8c4fc48272a7c9a252701f2cddf513a8e3a13f5b8f508f29b0726c8'),
         ('_message_fail', '2b63b2e083cca44de712e62234badfcab9ca18edc99eae3d689553d9185e6c93'),
         ('_message_finish', '8e890cab04805661f9c221a4cecd2bc4c3602ecfde811664b84b49918645d76a'),
@@ -11085,7 +11069,7 @@ begin
         ('barrier_seal', '7f6d642a7bc78226842dcca2b114aebaea39a5074b3068b70aaab36b3dc7356e'),
         ('barrier_send', 'a38b4a8c3ccd1045506a376e8ce481460da721d51c0a2df8542e20f2cdbb3fc5'),
         ('barrier_status', '598a623c9ea159c222ca8c9f7563487ffb1b51f37ab95c3631e28e7bf8ad911b'),
-        ('cleanup_sweep', '10bc06aad10965e9b002d32560882eeaddaa2079e5a82a3e66254d7f885c595b'),
+        ('cleanup_sweep', '6977fc7069caa6f6dea870cb58de8009df14e70603e2e4c5617faefe3645c156'),
         ('clock_now', 'ddeefe2d6f3e3b6e3bcc63e7b223e578613d7393cb5f3253d06e700692700b10'),
         ('counter_add', '4f2951b1c0750de387141907d583df256d553c57b14aea9f48e716051896684c'),
         ('counter_peek', '55cf181ea1d45d9c0b3775c0274fb04b2ab00198647a7faafbea0641261c3c62'),
@@ -11117,7 +11101,7 @@ begin
         ('maintenance_finish', 'f300be606a4f1872ba8bb544c509c62fe6c286780183c90feb5e3d81824c78f1'),
         ('maintenance_start', '1b52d49746045891ec34d1c680fed28f949aa57ab342fad2705a9cf1290e3b1f'),
         ('maintenance_tick', '7b8b8d0bd74ecee56a56a53e5b994a4a5b71d1b1f3fdadd9f13955a7ce794b0c'),
-        ('outbox_claim', 'eb57660ab2feaf339e9d91e2e67c663bed744859c7c19ce5115c109511f6cb83'),
+        ('outbox_claim', 'fd1574e7c7448a0d8561e43687818282643a664149bdbd3fe3c3851f4c3e48dd'),
         ('outbox_put', '12a820f15463edb1c2920464661283b1b6de31bc99ab22f2fda8b939973b3f66'),
         ('outbox_put_many', 'be5edd65d8c9dbeaacc57292c4f04bb7b51e8d987f7be4c2c5ae41e74045cd13'),
         ('outbox_put_specs', 'c22754031be20456707af82a5fdc732214f51aea6199bbf8166cb9013016a0c5'),
@@ -11130,7 +11114,7 @@ begin
         ('policy', 'e83b2d6b133eb32f8ade2ca166e1fde1f55e25456ea4f48c3644cb21a31851b5'),
         ('queue_ack', 'ec1504d6cbc3719fafc7f7aaa2a0068f8e3d8f9b57da39d79bc43a6e60e79b76'),
         ('queue_cancel', 'd305ee3a0e50013a59d41cf7c1d9755916ab2e8a808a5c302203f29004418847'),
-        ('queue_claim', 'aef4d08a105f8156cd4e08b1c41c4439ff30ea144553f486ab8d17039902d364'),
+        ('queue_claim', '42a84837482225b9acc10d5ae72302a912714ba22708fd3162817fdc6d3cf788'),
         ('queue_configure', '78a6bd49ef5349ecd5a74d4631c5f1e7ef22961ab7a6c502e2845ee9c35f618c'),
         ('queue_create', '462b58bd405e566a1e9a252cabf224391aeb2b7df133f0101008789dbe4949d0'),
         ('queue_drain', '59dfe4f20eec83c0bc7b670b841919bcbc19a11694a1fa248590fc5a7d99cf94'),
