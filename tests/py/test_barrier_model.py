@@ -119,7 +119,7 @@ class BarrierMachine(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.conn.execute(
-            "truncate tidegate.ready, tidegate.barrier, tidegate.barrier_epoch,"
+            "truncate tidegate.ready, tidegate.body, tidegate.barrier, tidegate.barrier_epoch,"
             " tidegate.barrier_range, tidegate.barrier_slot, tidegate.barrier_result"
         )
         self.live: dict[str, Model] = {}
@@ -318,8 +318,9 @@ class BarrierMachine(RuleBasedStateMachine):
         if not hasattr(self, "live"):
             return
         sent = self.conn.execute(
-            "select c.name, r.payload, r.event_id from tidegate.ready r"
-            " join tidegate.channel c using (channel_id) where c.name <> 'work'"
+            "select c.name, coalesce(r.payload, b.payload), r.event_id from tidegate.ready r"
+            " join tidegate.channel c using (channel_id) left join tidegate.body b using (body_id)"
+            " where c.name <> 'work'"
         ).fetchall()
         models = {m.epoch: (name, m) for name, m in [*self.former, *self.live.items()]}
         found: dict[int, list[str]] = {epoch: [] for epoch in models}

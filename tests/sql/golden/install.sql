@@ -8067,6 +8067,7 @@ create or replace function tidegate.queue_nack(
 language plpgsql volatile
 security definer
 set search_path = tidegate, pg_temp
+set plan_cache_mode = force_generic_plan
 as $$
 declare
     v_failed jsonb;
@@ -8099,6 +8100,7 @@ create or replace function tidegate.queue_settle(
 language plpgsql volatile
 security definer
 set search_path = tidegate, pg_temp
+set plan_cache_mode = force_generic_plan
 as $$
 begin
     if p_failed is distinct from '[]' then
@@ -9584,6 +9586,7 @@ create or replace function tidegate.outbox_settle(
 language plpgsql volatile
 security definer
 set search_path = tidegate, pg_temp
+set plan_cache_mode = force_generic_plan
 as $$
 begin
     if p_failed is distinct from '[]' then
@@ -11107,7 +11110,7 @@ begin
         ('outbox_put_specs', 'c22754031be20456707af82a5fdc732214f51aea6199bbf8166cb9013016a0c5'),
         ('outbox_release', '5f366fc983d189a344fd6a718b931afa37a4a19a24b59cef1da5d8a5363126ab'),
         ('outbox_route', '752e32d7a2265ff47ed97fecfea5eb859be13f3613b2ecc811c526942499711d'),
-        ('outbox_settle', 'd74c0b875f2f6a19d4fb3b4dbc30ff705c0a532054c04bbbd086b447333da943'),
+        ('outbox_settle', '8580e6cedb5e7bd1bde469331c75a0cea76e409f3e51a41e24980c112a6cf878'),
         ('outbox_sweep', '87daf3e310e111a08802e309ca84ebc154ffd6bfd10063d0942b5a0fe368ee3d'),
         ('outbox_unroute', '04ac6d72dea99092a478cc0fc5e2afd864869cab5100911e46c68b613874246e'),
         ('outcomes', 'f7f655f833caad51ec70f20b71e19109de94f5d761c51a6ff44972102d598c21'),
@@ -11120,7 +11123,7 @@ begin
         ('queue_drain', '59dfe4f20eec83c0bc7b670b841919bcbc19a11694a1fa248590fc5a7d99cf94'),
         ('queue_drop', 'c93a6b1228f8a0374f5b5c518b970868f8b2a6eef1abff76857b5ffefc5a2035'),
         ('queue_extend', 'ce04802f714495be54902ed46142c816f07a04f46bdf7197645e9874f806bcc3'),
-        ('queue_nack', '8005bfcab9011e90e84ef732e39dadc4c17ad4c84d297de208c5e0ad4a405581'),
+        ('queue_nack', '2b826ec5544a6dae1b6c5aae11a8cd1f9bf0069f7d4078eca012aa342b4e2e02'),
         ('queue_pause', '3cf8ff0e3e945af2e9e7ea50524e1be6daf2a8c348ccfe54d65ef1643cb6e383'),
         ('queue_peek', 'bf92502351670670fac708af6dd48f9e9847a251b092d21c07812ef3ac288fdd'),
         ('queue_purge', 'd59eb4da2ebfea79b694b25cbdf51492df533a5a3ac5be97fcfabb24f1b4193f'),
@@ -11129,7 +11132,7 @@ begin
         ('queue_send', 'a573192c04b9d6b2796b2343cb8aa9c65273eb700b9d49938f4bd8ecd937768c'),
         ('queue_send_many', '9d952e5f9cadd67ca2b7d108149a743553cefa5dd04864a982e3733a8acd7bc0'),
         ('queue_send_specs', '5f3785c4abaaa588b27e029b4513e67cd9bd81afa7145fabe1daa64246f7c0e7'),
-        ('queue_settle', 'd2d2f31fb6668edfc3aec44135bb72ed429a09372bcf99df88cb7ca965009dfd'),
+        ('queue_settle', 'da87f74c6bad29f9758c5f3294b76ee5723c69dbcd72c3ca380c3d4bdb21e4b3'),
         ('queue_work', '1d1eb58516a0e2bc344194e877154abf2c97d9090d8fb83a73ee4385a223656e'),
         ('run_cancel', 'faa35a2f9a597bcd643b49f3309c8d4455bdff10db8416124912c0fea19605be'),
         ('run_finish', '49d6cc7043bbe4e3ed954282a2cf23e59851f9c436fe2b075aceb19b639df345'),
