@@ -190,7 +190,7 @@ def test_a_namesake_after_a_crash_hides_nobody(connect: Callable[..., Connection
     namesake.execute("select queue_send('other', '1')")
     for table in ("tide", "floor"):
         conn.execute(
-            f"update {table} set holders = array("  # noqa: S608
+            f"update {table} set holders = array("
             "select replace(h.name, %s, %s) from unnest(holders) with ordinality h (name, nr)"
             " order by h.nr)",
             [name[0] for name in names if name],
