@@ -4,7 +4,7 @@ create schema shop;
 create function shop.slow(p_payload jsonb) returns void language plpgsql
 set search_path = tidegate, pg_temp as $$
 begin
-    perform pg_sleep(0.5);
+    perform pg_sleep(1.1);
     update floor set took = '0', tick_at = ticked_at; -- one is due
     perform set_config('tidegate.tick', 'on', true);
     perform queue_claim('mail');
@@ -15,7 +15,7 @@ select count(*) from queue_send_many('mail', array['1', '2', '3']::jsonb[]);
 -- what came in meanwhile, beyond what this work takes, is there to be claimed
 select queue_send('mail', '4');
 
-set statement_timeout = '0.8 s';
+set statement_timeout = '2 s';
 select w.acked from queue_work('mail', 'shop.slow', 3) as w \gset
 reset statement_timeout;
 select is(:acked, 1, 'one is done, two go back');
