@@ -85,7 +85,7 @@ def test_a_first_of_a_group_that_is_replaced_again_and_again_is_not_left_behind(
         sender.result()
 
     # when nothing is sent any more, then all of it comes
-    end = time.monotonic() + 5
+    end = time.monotonic() + 20
     while (left := conn.execute(PLACES).fetchall()) and time.monotonic() < end:
         drain(conn)
         time.sleep(0.02)
@@ -197,7 +197,7 @@ def test_a_namesake_after_a_crash_hides_nobody(connect: Callable[..., Connection
         )
     # then what it left is found all the same
     found: list[Any] = []
-    end = time.monotonic() + 5
+    end = time.monotonic() + 10
     while "late" not in found and time.monotonic() < end:
         conn.execute("select queue_send('q', '1')")
         found += [payload for (payload,) in conn.execute("select payload from queue_claim('q', 9)")]
