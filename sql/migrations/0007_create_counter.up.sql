@@ -54,7 +54,7 @@ create table {{ schema }}.counter_fold (
 comment on table {{ schema }}.counter_fold is 'The last fold: one row, replaced by the next; none before the first.';
 comment on column {{ schema }}.counter_fold.folded_to is 'Additions up to this one are in counter; readers start above it.';
 comment on column {{ schema }}.counter_fold.position is 'Last value of counter_seq at that time, or earlier while holders stand.';
-comment on column {{ schema }}.counter_fold.holders is 'Virtual transactions that may hold additions up to position; once they are gone, it may be folded to.';
+comment on column {{ schema }}.counter_fold.holders is 'Virtual transactions, each with its process, that may hold additions up to position; once they are gone, it may be folded to.';
 
 create table {{ schema }}.maintenance_run (
     job text collate "C" not null,

@@ -206,10 +206,10 @@ comment on table tidegate.tide is
 'One series for the installation, read newest first: the last position drawn, who may still hold one at or below it, and up to where every position has ended. Ticks append at most ten a second and keep the last few.';
 comment on column tidegate.tide.position is 'L: last value of position_seq when the tide was read.';
 comment on column tidegate.tide.safe_position is 'Every transaction that drew a position up to this one had ended.';
-comment on column tidegate.tide.holders is 'Virtual transactions that held RowExclusiveLock on position_seq.';
+comment on column tidegate.tide.holders is 'Virtual transactions, each with its process, that held RowExclusiveLock on position_seq.';
 comment on column tidegate.tide.drew_above is 'Beside each holder: whatever it drew lies above this position.';
 comment on column tidegate.tide.quiet_since is 'Every row with an earlier deadline was visible, or its transaction had ended.';
-comment on column tidegate.tide.movers is 'Virtual transactions that held RowExclusiveLock on scheduled or lease.';
+comment on column tidegate.tide.movers is 'Virtual transactions, each with its process, that held RowExclusiveLock on scheduled or lease.';
 comment on column tidegate.tide.moved_after is 'Beside each mover: every deadline it wrote lies after this instant.';
 comment on column tidegate.tide.outage_from is 'Last tide before the latest restart or failover; outage_until is the first one after it.';
 comment on column tidegate.tide.is_blind is 'A prepared transaction held a lock: its owner cannot be followed, so nothing was found safe.';
@@ -301,7 +301,7 @@ alter table tidegate.tally set (
 
 -- ledger/record_migration.sql
 insert into tidegate.migration (migration, checksum, version)
-values ('0002_create_kernel', '0600d1426c7c42f7d1b6a9249df17413e6ae0f48479edca1e340eb74c95d5e6e', 'VERSION');
+values ('0002_create_kernel', '8681657d89a661a3865a17c19c5d0a9d091d7de0120eaadbc326b6eb349c0ef3', 'VERSION');
 
 -- migrations/0003_create_places.up.sql
 /*
@@ -1184,7 +1184,7 @@ create table tidegate.counter_fold (
 comment on table tidegate.counter_fold is 'The last fold: one row, replaced by the next; none before the first.';
 comment on column tidegate.counter_fold.folded_to is 'Additions up to this one are in counter; readers start above it.';
 comment on column tidegate.counter_fold.position is 'Last value of counter_seq at that time, or earlier while holders stand.';
-comment on column tidegate.counter_fold.holders is 'Virtual transactions that may hold additions up to position; once they are gone, it may be folded to.';
+comment on column tidegate.counter_fold.holders is 'Virtual transactions, each with its process, that may hold additions up to position; once they are gone, it may be folded to.';
 
 create table tidegate.maintenance_run (
     job text collate "C" not null,
@@ -1255,7 +1255,7 @@ alter table tidegate.maintenance_run set (
 
 -- ledger/record_migration.sql
 insert into tidegate.migration (migration, checksum, version)
-values ('0007_create_counter', 'f07afaebd8488aca7b69c53ed8f90b50992769315ccd42225fd956206e4b64e8', 'VERSION');
+values ('0007_create_counter', '761d39d1858b7b1122449b910e1d650595602fc9db17cf3456ea16451d8ceab3', 'VERSION');
 
 -- ledger/check_schema.sql
 -- What stands in the schema runs with the rights of whoever migrates, and a function that fits a call better than ours
@@ -1631,6 +1631,8 @@ as $$
  * statement that takes its snapshot after this one sees what became of it (a lock is released after its transaction
  * has become visible). The same holds for deadlines, which are never written in the past (see _tick).
  * A prepared transaction changes its virtual transaction over a restart: while one holds a lock, nothing is safe.
+ * A crash of one backend numbers them anew for all, and nothing else tells of it: so a holder is known by its process
+ * too, or one of before would seem to go on in a namesake of after, and what it left would not be looked for.
  */
 declare
     v_last tide;
@@ -1663,7 +1665,7 @@ begin
         with held as (
             select
                 l.relation = 'position_seq'::regclass as is_holder,
-                l.virtualtransaction as name,
+                concat_ws('@', l.virtualtransaction, l.pid) as name,
                 bool_or(l.pid is null) as is_prepared
             from pg_locks l
             where l.locktype = 'relation'
@@ -5107,7 +5109,9 @@ begin
     if v_fold.position < v_last.position then
         v_fold.position := setval('counter_seq', v_last.position);
     end if;
-    select coalesce(array_agg(distinct l.virtualtransaction), '{}'), coalesce(bool_or(l.pid is null), false)
+    select
+        coalesce(array_agg(distinct concat_ws('@', l.virtualtransaction, l.pid)), '{}'),
+        coalesce(bool_or(l.pid is null), false)
     into v_fold.holders, v_is_blind
     from pg_locks l
     where l.locktype = 'relation'
@@ -7604,17 +7608,22 @@ as $$
 #variable_conflict use_column
 /*
  * What waits is taken away; what is leased is flagged: its holder learns of it by queue_extend, and it is not handed
- * out again. A message on its way from one place to the next is waited for, and looked for again: three times, as its
- * way has no more stations.
+ * out again.
+ *
+ * Locked in the order of a settlement: leases, keys, turns, then messages. A message may move on while its key is
+ * waited for, and then stand in a lease whose holder, about to settle it, waits for that key. So whenever one was
+ * missed, all of this round is undone, locks and all, and begun again with what a fresh look says.
  */
 declare
     v_channel_id integer;
-    v_ids bigint[] := p_message_ids;
+    v_ids bigint[];
+    v_waiting bigint[];
     v_keys text[];
     v_groups text[];
     v_messages message[];
-    v_cancelled bigint[] := '{}';
-    v_leased bigint[] := '{}';
+    v_cancelled bigint[];
+    v_leased bigint[];
+    v_is_missed boolean;
 begin
     if (p_message_ids is null) = (p_job_key is null) then
         perform _bad_argument(
@@ -7628,116 +7637,153 @@ begin
         perform _no_such_channel('queue', p_queue);
     end if;
 
-    -- Locked in the order of a settlement: keys, turns, then messages. What is not found here because it is on its way
-    -- is cancelled all the same.
-    if p_message_ids is not null then
-        select array_agg(distinct w.job_key), array_agg(distinct w.group_key) into v_keys, v_groups
-        from (
-            
-            select p.job_key, p.group_key from scheduled p
-            where p.channel_id = v_channel_id and p.message_id = any(p_message_ids)
-            union all
-            select p.job_key, p.group_key from blocked p
-            where p.channel_id = v_channel_id and p.message_id = any(p_message_ids)
-            union all
-            select p.job_key, p.group_key from ready p
-            where p.channel_id = v_channel_id and p.message_id = any(p_message_ids)
-        ) w;
-    end if;
-    -- Follow-ups first: the message before one must not hand over to it.
-    with taken as (
-        select j.key, j.follow_up, j.message_id from job_key j
-        where j.channel_id = v_channel_id
-            and (
-                j.key = p_job_key or j.key = any(v_keys)
-                or (p_message_ids is not null and (j.follow_up).message_id = any(p_message_ids))
+    loop
+        v_is_missed := false;
+        v_cancelled := '{}';
+        v_leased := '{}';
+        v_ids := coalesce(p_message_ids, array(
+            select j.message_id from job_key j where j.channel_id = v_channel_id and j.key = p_job_key
+        ));
+        begin
+            -- What waits is not looked for in leases.
+            select
+                coalesce(array_agg(w.message_id), '{}'),
+                array_agg(distinct w.job_key), array_agg(distinct w.group_key) filter (where p_job_key is null)
+            into v_waiting, v_keys, v_groups
+            from (
+                
+                select p.message_id, p.job_key, p.group_key from scheduled p
+                where p.channel_id = v_channel_id and p.message_id = any(v_ids)
+                    and (p_job_key is null or p.job_key = p_job_key)
+                union all
+                select p.message_id, p.job_key, p.group_key from blocked p
+                where p.channel_id = v_channel_id and p.message_id = any(v_ids)
+                    and (p_job_key is null or p.job_key = p_job_key)
+                union all
+                select p.message_id, p.job_key, p.group_key from ready p
+                where p.channel_id = v_channel_id and p.message_id = any(v_ids)
+                    and (p_job_key is null or p.job_key = p_job_key)
+            ) w;
+            if cardinality(v_waiting) < cardinality(v_ids) then
+                with held as (
+                    select l.channel_id, l.messages, l.settled from lease l
+                    where l.channel_id = v_channel_id and exists (
+                        select from unnest(l.messages) m
+                        where m.message_id = any(v_ids) and m.message_id <> all(v_waiting)
+                    )
+                    order by l.lease_id
+                    for update
+                ), flagged as (
+                    insert into cancel_request (channel_id, message_id, requested_at)
+                    select h.channel_id, m.message_id, clock_now()
+                    from held h
+                    cross join lateral unnest(h.messages) with ordinality m
+                    where m.message_id = any(v_ids) and m.ordinality <> all(coalesce(h.settled, '{}'))
+                    on conflict (channel_id, message_id) do update set requested_at = excluded.requested_at
+                    returning cancel_request.message_id
+                )
+                select coalesce(array_agg(f.message_id), '{}') into v_leased from flagged f;
+            end if;
+
+            -- Follow-ups first: the message before one must not hand over to it.
+            with taken as (
+                select j.key, j.follow_up, j.message_id from job_key j
+                where j.channel_id = v_channel_id
+                    and (
+                        j.key = p_job_key or j.key = any(v_keys)
+                        or (p_message_ids is not null and (j.follow_up).message_id = any(p_message_ids))
+                    )
+                order by j.key
+                for update
+            ), emptied as (
+                update job_key j set follow_up = null, follow_up_due_at = null
+                from taken t
+                where j.channel_id = v_channel_id and j.key = t.key and t.follow_up is distinct from null
+                    and (t.key = p_job_key or (t.follow_up).message_id = any(p_message_ids))
             )
-        order by j.key
-        for update
-    ), emptied as (
-        update job_key j set follow_up = null, follow_up_due_at = null
-        from taken t
-        where j.channel_id = v_channel_id and j.key = t.key and t.follow_up is distinct from null
-            and (t.key = p_job_key or (t.follow_up).message_id = any(p_message_ids))
-    )
-    select
-        array_agg(t.follow_up) filter (
-            where t.follow_up is distinct from null
-                and (t.key = p_job_key or (t.follow_up).message_id = any(p_message_ids))
-        ),
-        case when p_job_key is null then p_message_ids else array_agg(t.message_id) end
-    into v_messages, v_ids
-    from taken t;
-    if v_messages is not null then
-        v_cancelled := array(select m.message_id from unnest(v_messages) m);
-        perform _message_cancel(v_channel_id, v_messages, 'cancelled while it waited');
-    end if;
+            select
+                array_agg(t.follow_up) filter (
+                    where t.follow_up is distinct from null
+                        and (t.key = p_job_key or (t.follow_up).message_id = any(p_message_ids))
+                ),
+                case when p_job_key is null then p_message_ids else array_agg(t.message_id) end
+            into v_messages, v_ids
+            from taken t;
+            if v_messages is not null then
+                v_cancelled := array(select m.message_id from unnest(v_messages) m);
+                perform _message_cancel(v_channel_id, v_messages, 'cancelled while it waited');
+            end if;
 
-    perform
-    from (select u.key from unnest(v_groups) u (key) where u.key is not null order by u.key) g
-    cross join lateral (
-        select from group_turn n
-        where n.channel_id = v_channel_id and n.group_key = g.key
-        order by n.turn desc
-        limit 1
-        for update
-    ) t;
-
-    for v_round in 1 .. 3 loop
-        with taken as (
-            delete from scheduled p
-            where p.channel_id = v_channel_id and p.message_id = any(v_ids)
-                and (p_job_key is null or p.job_key = p_job_key)
-            returning *
-        )
-        select array_agg(row(t.attempts, t.priority, t.message_id, t.enqueued_at, t.payload, t.headers, t.event_id, t.body_id, t.body_bytes, t.max_attempts, t.max_batch, t.requeued_from, t.backoff, t.topic, t.group_key, t.job_key, t.run_id, t.tenant, t.errors, t.barrier, t.epoch, t.member)::message order by t.message_id) into v_messages from taken t;
-        if v_messages is not null then
-            v_cancelled := v_cancelled || array(select m.message_id from unnest(v_messages) m);
-            perform _message_cancel(v_channel_id, v_messages, 'cancelled while it waited');
-        end if;
-        with taken as (
-            delete from blocked p
-            where p.channel_id = v_channel_id and p.message_id = any(v_ids)
-                and (p_job_key is null or p.job_key = p_job_key)
-            returning *
-        )
-        select array_agg(row(t.attempts, t.priority, t.message_id, t.enqueued_at, t.payload, t.headers, t.event_id, t.body_id, t.body_bytes, t.max_attempts, t.max_batch, t.requeued_from, t.backoff, t.topic, t.group_key, t.job_key, t.run_id, t.tenant, t.errors, t.barrier, t.epoch, t.member)::message order by t.message_id) into v_messages from taken t;
-        if v_messages is not null then
-            v_cancelled := v_cancelled || array(select m.message_id from unnest(v_messages) m);
-            perform _message_cancel(v_channel_id, v_messages, 'cancelled while it waited');
-        end if;
-        with taken as (
-            delete from ready p
-            where p.channel_id = v_channel_id and p.message_id = any(v_ids)
-                and (p_job_key is null or p.job_key = p_job_key)
-            returning *
-        )
-        select array_agg(row(t.attempts, t.priority, t.message_id, t.enqueued_at, t.payload, t.headers, t.event_id, t.body_id, t.body_bytes, t.max_attempts, t.max_batch, t.requeued_from, t.backoff, t.topic, t.group_key, t.job_key, t.run_id, t.tenant, t.errors, t.barrier, t.epoch, t.member)::message order by t.message_id) into v_messages from taken t;
-        if v_messages is not null then
-            v_cancelled := v_cancelled || array(select m.message_id from unnest(v_messages) m);
-            perform _message_cancel(v_channel_id, v_messages, 'cancelled while it waited');
-        end if;
-        v_ids := array(select i.id from unnest(v_ids) i (id) where i.id <> all(v_cancelled || v_leased));
-        exit when v_ids = '{}';
-
-        with held as (
-            select l.channel_id, l.messages, l.settled from lease l
-            where l.channel_id = v_channel_id
-                and exists (select from unnest(l.messages) m where m.message_id = any(v_ids))
-            order by l.lease_id
-            for update
-        ), flagged as (
-            insert into cancel_request (channel_id, message_id, requested_at)
-            select h.channel_id, m.message_id, clock_now()
-            from held h
-            cross join lateral unnest(h.messages) with ordinality m
-            where m.message_id = any(v_ids) and m.ordinality <> all(coalesce(h.settled, '{}'))
-            on conflict (channel_id, message_id) do update set requested_at = excluded.requested_at
-            returning cancel_request.message_id
-        )
-        select v_leased || coalesce(array_agg(f.message_id), '{}') into v_leased from flagged f;
-        v_ids := array(select i.id from unnest(v_ids) i (id) where i.id <> all(v_leased));
-        exit when v_ids = '{}';
+            perform
+            from (select u.key from unnest(v_groups) u (key) where u.key is not null order by u.key) g
+            cross join lateral (
+                select from group_turn n
+                where n.channel_id = v_channel_id and n.group_key = g.key
+                order by n.turn desc
+                limit 1
+                for update
+            ) t;
+            with taken as (
+                delete from scheduled p
+                where p.channel_id = v_channel_id and p.message_id = any(v_ids)
+                    and (p_job_key is null or p.job_key = p_job_key)
+                returning *
+            )
+            select array_agg(row(t.attempts, t.priority, t.message_id, t.enqueued_at, t.payload, t.headers, t.event_id, t.body_id, t.body_bytes, t.max_attempts, t.max_batch, t.requeued_from, t.backoff, t.topic, t.group_key, t.job_key, t.run_id, t.tenant, t.errors, t.barrier, t.epoch, t.member)::message order by t.message_id) into v_messages from taken t;
+            if v_messages is not null then
+                v_cancelled := v_cancelled || array(select m.message_id from unnest(v_messages) m);
+                perform _message_cancel(v_channel_id, v_messages, 'cancelled while it waited');
+            end if;
+            with taken as (
+                delete from blocked p
+                where p.channel_id = v_channel_id and p.message_id = any(v_ids)
+                    and (p_job_key is null or p.job_key = p_job_key)
+                returning *
+            )
+            select array_agg(row(t.attempts, t.priority, t.message_id, t.enqueued_at, t.payload, t.headers, t.event_id, t.body_id, t.body_bytes, t.max_attempts, t.max_batch, t.requeued_from, t.backoff, t.topic, t.group_key, t.job_key, t.run_id, t.tenant, t.errors, t.barrier, t.epoch, t.member)::message order by t.message_id) into v_messages from taken t;
+            if v_messages is not null then
+                v_cancelled := v_cancelled || array(select m.message_id from unnest(v_messages) m);
+                perform _message_cancel(v_channel_id, v_messages, 'cancelled while it waited');
+            end if;
+            with taken as (
+                delete from ready p
+                where p.channel_id = v_channel_id and p.message_id = any(v_ids)
+                    and (p_job_key is null or p.job_key = p_job_key)
+                returning *
+            )
+            select array_agg(row(t.attempts, t.priority, t.message_id, t.enqueued_at, t.payload, t.headers, t.event_id, t.body_id, t.body_bytes, t.max_attempts, t.max_batch, t.requeued_from, t.backoff, t.topic, t.group_key, t.job_key, t.run_id, t.tenant, t.errors, t.barrier, t.epoch, t.member)::message order by t.message_id) into v_messages from taken t;
+            if v_messages is not null then
+                v_cancelled := v_cancelled || array(select m.message_id from unnest(v_messages) m);
+                perform _message_cancel(v_channel_id, v_messages, 'cancelled while it waited');
+            end if;
+            v_ids := array(select i.id from unnest(v_ids) i (id) where i.id <> all(v_cancelled || v_leased));
+            -- One statement sees whatever is alive in exactly one place.
+            exit when v_ids = '{}' or not exists (
+                select from scheduled p
+                where p.channel_id = v_channel_id and p.message_id = any(v_ids)
+                    and (p_job_key is null or p.job_key = p_job_key)
+                union all
+                select from blocked p
+                where p.channel_id = v_channel_id and p.message_id = any(v_ids)
+                    and (p_job_key is null or p.job_key = p_job_key)
+                union all
+                select from ready p
+                where p.channel_id = v_channel_id and p.message_id = any(v_ids)
+                    and (p_job_key is null or p.job_key = p_job_key)
+                union all
+                select from lease l
+                cross join lateral unnest(l.messages) with ordinality m
+                where l.channel_id = v_channel_id and m.message_id = any(v_ids)
+                    and m.ordinality <> all(coalesce(l.settled, '{}'))
+            );
+            v_is_missed := true;
+            raise exception 'let go';
+        exception
+            when raise_exception then
+                if not v_is_missed then
+                    raise;
+                end if;
+        end;
     end loop;
 
     return query
@@ -10997,7 +11043,7 @@ begin
         ('_channel_configure', '3df405a5b39d690ca302c67f4be7daeb78c550892eab3a2190b77a781d48bf17'),
         ('_cleanup_part', '7f8159054ebf9090dbcbae600464cd648605eaf26c991e25c33432cfb1fad6d8'),
         ('_counter_closed', 'e0301ce1e8fc9ab24578026b26525c952de5fdac8a0d9f990a78123256abb261'),
-        ('_counter_fold', '1afecd47975346dd14e4034b0c07de14daab5834889c93a780f7ec823b1dfbcb'),
+        ('_counter_fold', '4a706587529f6308a5f40ac9befd5749812a35f6e61768656b4eb170e7dc1ce4'),
         ('_counter_write', '8c8ee81beb2e3b5148ddbbc3b123b46014a095078551142559192b35ec4ad114'),
         ('_dead_letter_count', '491d7f1751d54e27a6a404fff838a9f27ea525f41fea8772d40eb8f3230d2360'),
         ('_dead_letter_newest', 'abb0ded6698574f7546c18a4f9196a7b21166f287cc5fad06731ee6b297398cb'),
@@ -11052,7 +11098,7 @@ begin
         ('_specs_check', '313960c7570cdaa3bb8e2df704eb5010ae990e23b615d8a624e8980d659a5bab'),
         ('_stranded_replace', '13bc550ca1b0404813052de85fa0cea7bed3ec1e22c5793b4e87390189e6db11'),
         ('_tick', 'b3aeded044468d2d5593ea8241e2d2b46962f90396091cd5b3fd616319c4d82e'),
-        ('_tide_advance', 'eef70d953ccdcf426f7dccf6680359fd5c7b6ac829482b9b89d1d7d88f674c45'),
+        ('_tide_advance', 'd63ee898236cfdbdac761cc989b730923c8c78a53c17b695b68288e54d30b8f2'),
         ('_tide_forget', '01b7e12a13b82c373b70f389fe16be5e9d4ae8be80f260073fb7eed4663c599c'),
         ('_tide_forget_deadlines', '18fab7064fe7df00c64d01b25aeedc6369e616917fed695b79bb2722ce3aa6cf'),
         ('_topic_deliver', 'd845dcbe144772882875f9fe2d9ba027ac9e675856f071c50b1bd69ebcec0212'),
@@ -11116,7 +11162,7 @@ begin
         ('outcomes', 'f7f655f833caad51ec70f20b71e19109de94f5d761c51a6ff44972102d598c21'),
         ('policy', 'e83b2d6b133eb32f8ade2ca166e1fde1f55e25456ea4f48c3644cb21a31851b5'),
         ('queue_ack', 'ec1504d6cbc3719fafc7f7aaa2a0068f8e3d8f9b57da39d79bc43a6e60e79b76'),
-        ('queue_cancel', 'd305ee3a0e50013a59d41cf7c1d9755916ab2e8a808a5c302203f29004418847'),
+        ('queue_cancel', '0c5d0157da649dd8e3abccc092033db549ce26bf0279451069fb3437bca58f3d'),
         ('queue_claim', '42a84837482225b9acc10d5ae72302a912714ba22708fd3162817fdc6d3cf788'),
         ('queue_configure', '78a6bd49ef5349ecd5a74d4631c5f1e7ef22961ab7a6c502e2845ee9c35f618c'),
         ('queue_create', '462b58bd405e566a1e9a252cabf224391aeb2b7df133f0101008789dbe4949d0'),
