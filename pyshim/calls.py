@@ -80,8 +80,8 @@ select * from {schema}.queue_claim(
 # fate and not the batch's.
 QUEUE_CLAIM_TEXT = """
 select lease_id, message_id, event_id, topic, attempt, max_attempts, payload::text as payload,
-    headers::text as headers, priority, group_key, job_key, run_id, tenant, enqueued_at,
-    lease_expires_at - clock_timestamp() as lease_left
+    headers::text as headers, priority, group_key, job_key, run_id, tenant, barrier, epoch, member,
+    enqueued_at, lease_expires_at - clock_timestamp() as lease_left
 from {schema}.queue_claim(
     p_queue => %(queue)s, p_limit => %(limit)s, p_lease => %(lease)s, p_worker => %(worker)s,
     p_lease_id => %(lease_id)s
@@ -90,13 +90,15 @@ from {schema}.queue_claim(
 
 QUEUE_ACK = """
 select acked, lost from {schema}.queue_ack(
-    p_lease_id => %(lease_id)s::uuid, p_message_ids => %(message_ids)s::bigint[]
+    p_lease_id => %(lease_id)s::uuid, p_message_ids => %(message_ids)s::bigint[],
+    p_result => %(result)s::jsonb
 )
 """
 
 QUEUE_SETTLE = """
 select * from {schema}.queue_settle(
-    p_lease_id => %(lease_id)s, p_done => %(done)s::bigint[], p_failed => %(failed)s
+    p_lease_id => %(lease_id)s, p_done => %(done)s::bigint[], p_failed => %(failed)s,
+    p_results => %(results)s::jsonb
 )
 """
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import re
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, TypeVar, overload
@@ -23,6 +22,7 @@ from psycopg.rows import tuple_row
 from pyshim import calls, config
 from pyshim.errors import BadArgument, SchemaMismatch, from_database
 from pyshim.names import quote_ident
+from pyshim.written import DUMPS, as_json, no_character
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -74,12 +74,6 @@ _TEXT_OPTIONS = frozenset(
     {"group_key", "idempotency_key", "run_id", "tenant", "job_key", "key_mode"}
 )
 _SINGLE_ONLY = frozenset({"event_id", "job_key", "key_mode"})
-# A pair of surrogates, or what a jsonb cannot hold: half of one, or U+0000; or any other escape.
-_ESCAPES = re.compile(
-    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
-    r"|(\\u[dD][89a-fA-F][0-9a-fA-F]{2}|\\u0000)"
-    r"|\\."
-)
 
 
 class Client:
@@ -99,7 +93,7 @@ class Client:
         self, schema: str | None = None, *, dumps: Callable[[Any], str | bytes] | None = None
     ) -> None:
         self.schema = config.schema(schema)
-        self._dumps = dumps or functools.partial(json.dumps, allow_nan=False, ensure_ascii=False)
+        self._dumps = dumps or DUMPS
 
     @overload
     def send(
@@ -347,36 +341,7 @@ class Client:
         return "[" + ",".join(written) + "]"
 
     def _json(self, name: str, value: Any) -> str:
-        """`value` as JSON that a jsonb can hold, or `BadArgument` before the server sees it: its
-        refusal would end the caller's transaction."""
-        try:
-            written = self._dumps(value)
-            text = written if isinstance(written, str) else written.decode()
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise _no_character(name, ascii(error.object[error.start])[1:-1]) from None
-        except TypeError as error:
-            raise BadArgument(
-                f"{name} cannot be written as JSON: {error}",
-                hint="say how: Client(dumps=functools.partial(json.dumps, default=str))",
-            ) from error
-        except (ValueError, RecursionError) as error:
-            raise BadArgument(
-                f"{name} cannot be written as JSON: {error}",
-                hint="JSON has no NaN or Infinity, and no circles: send null or a string instead",
-            ) from error
-        if "\\u" in text:
-            for escape in _ESCAPES.finditer(text):
-                if escape[1]:
-                    raise _no_character(name, escape[1])
-        return text
-
-
-def _no_character(name: str, escape: str) -> BadArgument:
-    return BadArgument(
-        f"{name} holds {escape}, which PostgreSQL cannot store as a character",
-        hint="take it out, or send the text as base64",
-    )
+        return as_json(name, value, self._dumps)
 
 
 @functools.lru_cache(maxsize=256)
@@ -409,9 +374,9 @@ def _text(where: str, value: Any) -> str:
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise _no_character(where, ascii(error.object[error.start])[1:-1]) from None
+        raise no_character(where, ascii(error.object[error.start])[1:-1]) from None
     if "\0" in value:
-        raise _no_character(where, "\\u0000")
+        raise no_character(where, "\\u0000")
     return value
 
 
