@@ -44,7 +44,7 @@ begin
     v_bit := 1::bigint << ((p_member - v_range.first_member) / v_range.slot_count);
     update barrier_slot
     set pending = pending & ~v_bit, failed = case when p_is_failed then failed | v_bit else failed end,
-        arrived_at = clock_now()
+        arrived_at = clock_now(), room = null
     where epoch = p_epoch and slot = v_range.first_member + (p_member - v_range.first_member) % v_range.slot_count
         and pending & v_bit <> 0
     returning pending into v_pending;
@@ -55,7 +55,7 @@ begin
     values (p_epoch, p_member, p_is_failed, clock_now(), p_result, p_error);
 
     if v_pending = 0 then
-        update barrier_epoch set open_slots = open_slots - 1 where epoch = p_epoch
+        update barrier_epoch set open_slots = open_slots - 1, room = null where epoch = p_epoch
         returning open_slots into v_open;
     elsif p_is_failed and v_range.policy <> 'collect' then
         perform from barrier_epoch e where e.epoch = p_epoch for update;
