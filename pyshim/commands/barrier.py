@@ -58,7 +58,7 @@ def show_command(console: Console, name: str) -> None:
 @console_of_barriers
 def results_command(console: Console, name: str, epoch: int | None, after: int, limit: int) -> None:
     """Show what members of NAME arrived with, in their order."""
-    epoch = epoch or _status(console, name).epoch
+    epoch = _status(console, name).epoch if epoch is None else epoch
     arguments = {"name": name, "epoch": epoch, "after": after, "limit": limit}
     if console.as_json:
         click.echo(console.json(calls.BARRIER_RESULTS, arguments))
@@ -82,7 +82,7 @@ def abort_command(
     console: Console, name: str, epoch: int | None, reason: str | None, yes: bool
 ) -> None:
     """End NAME: it will not fire. Exits 1 if it was not open any more."""
-    epoch = epoch or _status(console, name).epoch
+    epoch = _status(console, name).epoch if epoch is None else epoch
     confirm(yes, lambda: f"End barrier {name}? It will not fire, and its members count no more.")
     arguments = {"name": name, "epoch": epoch, "reason": reason}
     console.outcomes(calls.BARRIER_ABORT, arguments, good={"aborted"})
@@ -103,7 +103,7 @@ def resolve_command(
     without a callback, as its work was finished elsewhere. keep: it lives. fire: the callback that
     became a dead letter is sent once more. Exits 1 if nothing was changed.
     """
-    epoch = epoch or _status(console, name).epoch
+    epoch = _status(console, name).epoch if epoch is None else epoch
     if outcome in ("failed", "completed"):
         confirm(yes, lambda: f"Close barrier {name} as {outcome}? Its callback will not come.")
     arguments = {"name": name, "epoch": epoch, "outcome": outcome}

@@ -1,3 +1,4 @@
+{% from "macros/run.sql" import is_stopped %}
 create or replace function {{ schema }}._barrier_settle(
     p_name text, p_epoch bigint, p_member integer, p_is_failed boolean, p_result jsonb, p_error text
 ) returns text
@@ -27,7 +28,7 @@ declare
     v_open integer;
     v_state text;
 begin
-    select b.policy, b.quorum, r.first_member, r.member_count, r.slot_count into v_range
+    select b.policy, b.quorum, b.run_id, r.first_member, r.member_count, r.slot_count into v_range
     from barrier b
     cross join lateral (
         select * from barrier_range n
@@ -39,6 +40,10 @@ begin
         and p_member < r.first_member + r.member_count;
     if not found then
         return _barrier_standing(p_name, p_epoch, coalesce(p_member, 0));
+    end if;
+
+    if v_range.run_id is not null and {{ is_stopped("v_range.run_id") }} then
+        return 'closed'; -- it was opened while its run was cancelled, which did not see it
     end if;
 
     v_bit := 1::bigint << ((p_member - v_range.first_member) / v_range.slot_count);
