@@ -2,7 +2,7 @@
 and others.
 
 TIDEGATE_STORM_SECONDS says for how long, `make faults` for 60; each run is cancelled by four of
-TIDEGATE_STORM_CANCELLERS sessions at about the same time (a server has 100 connections as it comes).
+TIDEGATE_STORM_CANCELLERS sessions at about the same time (a server takes 100 connections).
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def test_it_does_what_it_says(jobs: str, psql: str) -> None:
     assert dynamic.split("\n") == ["1", "arrived", "sealed", "fired"]
 
 
-async def test_its_python_does_what_it_says(jobs: str, tmp_path: Path) -> None:
+def test_its_python_does_what_it_says(jobs: str, tmp_path: Path) -> None:
     worker, sender = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     (tmp_path / "pages.py").write_text(worker)
     names: dict[str, Any] = {}
