@@ -26,7 +26,13 @@ def command() -> None:
 @click.option("--state", type=click.Choice(_STATES), help="Only these.")
 @click.option("--stranded", is_flag=True, help="Only open ones that have expired or stand still.")
 @click.option("--run-id", help="Only those of a run.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 10_000),
+    default=50,
+    show_default=True,
+    help="At most so many.",
+)
 @console_of_barriers
 def list_command(console: Console, **arguments: Any) -> None:
     """List barriers, what was opened last on top."""
@@ -54,7 +60,13 @@ def show_command(console: Console, name: str) -> None:
 @click.argument("name")
 @epoch_option
 @click.option("--after", type=int, default=0, help="Only members above this one: the next page.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 10_000),
+    default=100,
+    show_default=True,
+    help="At most so many.",
+)
 @console_of_barriers
 def results_command(console: Console, name: str, epoch: int | None, after: int, limit: int) -> None:
     """Show what members of NAME arrived with, in their order."""

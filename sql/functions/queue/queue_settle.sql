@@ -11,7 +11,8 @@ begin
     end if;
     if jsonb_typeof(p_results) <> 'object' then
         perform _bad_argument(
-            'p_results', left(p_results::text, 200), 'Give a JSON object of results by message_id: {"3": {"words": 100}}'
+            'p_results', left(p_results::text, 200),
+            'Give a JSON object of results by message_id: {"3": {"words": 100}}'
         );
     end if;
     return _lease_settle(p_lease_id, coalesce(p_done, '{}'), p_failed, p_results => p_results);

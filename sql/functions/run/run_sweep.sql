@@ -53,7 +53,10 @@ begin
             if found and v_run.state = 'open' then
                 update run r
                 set state = 'error', finished_at = clock_now(), reason = (
-                    select format('message %s of %s %s died: %s: %s', d.message_id, d.kind, d.channel, d.reason, d.last_error)
+                    select format(
+                        'message %s of %s %s died: %s: %s',
+                        d.message_id, d.kind, d.channel, d.reason, d.last_error
+                    )
                     from dead_letter d where d.dead_letter_id = v_entry.dead_letter_id
                 )
                 where r.run_id = v_run.run_id;

@@ -4153,7 +4153,7 @@ declare
     v_open integer;
     v_state text;
 begin
-    select b.policy, b.quorum, r.first_member, r.member_count, r.slot_count into v_range
+    select b.policy, b.quorum, b.run_id, r.first_member, r.member_count, r.slot_count into v_range
     from barrier b
     cross join lateral (
         select * from barrier_range n
@@ -4165,6 +4165,10 @@ begin
         and p_member < r.first_member + r.member_count;
     if not found then
         return _barrier_standing(p_name, p_epoch, coalesce(p_member, 0));
+    end if;
+
+    if v_range.run_id is not null and exists (select from run s where s.run_id = v_range.run_id and s.state = 'stopped') then
+        return 'closed'; -- it was opened while its run was cancelled, which did not see it
     end if;
 
     v_bit := 1::bigint << ((p_member - v_range.first_member) / v_range.slot_count);
@@ -4744,7 +4748,7 @@ end;
 $$;
 
 comment on function tidegate.barrier_arrive(text, bigint, integer, jsonb) is
-'Say that a member is done, with its result, in the caller''s transaction; keep that short, as others of its slot wait for it. Returns arrived, or fired for the last one: the callback then enters its queue with this commit (fire_failed: it became a dead letter). Or, having changed nothing: duplicate (it has arrived or failed before), stale (the barrier was opened anew), closed, or unknown (no such barrier, epoch or member). Errors: TG030 not READ COMMITTED.';
+'Say that a member is done, with its result, in the caller''s transaction; keep that short, as others of its slot wait for it. Returns arrived, or fired for the last one: the callback then enters its queue with this commit (fire_failed: it became a dead letter). Or, having changed nothing: duplicate (it has arrived or failed before), stale (the barrier was opened anew), closed (also when its run was stopped), or unknown (no such barrier, epoch or member). Errors: TG030 not READ COMMITTED.';
 
 -- functions/barrier/barrier_fail.sql
 create or replace function tidegate.barrier_fail(
@@ -11136,7 +11140,7 @@ begin
         ('_barrier_grow', '09169118fa6ecfce40db2592c54b9db0517b92ae5f1d1d4d5a4004a99ad83a41'),
         ('_barrier_message', 'd990abd95cd4e76090fa7085fa6ecf35e8d3b232bd5a1895f4f0b7a0769faa1b'),
         ('_barrier_open', '9527a10f678b316ddb04f761ecf3eb4287bc25fd4040ee60ca8348e555e13a0c'),
-        ('_barrier_settle', 'f79bd3c98fc63705cbca13f3d8621b56218423aef536713ca28a7590cd7f877b'),
+        ('_barrier_settle', '0afec2ee4d54e8401e686782ed5dc4277e7ac60497ca5dd5688be25928ce0bb2'),
         ('_barrier_standing', '6b3db278b3538b6922ebbcde3cd7b44b65b1848e8dbfe595dde705f3b196f384'),
         ('_barrier_tell', '60861c5f779f13f79bc0c7dff16551082454b1ad4d87147e4c3c6453a05e4633'),
         ('_barrier_trim', '92f387949e9d078ca961ef00525bd185d8f7babf1ecfbd634555b43065178edb'),
@@ -11211,7 +11215,7 @@ begin
         ('backlog', 'bed738727cee8c63701f0e21c681b0f3dfd2278c236a510e06cdf1da5b6a9c9b'),
         ('barrier_abort', '21fb178cbac7e627d247074ed2e0919d49032b4bb4282f8dc29233d99f65f0be'),
         ('barrier_add', '3b0e57ce49e59f502a424f26674b426a598d2652e5ab929d0aa1d9aae5d7ef06'),
-        ('barrier_arrive', 'bf2535f904ccf1a51da521b37cb240dedf24b035effede36923046dbec7286cc'),
+        ('barrier_arrive', '344eeb19c35b8ceed95b01dc0e4bda53194d66e76b804b31760273f61b8b158d'),
         ('barrier_fail', 'e9128cc35a74448b60bf4d816923036e6dbad5409cea42839f3d5cc80d35272c'),
         ('barrier_open', 'f09ec3ca107403dc2c2f72f2819aea1360d02cec2336e50ad16c1e76e653e64e'),
         ('barrier_progress', 'c19772bc5ec329f389bdc6b49470b9be69b43af35908ec239330393234f60c71'),
