@@ -8155,7 +8155,8 @@ begin
     end if;
     if jsonb_typeof(p_results) <> 'object' then
         perform _bad_argument(
-            'p_results', left(p_results::text, 200), 'Give a JSON object of results by message_id: {"3": {"words": 100}}'
+            'p_results', left(p_results::text, 200),
+            'Give a JSON object of results by message_id: {"3": {"words": 100}}'
         );
     end if;
     return _lease_settle(p_lease_id, coalesce(p_done, '{}'), p_failed, p_results => p_results);
@@ -10235,7 +10236,10 @@ begin
             if found and v_run.state = 'open' then
                 update run r
                 set state = 'error', finished_at = clock_now(), reason = (
-                    select format('message %s of %s %s died: %s: %s', d.message_id, d.kind, d.channel, d.reason, d.last_error)
+                    select format(
+                        'message %s of %s %s died: %s: %s',
+                        d.message_id, d.kind, d.channel, d.reason, d.last_error
+                    )
                     from dead_letter d where d.dead_letter_id = v_entry.dead_letter_id
                 )
                 where r.run_id = v_run.run_id;
@@ -11284,13 +11288,13 @@ begin
         ('queue_send', 'a573192c04b9d6b2796b2343cb8aa9c65273eb700b9d49938f4bd8ecd937768c'),
         ('queue_send_many', '9d952e5f9cadd67ca2b7d108149a743553cefa5dd04864a982e3733a8acd7bc0'),
         ('queue_send_specs', '5f3785c4abaaa588b27e029b4513e67cd9bd81afa7145fabe1daa64246f7c0e7'),
-        ('queue_settle', 'e12960d7c011e2b6609d878da65cc1f217bedafd3210b7e7fbc5437f36388e45'),
+        ('queue_settle', 'e01e25b2775e12d5f420da5bc2ff2504c131ee2ba149310c79ba87a0b0dcd810'),
         ('queue_work', '1d1eb58516a0e2bc344194e877154abf2c97d9090d8fb83a73ee4385a223656e'),
         ('run_cancel', 'faa35a2f9a597bcd643b49f3309c8d4455bdff10db8416124912c0fea19605be'),
         ('run_finish', '49d6cc7043bbe4e3ed954282a2cf23e59851f9c436fe2b075aceb19b639df345'),
         ('run_open', '2e6130ab7b5032d91f4a2da0a18e58cdacb4f0ba0b2a9001898e18fe5987e843'),
         ('run_status', '2d64bb7852b195cf50c974a05e5e82c842e8b8eb31ebc7b3cfc1f1fd74ddf21b'),
-        ('run_sweep', '6b573081ca69cf3a7f6e6e3315a4d61fbffc73abd41153da9a4356c990e73365'),
+        ('run_sweep', '0bd1597f0b243e5756d5743d70d6a0ea45fdb12f1f8771c6067bd82b741b7a31'),
         ('schema_version', '96c4a83da33dfa6ce71ca3f880c9c4b1a9b3f1344bb24ee54f23a250db3f81b4'),
         ('topic_configure', 'b0efc754f9d6d805cfe7afdaa87e216e99e7954aa27959eeaba8332656dd1c98'),
         ('topic_create', '80f673891f727ebc8ee26f7694b192f04e2884c62a8188cfeb8a03baeffb678f'),
