@@ -183,6 +183,7 @@
 {% include "functions/run/run_finish.sql" %}
 {% include "functions/run/run_cancel.sql" %}
 {% include "functions/run/run_status.sql" %}
+{% include "functions/run/run_sweep.sql" %}
 
 -- Cleanup: what has outlived its retention.
 {% include "functions/cleanup/_cleanup_part.sql" %}

@@ -72,8 +72,9 @@ create table {{ schema }}.barrier_epoch (
     epoch bigint primary key,
     name text collate "C" not null,
     open_slots integer not null,
+    room text,
     constraint barrier_epoch_open_slots_not_negative check (open_slots >= 0)
-);
+) with (fillfactor = 10);
 
 create index barrier_epoch_for_name on {{ schema }}.barrier_epoch (name, epoch);
 
@@ -101,9 +102,19 @@ create table {{ schema }}.barrier_slot (
     pending bigint not null,
     failed bigint not null default 0,
     arrived_at timestamptz,
+    room text,
     constraint barrier_slot_pkey primary key (epoch, slot),
     constraint barrier_slot_failed_are_not_pending check (pending & failed = 0)
-) with (fillfactor = 50);
+) with (fillfactor = 10);
+
+-- A slot is updated by each of its members. While an old snapshot keeps vacuum away all its versions stay; as long as
+-- they stand on one page they hang on one index entry, and whoever looks for the newest reads that page only. Were they
+-- spread, each arrival would visit as many pages as there were arrivals before it. So a slot, and an epoch, is made as
+-- wide as its versions will be; the first update gives the room away.
+{% for table in ["barrier_slot", "barrier_epoch"] %}
+alter table {{ schema }}.{{ table }} alter column room set storage plain;
+comment on column {{ schema }}.{{ table }}.room is 'Nothing: keeps room on its page for its versions until it is first updated.';
+{% endfor %}
 
 comment on table {{ schema }}.barrier_slot is
 'A bit for each of up to 62 members. Neighbours stand in different slots, so that they do not wait for each other.';

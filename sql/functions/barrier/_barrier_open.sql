@@ -112,7 +112,8 @@ begin
         exit when found; -- else somebody opened it for the first time a moment ago
     end loop;
 
-    insert into barrier_epoch (epoch, name, open_slots) values (v_epoch, p_name, 0);
+    insert into barrier_epoch (epoch, name, open_slots, room)
+    values (v_epoch, p_name, 0, repeat(' ', least(750, p_members / 8)));
     if p_members > 0 then
         update barrier_epoch e set open_slots = _barrier_grow(v_epoch, 1, p_members) where e.epoch = v_epoch;
     end if;

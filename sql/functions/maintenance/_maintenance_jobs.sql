@@ -16,6 +16,11 @@ from (values
         'from %I.recovery_sweep(%s) s'
     ),
     (
+        'runs', 'run_sweep', interval '5 seconds', false,
+        'select r.failed + r.passed + r.put_off >= 100 and r.failed + r.passed > 0 as again, r.first_error as error, '
+        'r.failed + r.passed = 0 as systemic, to_jsonb(r) as result from %I.run_sweep(%s) r'
+    ),
+    (
         'counters', 'counter_reconcile', interval '2 minutes', false,
         'select false as again, '
         'string_agg(c.key || '' kept: see incident'', ''; '') filter (where c.outcome = ''kept'') as error, '

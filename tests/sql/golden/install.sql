@@ -929,8 +929,9 @@ create table tidegate.barrier_epoch (
     epoch bigint primary key,
     name text collate "C" not null,
     open_slots integer not null,
+    room text,
     constraint barrier_epoch_open_slots_not_negative check (open_slots >= 0)
-);
+) with (fillfactor = 10);
 
 create index barrier_epoch_for_name on tidegate.barrier_epoch (name, epoch);
 
@@ -958,9 +959,22 @@ create table tidegate.barrier_slot (
     pending bigint not null,
     failed bigint not null default 0,
     arrived_at timestamptz,
+    room text,
     constraint barrier_slot_pkey primary key (epoch, slot),
     constraint barrier_slot_failed_are_not_pending check (pending & failed = 0)
-) with (fillfactor = 50);
+) with (fillfactor = 10);
+
+-- A slot is updated by each of its members. While an old snapshot keeps vacuum away all its versions stay; as long as
+-- they stand on one page they hang on one index entry, and whoever looks for the newest reads that page only. Were they
+-- spread, each arrival would visit as many pages as there were arrivals before it. So a slot, and an epoch, is made as
+-- wide as its versions will be; the first update gives the room away.
+
+alter table tidegate.barrier_slot alter column room set storage plain;
+comment on column tidegate.barrier_slot.room is 'Nothing: keeps room on its page for its versions until it is first updated.';
+
+alter table tidegate.barrier_epoch alter column room set storage plain;
+comment on column tidegate.barrier_epoch.room is 'Nothing: keeps room on its page for its versions until it is first updated.';
+
 
 comment on table tidegate.barrier_slot is
 'A bit for each of up to 62 members. Neighbours stand in different slots, so that they do not wait for each other.';
@@ -1050,7 +1064,7 @@ alter table tidegate.barrier_result set (
 
 -- ledger/record_migration.sql
 insert into tidegate.migration (migration, checksum, version)
-values ('0005_create_barrier', '8cf8dac9b5e216df736528e3c34c755ac2e264f48da25f7ac967f9fe9617bafb', 'VERSION');
+values ('0005_create_barrier', 'f908ce3290a7e092e1d3c7b6584a6106bc099b13360b410cec3300cee2caa4e0', 'VERSION');
 
 -- migrations/0006_create_run.up.sql
 /* Runs: an optional record of a business execution, by which its messages are stopped. Leaders: who runs the loops. */
@@ -1061,6 +1075,7 @@ create table tidegate.run (
     state text not null default 'open',
     reason text,
     tenant text,
+    fail_on_dead_letter boolean not null default false,
     opened_at timestamptz not null,
     finished_at timestamptz,
     constraint run_state_is_known check (state in ('open', 'completed', 'error', 'stopped')),
@@ -1075,6 +1090,15 @@ comment on table tidegate.run is
 'Business executions, opened or only cancelled: what carries the id of a stopped one is not delivered any more. It must outlive its messages.';
 comment on column tidegate.run.state is 'open | completed (final) | error (may still become completed or stopped) | stopped (final: cancelled).';
 comment on column tidegate.run.parent_id is 'Fails and stops together with this one; no foreign key, as the parent may be cleaned up first.';
+comment on column tidegate.run.fail_on_dead_letter is 'Whether it fails when a message of it dies.';
+
+-- A settlement that buries a message holds its lease, and the run comes before leases in the order of locks: so the
+-- dead letter says that its run is to fail, and run_sweep lets it.
+alter table tidegate.dead_letter add column fails_run_at timestamptz;
+create index dead_letter_for_run_sweep on tidegate.dead_letter (fails_run_at) where fails_run_at is not null;
+
+comment on column tidegate.dead_letter.fails_run_at is
+'When run_sweep should let its run fail for it; null when it need not, or has done so.';
 
 -- A cancel finds what waits of a run in whatever channel it is: by the run alone. Partial, so that a message without a
 -- run is in none of these, and pays the test of a null.
@@ -1125,7 +1149,7 @@ comment on type tidegate.sent is
 
 -- ledger/record_migration.sql
 insert into tidegate.migration (migration, checksum, version)
-values ('0006_create_run', '35c87df4b9dadbdd6529ed6dad04457ada5359b2ee31be5290b238a0ff364af3', 'VERSION');
+values ('0006_create_run', '97ea502d9f31992b955c4300c93d3dcea5f6ab51837e146d30666d8819422310', 'VERSION');
 
 -- migrations/0007_create_counter.up.sql
 /*
@@ -2181,7 +2205,14 @@ begin
         select
             f.*,
             f.entry_id is not null
-            and row_number() over (partition by f.entry_id order by f.ordinality) = 1 as has_entry
+            and row_number() over (partition by f.entry_id order by f.ordinality) = 1 as has_entry,
+            case
+                when f.run_id is not null and p_state = 'dead' and f.reason <> 'purged'
+                    and exists (
+                        select from run r where r.run_id = f.run_id and r.fail_on_dead_letter and r.state = 'open'
+                    )
+                    then v_now
+            end as fails_run_at
         from fallen f
     ), landed as (
         update dead_letter d
@@ -2192,7 +2223,7 @@ begin
             payload = j.payload, headers = j.headers, body_id = j.body_id, body_bytes = j.body_bytes,
             event_id = coalesce(j.event_id, _event_id(j.event_prefix, j.message_id)),
             max_attempts = j.max_attempts, backoff = j.backoff, topic = j.topic, group_key = j.group_key,
-            run_id = j.run_id, tenant = j.tenant,
+            run_id = j.run_id, tenant = j.tenant, fails_run_at = j.fails_run_at,
             errors = case
                 when j.requeued_from is not null then j.errors -- it has carried the history along
                 else (
@@ -2213,11 +2244,12 @@ begin
         delete from body b using landed l where b.body_id = l.body_id
     )
     insert into dead_letter (
-        dead_at, channel_id, kind, channel, reason, last_error, state, resolved_at, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member
+        dead_at, channel_id, kind, channel, reason, last_error, state, resolved_at, fails_run_at,
+        attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member
     )
     select
         v_now, p_channel_id, j.kind, j.channel, j.reason, j.error,
-        p_state, case when p_state = 'discarded' then v_now end,
+        p_state, case when p_state = 'discarded' then v_now end, j.fails_run_at,
         j.attempts, j.priority, j.message_id, j.enqueued_at, j.payload, j.headers, coalesce(j.event_id, _event_id(j.event_prefix, j.message_id)), j.body_id, j.body_bytes, j.max_attempts, j.max_batch, null, j.backoff, j.topic, j.group_key, j.job_key, j.run_id, j.tenant, j.errors, j.barrier, j.epoch, j.member
     from judged j
     where not j.has_entry
@@ -2367,7 +2399,8 @@ comment on function tidegate._message_fail(
 
 -- functions/place/_message_finish.sql
 create or replace function tidegate._message_finish(
-    p_channel_id integer, p_archive boolean, p_messages tidegate.message[], p_result jsonb default null
+    p_channel_id integer, p_archive boolean, p_messages tidegate.message[], p_result jsonb default null,
+    p_results jsonb default null
 ) returns void
 language plpgsql volatile
 set search_path = tidegate, pg_temp
@@ -2379,7 +2412,7 @@ as $$
  */
 begin
     if exists (select from unnest(p_messages) m where m.barrier is not null) then
-        perform _member_end(p_messages, null, p_result);
+        perform _member_end(p_messages, null, p_result, p_results);
     end if;
     if p_archive then
         insert into archive (settled_at, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member)
@@ -2401,8 +2434,8 @@ begin
 end;
 $$;
 
-comment on function tidegate._message_finish(integer, boolean, tidegate.message[], jsonb) is
-'End messages that succeeded: let the members they belong to arrive with p_result, archive them or drop their bodies, resolve the dead letters they were requeued from, and hand on the turn of their group and their job key.';
+comment on function tidegate._message_finish(integer, boolean, tidegate.message[], jsonb, jsonb) is
+'End messages that succeeded: let the members they belong to arrive with their element of p_results or p_result, archive them or drop their bodies, resolve the dead letters they were requeued from, and hand on the turn of their group and their job key.';
 
 -- functions/place/_batch_fit.sql
 create or replace function tidegate._batch_fit(p_messages tidegate.message[]) returns integer
@@ -2545,7 +2578,7 @@ comment on function tidegate._lease_deliveries(uuid, integer) is
 -- functions/place/_lease_settle.sql
 create or replace function tidegate._lease_settle(
     p_lease_id uuid, p_done bigint[], p_failed jsonb, p_released bigint[] default '{}', p_retry_in interval default '0',
-    p_result jsonb default null
+    p_result jsonb default null, p_results jsonb default null
 ) returns tidegate.settled
 language plpgsql volatile
 set search_path = tidegate, pg_temp
@@ -2674,7 +2707,7 @@ begin
             perform _member_lock(v_done || v_failed || v_cancelled, true);
         end if;
         if v_done is not null then
-            perform _message_finish(v_channel.channel_id, v_channel.archive, v_done, p_result);
+            perform _message_finish(v_channel.channel_id, v_channel.archive, v_done, p_result, p_results);
         end if;
         if v_released is not null then
             perform _message_return(v_channel.channel_id, v_released, p_retry_in);
@@ -2714,8 +2747,8 @@ begin
 end;
 $$;
 
-comment on function tidegate._lease_settle(uuid, bigint[], jsonb, bigint[], interval, jsonb) is
-'Settle messages of a lease as done, failed or released, those of members with p_result; what is named in none of them stays leased. Answers lost when the lease is gone, and then changes nothing.';
+comment on function tidegate._lease_settle(uuid, bigint[], jsonb, bigint[], interval, jsonb, jsonb) is
+'Settle messages of a lease as done, failed or released, those of members with their element of p_results, by message_id, or else with p_result; what is named in none of them stays leased. Answers lost when the lease is gone, and then changes nothing.';
 
 -- functions/place/_failed_check.sql
 create or replace function tidegate._failed_check(p_failed jsonb) returns void
@@ -3853,9 +3886,9 @@ declare
 begin
     insert into barrier_range (epoch, first_member, member_count, slot_count, key)
     values (p_epoch, p_first_member, p_count, v_slots, p_key);
-    insert into barrier_slot (epoch, slot, pending)
-    select p_epoch, p_first_member + s, (1::bigint << ((p_count - s - 1) / v_slots + 1)) - 1
-    from generate_series(0, v_slots - 1) s;
+    insert into barrier_slot (epoch, slot, pending, room)
+    select p_epoch, p_first_member + n.slot, (1::bigint << n.members) - 1, repeat(' ', 6 * n.members)
+    from (select s as slot, (p_count - s - 1) / v_slots + 1 as members from generate_series(0, v_slots - 1) s) n;
     return v_slots;
 end;
 $$;
@@ -4005,9 +4038,19 @@ begin
     if v_channel.channel_id is not null then
         perform _message_bury(v_channel.channel_id, array[v_message], array['not_retryable'], array[v_error]);
     else
-        insert into dead_letter (dead_at, channel_id, kind, channel, reason, last_error, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member)
+        insert into dead_letter (
+            dead_at, channel_id, kind, channel, reason, last_error, fails_run_at, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member
+        )
         select
-            clock_now(), 0, 'queue', p_queue, 'not_retryable', _error_text(v_error), v_message.attempts, v_message.priority, v_message.message_id, v_message.enqueued_at, v_message.payload, v_message.headers, v_message.event_id, v_message.body_id, v_message.body_bytes, v_message.max_attempts, v_message.max_batch, v_message.requeued_from, v_message.backoff, v_message.topic, v_message.group_key, v_message.job_key, v_message.run_id, v_message.tenant, v_message.errors, v_message.barrier, v_message.epoch, v_message.member;
+            clock_now(), 0, 'queue', p_queue, 'not_retryable', _error_text(v_error),
+            case
+                when v_message.run_id is not null
+                    and exists (
+                        select from run r where r.run_id = v_message.run_id and r.fail_on_dead_letter and r.state = 'open'
+                    )
+                    then clock_now()
+            end,
+            v_message.attempts, v_message.priority, v_message.message_id, v_message.enqueued_at, v_message.payload, v_message.headers, v_message.event_id, v_message.body_id, v_message.body_bytes, v_message.max_attempts, v_message.max_batch, v_message.requeued_from, v_message.backoff, v_message.topic, v_message.group_key, v_message.job_key, v_message.run_id, v_message.tenant, v_message.errors, v_message.barrier, v_message.epoch, v_message.member;
     end if;
     return v_error;
 end;
@@ -4112,7 +4155,7 @@ declare
     v_open integer;
     v_state text;
 begin
-    select b.policy, b.quorum, r.first_member, r.member_count, r.slot_count into v_range
+    select b.policy, b.quorum, b.run_id, r.first_member, r.member_count, r.slot_count into v_range
     from barrier b
     cross join lateral (
         select * from barrier_range n
@@ -4126,10 +4169,14 @@ begin
         return _barrier_standing(p_name, p_epoch, coalesce(p_member, 0));
     end if;
 
+    if v_range.run_id is not null and exists (select from run s where s.run_id = v_range.run_id and s.state = 'stopped') then
+        return 'closed'; -- it was opened while its run was cancelled, which did not see it
+    end if;
+
     v_bit := 1::bigint << ((p_member - v_range.first_member) / v_range.slot_count);
     update barrier_slot
     set pending = pending & ~v_bit, failed = case when p_is_failed then failed | v_bit else failed end,
-        arrived_at = clock_now()
+        arrived_at = clock_now(), room = null
     where epoch = p_epoch and slot = v_range.first_member + (p_member - v_range.first_member) % v_range.slot_count
         and pending & v_bit <> 0
     returning pending into v_pending;
@@ -4140,7 +4187,7 @@ begin
     values (p_epoch, p_member, p_is_failed, clock_now(), p_result, p_error);
 
     if v_pending = 0 then
-        update barrier_epoch set open_slots = open_slots - 1 where epoch = p_epoch
+        update barrier_epoch set open_slots = open_slots - 1, room = null where epoch = p_epoch
         returning open_slots into v_open;
     elsif p_is_failed and v_range.policy <> 'collect' then
         perform from barrier_epoch e where e.epoch = p_epoch for update;
@@ -4227,7 +4274,8 @@ comment on function tidegate._member_lock(tidegate.message[], boolean) is
 
 -- functions/barrier/_member_end.sql
 create or replace function tidegate._member_end(
-    p_messages tidegate.message[], p_errors text[] default null, p_result jsonb default null
+    p_messages tidegate.message[], p_errors text[] default null, p_result jsonb default null,
+    p_results jsonb default null
 ) returns void
 language plpgsql volatile
 set search_path = tidegate, pg_temp
@@ -4242,22 +4290,22 @@ declare
 begin
     perform _member_lock(p_messages, false);
     for v_member in
-        select m.barrier, m.epoch, m.member, p_errors[m.ordinality] as error
+        select m.message_id, m.barrier, m.epoch, m.member, p_errors[m.ordinality] as error
         from unnest(p_messages) with ordinality m
         where m.barrier is not null
         order by m.epoch, m.member
     loop
         perform _barrier_settle(
             v_member.barrier, v_member.epoch, v_member.member, p_errors is not null,
-            case when p_errors is null then p_result end,
+            case when p_errors is null then coalesce(p_results -> v_member.message_id::text, p_result) end,
             case when p_errors is not null then _error_text(v_member.error) end
         );
     end loop;
 end;
 $$;
 
-comment on function tidegate._member_end(tidegate.message[], text[], jsonb) is
-'Let the members that messages belong to arrive with a result or, where p_errors runs beside the messages, fail: in the transaction in which these end. Errors: TG030 not READ COMMITTED.';
+comment on function tidegate._member_end(tidegate.message[], text[], jsonb, jsonb) is
+'Let the members that messages belong to arrive with their results (p_results by message_id, or else p_result) or, where p_errors runs beside the messages, fail: in the transaction in which these end. Errors: TG030 not READ COMMITTED.';
 
 -- functions/barrier/_barrier_open.sql
 create or replace function tidegate._barrier_open(
@@ -4388,7 +4436,8 @@ begin
         exit when found; -- else somebody opened it for the first time a moment ago
     end loop;
 
-    insert into barrier_epoch (epoch, name, open_slots) values (v_epoch, p_name, 0);
+    insert into barrier_epoch (epoch, name, open_slots, room)
+    values (v_epoch, p_name, 0, repeat(' ', least(750, p_members / 8)));
     if p_members > 0 then
         update barrier_epoch e set open_slots = _barrier_grow(v_epoch, 1, p_members) where e.epoch = v_epoch;
     end if;
@@ -4701,7 +4750,7 @@ end;
 $$;
 
 comment on function tidegate.barrier_arrive(text, bigint, integer, jsonb) is
-'Say that a member is done, with its result, in the caller''s transaction; keep that short, as others of its slot wait for it. Returns arrived, or fired for the last one: the callback then enters its queue with this commit (fire_failed: it became a dead letter). Or, having changed nothing: duplicate (it has arrived or failed before), stale (the barrier was opened anew), closed, or unknown (no such barrier, epoch or member). Errors: TG030 not READ COMMITTED.';
+'Say that a member is done, with its result, in the caller''s transaction; keep that short, as others of its slot wait for it. Returns arrived, or fired for the last one: the callback then enters its queue with this commit (fire_failed: it became a dead letter). Or, having changed nothing: duplicate (it has arrived or failed before), stale (the barrier was opened anew), closed (also when its run was stopped), or unknown (no such barrier, epoch or member). Errors: TG030 not READ COMMITTED.';
 
 -- functions/barrier/barrier_fail.sql
 create or replace function tidegate.barrier_fail(
@@ -8141,7 +8190,7 @@ comment on function tidegate.queue_nack(uuid, bigint[], text, boolean, interval)
 
 -- functions/queue/queue_settle.sql
 create or replace function tidegate.queue_settle(
-    p_lease_id uuid, p_done bigint[], p_failed jsonb default '[]'
+    p_lease_id uuid, p_done bigint[], p_failed jsonb default '[]', p_results jsonb default null
 ) returns tidegate.settled
 language plpgsql volatile
 security definer
@@ -8152,12 +8201,18 @@ begin
     if p_failed is distinct from '[]' then
         perform _failed_check(p_failed);
     end if;
-    return _lease_settle(p_lease_id, coalesce(p_done, '{}'), p_failed);
+    if jsonb_typeof(p_results) <> 'object' then
+        perform _bad_argument(
+            'p_results', left(p_results::text, 200),
+            'Give a JSON object of results by message_id: {"3": {"words": 100}}'
+        );
+    end if;
+    return _lease_settle(p_lease_id, coalesce(p_done, '{}'), p_failed, p_results => p_results);
 end;
 $$;
 
-comment on function tidegate.queue_settle(uuid, bigint[], jsonb) is
-'Settle messages of a lease one by one: p_done succeeded; p_failed is a JSON array of {"message_id", "error", "retryable", "retry_in", "reason"} and only these are charged; a reason (not_retryable, malformed, unknown_handler) is final, and a retry_in out of range is the nearest one in it. What is in neither stays leased; ids that are not in the lease, or settled before, change nothing and are not counted. Answers lost = true, and does nothing, when the lease is gone. p_done null names none. Errors: TG010 bad p_failed, 22P02 or 22007 a value in it of the wrong type, TG030 the lease is not to be seen in an older snapshot, or holds messages with a group key.';
+comment on function tidegate.queue_settle(uuid, bigint[], jsonb, jsonb) is
+'Settle messages of a lease one by one: p_done succeeded; p_failed is a JSON array of {"message_id", "error", "retryable", "retry_in", "reason"} and only these are charged; a reason (not_retryable, malformed, unknown_handler) is final, and a retry_in out of range is the nearest one in it. p_results is a JSON object of results by message_id: a message of p_done that belongs to a member of a barrier is its arrival with that one; elsewhere they are kept nowhere. What is in neither p_done nor p_failed stays leased; ids that are not in the lease, or settled before, change nothing and are not counted. Answers lost = true, and does nothing, when the lease is gone. p_done null names none. Errors: TG010 bad p_failed or p_results, 22P02 or 22007 a value in it of the wrong type, TG030 the lease is not to be seen in an older snapshot, or holds messages with a group key.';
 
 -- functions/queue/queue_release.sql
 create or replace function tidegate.queue_release(
@@ -9995,7 +10050,10 @@ comment on function tidegate._run_stop(text, text, text) is
 
 -- functions/run/run_open.sql
 create or replace function tidegate.run_open(
-    p_run_id text, p_parent text default null, p_tenant text default null
+    p_run_id text,
+    p_parent text default null,
+    p_tenant text default null,
+    p_fail_on_dead_letter boolean default false
 ) returns text
 language plpgsql volatile
 security definer
@@ -10014,6 +10072,8 @@ begin
         perform _bad_argument('p_run_id', left(p_run_id, 100), 'A run is named by 1 to 512 bytes.');
     elsif p_parent = p_run_id then
         perform _bad_argument('p_parent', p_parent, 'A run is not its own parent.');
+    elsif p_fail_on_dead_letter is null then
+        perform _bad_argument('p_fail_on_dead_letter', null, 'True when the run is to fail as soon as a message dies.');
     end if;
     if p_parent is not null then
         select * into v_parent from run r where r.run_id = p_parent for share;
@@ -10028,11 +10088,11 @@ begin
         end if;
     end if;
 
-    insert into run (run_id, parent_id, state, reason, tenant, opened_at, finished_at)
+    insert into run (run_id, parent_id, state, reason, tenant, fail_on_dead_letter, opened_at, finished_at)
     values (
         p_run_id, p_parent, v_state,
         case v_state when 'error' then 'failed with ' || p_parent when 'stopped' then 'stopped with ' || p_parent end,
-        p_tenant, clock_now(), case when v_state <> 'open' then clock_now() end
+        p_tenant, p_fail_on_dead_letter, clock_now(), case when v_state <> 'open' then clock_now() end
     )
     on conflict do nothing;
     if found then
@@ -10047,13 +10107,18 @@ begin
             format('Run %L is open already, %s.', p_run_id,
                 coalesce(format('as a child of %L', v_run.parent_id), 'without a parent'))
         );
+    elsif v_run.state = 'open' and v_run.fail_on_dead_letter <> p_fail_on_dead_letter then
+        perform _bad_argument(
+            'p_fail_on_dead_letter', p_fail_on_dead_letter::text,
+            format('Run %L is open already, and the other way.', p_run_id)
+        );
     end if;
     return v_run.state;
 end;
 $$;
 
-comment on function tidegate.run_open(text, text, text) is
-'Open a run, perhaps as a child of another, with which it fails and stops. Answers with its state: open, also to a repeat; or completed, error or stopped when it has ended, was cancelled before it was opened, or its parent has failed or was stopped: begin nothing then. Errors: TG010 bad argument, TG092 no such parent.';
+comment on function tidegate.run_open(text, text, text, boolean) is
+'Open a run, perhaps as a child of another, with which it fails and stops. p_fail_on_dead_letter: it fails as soon as one of its messages dies, which run_sweep sees to; without it, dead letters are people''s business. Answers with its state: open, also to a repeat; or completed, error or stopped when it has ended, was cancelled before it was opened, or its parent has failed or was stopped: begin nothing then. Errors: TG010 bad argument, TG092 no such parent.';
 
 -- functions/run/run_finish.sql
 create or replace function tidegate.run_finish(
@@ -10163,6 +10228,95 @@ $$;
 
 comment on function tidegate.run_status(text) is
 'What became of a run: its state (open, completed, error, stopped), why and when, how many children are open, how many of its messages wait (leased ones are not counted) and how many are dead. No row for a run that was neither opened nor cancelled.';
+
+-- functions/run/run_sweep.sql
+create or replace function tidegate.run_sweep(
+    p_limit integer default 100,
+    out failed integer,
+    out passed integer,
+    out put_off integer,
+    out first_error text
+)
+language plpgsql volatile
+security definer
+set search_path = tidegate, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_sort = off
+set jit = off
+set lock_timeout = '100 ms'
+as $$
+/*
+ * A message dies in a settlement, which holds its lease; its run comes before leases in the order of locks. So the
+ * burial only notes on the dead letter that its run is to fail, and here the run is locked first and the dead letter
+ * last. One that was requeued or discarded meanwhile has not died, and its run goes on.
+ *
+ * Each in a subtransaction, and nobody is waited for: a run that somebody ends, or a child of it, at this moment is
+ * left for the next time. What cannot be done now is due again in a minute, and holds up no other.
+ */
+declare
+    v_entry record;
+    v_run run;
+begin
+    if p_limit is null or p_limit not between 1 and 10000 then
+        perform _bad_argument('p_limit', p_limit::text, 'Look at between 1 and 10000 dead letters at a time.');
+    end if;
+    if current_setting('transaction_isolation') <> 'read committed' then
+        perform _require_read_committed('run_sweep');
+    end if;
+    failed := 0;
+    passed := 0;
+    put_off := 0;
+    for v_entry in
+        select d.dead_letter_id, d.run_id from dead_letter d
+        where d.fails_run_at <= clock_now()
+        order by d.fails_run_at
+        limit p_limit
+    loop
+        begin
+            select * into v_run from run r where r.run_id = v_entry.run_id for update skip locked;
+            if not found and exists (select from run r where r.run_id = v_entry.run_id) then
+                put_off := put_off + 1;
+                continue;
+            end if;
+            perform from dead_letter d
+            where d.dead_letter_id = v_entry.dead_letter_id and d.fails_run_at is not null and d.state = 'dead'
+            for update;
+            if found and v_run.state = 'open' then
+                update run r
+                set state = 'error', finished_at = clock_now(), reason = (
+                    select format(
+                        'message %s of %s %s died: %s: %s',
+                        d.message_id, d.kind, d.channel, d.reason, d.last_error
+                    )
+                    from dead_letter d where d.dead_letter_id = v_entry.dead_letter_id
+                )
+                where r.run_id = v_run.run_id;
+                perform _run_cascade(v_run.run_id, 'error');
+                failed := failed + 1;
+            else
+                passed := passed + 1;
+            end if;
+            update dead_letter d set fails_run_at = null where d.dead_letter_id = v_entry.dead_letter_id;
+        exception
+            when lock_not_available then
+                put_off := put_off + 1;
+            when others then
+                first_error := coalesce(first_error, format('dead letter %s: %s', v_entry.dead_letter_id, sqlerrm));
+                put_off := put_off + 1;
+                perform _incident_note('run_sweep', null, sqlstate, sqlerrm);
+                update dead_letter d set fails_run_at = clock_now() + interval '1 minute'
+                where d.dead_letter_id = (
+                    select n.dead_letter_id from dead_letter n where n.dead_letter_id = v_entry.dead_letter_id
+                    for update skip locked
+                );
+        end;
+    end loop;
+end;
+$$;
+
+comment on function tidegate.run_sweep(integer) is
+'Let runs fail whose messages have died, where they were opened with p_fail_on_dead_letter, up to p_limit dead letters: state error, with the message as the reason, and their open children with them. failed: runs that were open until now; passed: dead letters whose run had ended already, or that were requeued or discarded meanwhile; put_off: somebody else has them in hand, or it failed (first_error), and the next call looks again. Zeros when there is nothing to do. Errors: TG010 bad p_limit, TG030 not READ COMMITTED.';
 
 -- functions/cleanup/_cleanup_part.sql
 create or replace function tidegate._cleanup_part(
@@ -10452,6 +10606,11 @@ from (values
         'recovery', 'recovery_sweep', interval '5 seconds', true,
         'select false as again, null::text as error, false as systemic, to_jsonb(s) as result '
         'from %I.recovery_sweep(%s) s'
+    ),
+    (
+        'runs', 'run_sweep', interval '5 seconds', false,
+        'select r.failed + r.passed + r.put_off >= 100 and r.failed + r.passed > 0 as again, r.first_error as error, '
+        'r.failed + r.passed = 0 as systemic, to_jsonb(r) as result from %I.run_sweep(%s) r'
     ),
     (
         'counters', 'counter_reconcile', interval '2 minutes', false,
@@ -11031,12 +11190,12 @@ begin
         ('_bad_argument', 'af3c40a042ee2c84175cad08526b162e65e07c257ae12c0e2eec57816703e6ce'),
         ('_barrier_close', '91b79436281f16871d65ee842dc246f703626bfec1a130308a76b60dd13ddc50'),
         ('_barrier_event_id', '654c368cfa9909db21828c962864d5562b8cc85af6a109cc0fe5108ea2b217ec'),
-        ('_barrier_grow', '292e997598944d2fdbe4ddf785be7e50e906ae26f8a2d8f37c6c7ff1fefedeb4'),
+        ('_barrier_grow', '09169118fa6ecfce40db2592c54b9db0517b92ae5f1d1d4d5a4004a99ad83a41'),
         ('_barrier_message', 'd990abd95cd4e76090fa7085fa6ecf35e8d3b232bd5a1895f4f0b7a0769faa1b'),
-        ('_barrier_open', 'e36faf288004c5526545e5b3c371d88f9dd25d90dc4b8018ba7ae569782a13d0'),
-        ('_barrier_settle', '72efa2f096d3b2bd84a90010316d87c7c31cf9fc7e9844947ce72e9c3a3a3f54'),
+        ('_barrier_open', '9527a10f678b316ddb04f761ecf3eb4287bc25fd4040ee60ca8348e555e13a0c'),
+        ('_barrier_settle', '0afec2ee4d54e8401e686782ed5dc4277e7ac60497ca5dd5688be25928ce0bb2'),
         ('_barrier_standing', '6b3db278b3538b6922ebbcde3cd7b44b65b1848e8dbfe595dde705f3b196f384'),
-        ('_barrier_tell', '8680707057d6bfff7fa9d5fc5d6714ab954e641ba84b9e0a360cf754b2f1a879'),
+        ('_barrier_tell', '60861c5f779f13f79bc0c7dff16551082454b1ad4d87147e4c3c6453a05e4633'),
         ('_barrier_trim', '92f387949e9d078ca961ef00525bd185d8f7babf1ecfbd634555b43065178edb'),
         ('_batch_fit', 'e2631162b50b68fc89b1e2ccff06d5057644b64fe75a0e85a97c0ca5324f6b6b'),
         ('_cancelled', '99f154f629ca35d5d7e3128079b014c5b48e6b7a9ede429c4278704cfa781d51'),
@@ -11066,20 +11225,20 @@ begin
         ('_lease_deliveries', 'ae307a3384bf6ef3a6ce18db591d068c6f35bf8944ecdb7b60563e4a6400f38c'),
         ('_lease_expire', 'c743878b8be00721caad63e81848925d4b40d7263764c985008dcaa3fb09064b'),
         ('_lease_left', 'ed0911cbdd0c578b06ce20cc16fbb61b72072fd70f5da27b9aebf976e8155d84'),
-        ('_lease_settle', '97abad7db534f096a14d848057a4df9b48c3c792ad18478d854cbbc3b6a0bb87'),
+        ('_lease_settle', '6a9a09e0705269a20d07bd1eac189cc3c162350d3c243a0d43432cb964983b5b'),
         ('_lock_key', '25200ead6fd8ec53d7de24584aa0d649f5c99ca6e9f9b714efa3e2b99837f6ae'),
-        ('_maintenance_jobs', '51d5e9b00c498cb2494284b99a5dba6180a297f03126d61a5088a46c8f8a184b'),
+        ('_maintenance_jobs', 'c33b8520f10b7978a350eaae2bcc7f27f444e4f978e4bc978d73ee7ca24fe7a0'),
         ('_maintenance_note', 'cbc7742c6d1202c0baa240598927e07ecbae887b46873a9c723f9f1d3c2578de'),
-        ('_member_end', '91b0666c7faeb0556bfcc34e2eb5596ac9daf28a640dd69293a9b6638d8456f1'),
+        ('_member_end', '6e82653b746f31de6611c6bcef8312eeacf20c2ec1ebd53014288bb7c2be299c'),
         ('_member_lock', 'd41ce364817bcee629373f8bbae3188b657490a9905730e7c94825b73086c734'),
         ('_members_send', 'e88a0e1d7e1a13e2879032793fd0a5d9cc33b0a608472a2926b089d743cf3bb6'),
-        ('_message_bury', '47f08471031608b77ec356c626784352a1e0c92dacf4ddb236cd761ab1b1f0b2'),
+        ('_message_bury', '1912dd783692df7e6f2c18763062f925f593430efbdc6ca2aa7f8bed3fdfd4d8'),
         ('_message_cancel', 'e3fa3da826dd26793df02465328b7e7fd9b3817620e42930a5df0fb90f36bf6a'),
         ('_message_drop', '7cf4e4909b052a07c2a6ebfbf8b079a873714fef7d24a8b73ad5de1a1c07c8a1'),
         ('_message_end', '1bd2694c1ca48e2efd2f2a0557c717d26255b8cfd803c6a9943a01828c382e10'),
         ('_message_enter', '21071612a8c4fc48272a7c9a252701f2cddf513a8e3a13f5b8f508f29b0726c8'),
         ('_message_fail', '2b63b2e083cca44de712e62234badfcab9ca18edc99eae3d689553d9185e6c93'),
-        ('_message_finish', '8e890cab04805661f9c221a4cecd2bc4c3602ecfde811664b84b49918645d76a'),
+        ('_message_finish', 'aca2cb314b795abb9796ea81d78db95edc3ec2710cd934a0a61d86478c8165da'),
         ('_message_refuse', 'e4c111c17c29ddce6ee49b2e9f99b76f231a844668e10d633c1bc945c5effa49'),
         ('_message_return', '6c9d6801a57f70b6ee327d617f77a548e6176b3e084fcb36da681b5bf3b26e0c'),
         ('_no_such_barrier', '98802a1e271da8a7a5065d55d23d3881740ae8dfa0071fbf1f5a89da970d4aab'),
@@ -11109,7 +11268,7 @@ begin
         ('backlog', 'bed738727cee8c63701f0e21c681b0f3dfd2278c236a510e06cdf1da5b6a9c9b'),
         ('barrier_abort', '21fb178cbac7e627d247074ed2e0919d49032b4bb4282f8dc29233d99f65f0be'),
         ('barrier_add', '3b0e57ce49e59f502a424f26674b426a598d2652e5ab929d0aa1d9aae5d7ef06'),
-        ('barrier_arrive', 'bf2535f904ccf1a51da521b37cb240dedf24b035effede36923046dbec7286cc'),
+        ('barrier_arrive', '344eeb19c35b8ceed95b01dc0e4bda53194d66e76b804b31760273f61b8b158d'),
         ('barrier_fail', 'e9128cc35a74448b60bf4d816923036e6dbad5409cea42839f3d5cc80d35272c'),
         ('barrier_open', 'f09ec3ca107403dc2c2f72f2819aea1360d02cec2336e50ad16c1e76e653e64e'),
         ('barrier_progress', 'c19772bc5ec329f389bdc6b49470b9be69b43af35908ec239330393234f60c71'),
@@ -11178,12 +11337,13 @@ begin
         ('queue_send', 'a573192c04b9d6b2796b2343cb8aa9c65273eb700b9d49938f4bd8ecd937768c'),
         ('queue_send_many', '9d952e5f9cadd67ca2b7d108149a743553cefa5dd04864a982e3733a8acd7bc0'),
         ('queue_send_specs', '5f3785c4abaaa588b27e029b4513e67cd9bd81afa7145fabe1daa64246f7c0e7'),
-        ('queue_settle', 'da87f74c6bad29f9758c5f3294b76ee5723c69dbcd72c3ca380c3d4bdb21e4b3'),
+        ('queue_settle', 'fdef187033dcd156ccd77b3f39313d4c2d2723b09bdbc5f6ebe49756dfc002e7'),
         ('queue_work', '1d1eb58516a0e2bc344194e877154abf2c97d9090d8fb83a73ee4385a223656e'),
         ('run_cancel', 'faa35a2f9a597bcd643b49f3309c8d4455bdff10db8416124912c0fea19605be'),
         ('run_finish', '49d6cc7043bbe4e3ed954282a2cf23e59851f9c436fe2b075aceb19b639df345'),
-        ('run_open', 'f0ab727530929878cd8924f305d0de598eef8220de28c82a8dc342bc6d2f7dcd'),
+        ('run_open', '2e6130ab7b5032d91f4a2da0a18e58cdacb4f0ba0b2a9001898e18fe5987e843'),
         ('run_status', '2d64bb7852b195cf50c974a05e5e82c842e8b8eb31ebc7b3cfc1f1fd74ddf21b'),
+        ('run_sweep', '0bd1597f0b243e5756d5743d70d6a0ea45fdb12f1f8771c6067bd82b741b7a31'),
         ('schema_version', '96c4a83da33dfa6ce71ca3f880c9c4b1a9b3f1344bb24ee54f23a250db3f81b4'),
         ('topic_configure', 'b0efc754f9d6d805cfe7afdaa87e216e99e7954aa27959eeaba8332656dd1c98'),
         ('topic_create', '80f673891f727ebc8ee26f7694b192f04e2884c62a8188cfeb8a03baeffb678f'),
