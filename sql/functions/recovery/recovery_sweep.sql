@@ -138,6 +138,7 @@ begin
                 perform _incident_note('recovery_sweep', null, v_state, 'stranded: ' || sqlerrm);
         end;
     end if;
+    perform _leader_check('maintain', p_leader_epoch);
     systemic := errors <> '{}'
         and leases_expired + resent + refired + failed + reclaimed + asked + guards + stranded = 0;
 end;
