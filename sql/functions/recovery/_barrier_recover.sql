@@ -24,11 +24,14 @@ declare
     v_outstanding integer;
     v_answer text;
 begin
+    did := 'kept';
     select * into v_barrier from barrier b where b.name = p_name and b.epoch = p_epoch;
     if v_barrier.run_id is not null then
-        select * into v_run from run r where r.run_id = v_barrier.run_id for update;
+        select * into v_run from run r where r.run_id = v_barrier.run_id for update skip locked;
+        if not found and exists (select from run r where r.run_id = v_barrier.run_id) then
+            return;
+        end if;
     end if;
-    did := 'kept';
     perform from barrier_epoch e where e.epoch = p_epoch for update skip locked;
     if not found then
         return;
