@@ -12,7 +12,18 @@ import click
 import psycopg
 
 from pyshim import __version__, assets, config, errors, migrate, render
-from pyshim.commands import dead_letter, demo, guard, maintain, queue, recover, relay, run, sweep, work
+from pyshim.commands import (
+    dead_letter,
+    demo,
+    guard,
+    maintain,
+    queue,
+    recover,
+    relay,
+    run,
+    sweep,
+    work,
+)
 from pyshim.options import Options, shared_options
 
 EXIT_CODES = """Exit codes: 0 done, also for a loop that was told to stop; 1 failed, or (status) not

@@ -283,7 +283,7 @@ class BarrierMachine(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(NAMES), is_due=st.sampled_from((True, True, False)))
     def expire(self, name: str, is_due: bool) -> None:
-        """Its time is over: recovery fails what is open. Its members wait in `work`: none is lost."""
+        """Its time is over: recovery fails what is open. Members wait in `work`: none is lost."""
         if is_due:
             self.conn.execute(
                 "update tidegate.barrier set look_at = clock_timestamp(),"

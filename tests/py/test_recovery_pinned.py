@@ -27,11 +27,16 @@ def _live(conn: psycopg.Connection[Any], rounds: int) -> None:
         conn.execute(
             """
             select count(run_open(n::text || clock_now())) from generate_series(1, 10) n;
-            select count(*) from generate_series(1, 40) n, barrier_open('b' || n, 1, 'q', p_expires_in => '1 minute') o,
+            select count(*)
+            from generate_series(1, 40) n,
+                barrier_open('b' || n, 1, 'q', p_expires_in => '1 minute') o,
                 barrier_arrive('b' || n, o.epoch, 1);
-            select count(*) from generate_series(1, 10) n,
-                barrier_open('f' || n, 1, 'q', p_run_id => n::text || clock_now(), p_expires_in => '1 minute');
-            select count(*) from generate_series(1, 40) n, guard_claim('s', n::text, 'w', '1 minute', n || 'r'),
+            select count(*)
+            from generate_series(1, 10) n,
+                barrier_open('f' || n, 1, 'q', p_run_id => n::text || clock_now(),
+                    p_expires_in => '1 minute');
+            select count(*)
+            from generate_series(1, 40) n, guard_claim('s', n::text, 'w', '1 minute', n || 'r'),
                 guard_release('s', n::text, 'w');
             select clock_moves('2 minutes');
             """
