@@ -128,6 +128,7 @@ async def test_a_lead_lost_in_the_middle_of_a_pass_ends_it(
     # then the next one is not begun
     outcomes = {each.job for each in await Maintainer(session, Stop()).once()}
     assert outcomes == {"tick"}
+    assert _ran(conn) == {"tick"}
     assert _standing(conn) == ("open", "open")
 
 
