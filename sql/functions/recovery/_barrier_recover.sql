@@ -46,7 +46,8 @@ begin
     v_progress_at := greatest(v_barrier.opened_at, v_barrier.kept_at, v_progress_at);
 
     v_queue := case
-        when v_barrier.state = 'fire_failed' or (v_outstanding = 0 and v_barrier.is_sealed) then v_barrier.callback_queue
+        when v_barrier.state = 'fire_failed' or (v_outstanding = 0 and v_barrier.is_sealed)
+            then v_barrier.callback_queue
         else v_barrier.failure_queue
     end;
     if v_barrier.tenant is null
@@ -71,7 +72,9 @@ begin
         return;
     elsif v_answer is not null then
         raise exception using
-            message = (select coalesce(b.reason, 'its callback could not be sent') from barrier b where b.name = p_name);
+            message = (
+                select coalesce(b.reason, 'its callback could not be sent') from barrier b where b.name = p_name
+            );
     end if;
 
     if v_now < v_barrier.expires_at and v_now < v_progress_at + v_barrier.stall_after then

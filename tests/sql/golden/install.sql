@@ -10562,7 +10562,9 @@ begin
         ),
         p_job_key => 'expired ' || p_barrier.epoch,
         p_key_mode => 'dedupe',
-        p_event_id => _barrier_event_id(i.event_prefix, p_barrier.epoch, 'expired ' || extract(epoch from p_expired_at)),
+        p_event_id => _barrier_event_id(
+            i.event_prefix, p_barrier.epoch, 'expired ' || extract(epoch from p_expired_at)
+        ),
         p_run_id => p_barrier.run_id,
         p_tenant => p_barrier.tenant
     )
@@ -10622,7 +10624,8 @@ begin
     v_progress_at := greatest(v_barrier.opened_at, v_barrier.kept_at, v_progress_at);
 
     v_queue := case
-        when v_barrier.state = 'fire_failed' or (v_outstanding = 0 and v_barrier.is_sealed) then v_barrier.callback_queue
+        when v_barrier.state = 'fire_failed' or (v_outstanding = 0 and v_barrier.is_sealed)
+            then v_barrier.callback_queue
         else v_barrier.failure_queue
     end;
     if v_barrier.tenant is null
@@ -10647,7 +10650,9 @@ begin
         return;
     elsif v_answer is not null then
         raise exception using
-            message = (select coalesce(b.reason, 'its callback could not be sent') from barrier b where b.name = p_name);
+            message = (
+                select coalesce(b.reason, 'its callback could not be sent') from barrier b where b.name = p_name
+            );
     end if;
 
     if v_now < v_barrier.expires_at and v_now < v_progress_at + v_barrier.stall_after then
@@ -11797,7 +11802,7 @@ begin
         ('_backoff', 'e6c93728b35a0dd799c9693e8e9fd192b36e952f258142d6dec77727706308fb'),
         ('_backoff_check', 'ad3dcb6034c2d0f107c670f9845542068eacb81153e1967fc7c2a8c0b6ce81fd'),
         ('_bad_argument', 'af3c40a042ee2c84175cad08526b162e65e07c257ae12c0e2eec57816703e6ce'),
-        ('_barrier_ask', 'a4dbcc0608cc29a15dbedecd2eb4748d3d9bfc506e11048cfde1a45731878888'),
+        ('_barrier_ask', '2466d2a4eb8fc2a4a7f22171fc1adb5a53811366143750dcfbf352571de01b53'),
         ('_barrier_close', 'e63e3d8924cf15a5a969ef9cd9bd21060b7d6a2f57a5e3763a6b39f7bdc615ba'),
         ('_barrier_event_id', '654c368cfa9909db21828c962864d5562b8cc85af6a109cc0fe5108ea2b217ec'),
         ('_barrier_grow', '292e997598944d2fdbe4ddf785be7e50e906ae26f8a2d8f37c6c7ff1fefedeb4'),
@@ -11805,7 +11810,7 @@ begin
         ('_barrier_open', 'aa99a21b3a3fd4805059d84e6ad3dd5f478c4f5aa1f907ed969b64a263f3755c'),
         ('_barrier_postpone', '306e1212d6ffce2969e1a42a082489d3df717329501158d9ae02fbc28ceb1c7d'),
         ('_barrier_reason', 'eff1b2dbd7f04d5a1d68431178070bbc2a69c59f70ffcd82046ff71ca5725081'),
-        ('_barrier_recover', 'be7bab3c342343d14eb116bcd94445fad63b745bd834276e8a12869925ed83fa'),
+        ('_barrier_recover', '9c3e5f0650d0ea6b9bfba9f5fc9188a530940258bc45bbdb7f794f9df9df10d6'),
         ('_barrier_settle', '72efa2f096d3b2bd84a90010316d87c7c31cf9fc7e9844947ce72e9c3a3a3f54'),
         ('_barrier_standing', '6b3db278b3538b6922ebbcde3cd7b44b65b1848e8dbfe595dde705f3b196f384'),
         ('_barrier_tell', '8680707057d6bfff7fa9d5fc5d6714ab954e641ba84b9e0a360cf754b2f1a879'),
