@@ -5,9 +5,9 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
 /*
- * First the barriers that were closed long ago; then, of epochs that are no barrier's any more, results, slots,
- * ranges and what was sent, and at last the row of the epoch, when nothing hangs on it. An arrival at a former epoch that is under way
- * holds a slot, which is skipped, and its epoch is left for the next pass.
+ * First the barriers that were closed long ago; then, of epochs that are no barrier's any more, results, slots, ranges
+ * and what was sent, and at last the row of the epoch, when nothing hangs on it. An arrival at a former epoch that is
+ * under way holds a slot, which is skipped, and its epoch is left for the next pass.
  */
 declare
     v_limit integer := p_limit;

@@ -5133,9 +5133,9 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
 /*
- * First the barriers that were closed long ago; then, of epochs that are no barrier's any more, results, slots,
- * ranges and what was sent, and at last the row of the epoch, when nothing hangs on it. An arrival at a former epoch that is under way
- * holds a slot, which is skipped, and its epoch is left for the next pass.
+ * First the barriers that were closed long ago; then, of epochs that are no barrier's any more, results, slots, ranges
+ * and what was sent, and at last the row of the epoch, when nothing hangs on it. An arrival at a former epoch that is
+ * under way holds a slot, which is skipped, and its epoch is left for the next pass.
  */
 declare
     v_limit integer := p_limit;
@@ -11814,7 +11814,7 @@ begin
         ('_barrier_settle', '72efa2f096d3b2bd84a90010316d87c7c31cf9fc7e9844947ce72e9c3a3a3f54'),
         ('_barrier_standing', '6b3db278b3538b6922ebbcde3cd7b44b65b1848e8dbfe595dde705f3b196f384'),
         ('_barrier_tell', '8680707057d6bfff7fa9d5fc5d6714ab954e641ba84b9e0a360cf754b2f1a879'),
-        ('_barrier_trim', '415bf5600fde32e20cb758cddb96765e99026cdf794b3dc06b3103c06f3016a5'),
+        ('_barrier_trim', '932d1046f024d2130c556608fadb11a42103644e2c89a6118d5cfa737f6b19f6'),
         ('_barriers_mark', '5a9ffa07b0eb0bcf38fff1487604ebb001674274989fdc582b4a2d1603fabd59'),
         ('_batch_fit', 'e2631162b50b68fc89b1e2ccff06d5057644b64fe75a0e85a97c0ca5324f6b6b'),
         ('_cancelled', '99f154f629ca35d5d7e3128079b014c5b48e6b7a9ede429c4278704cfa781d51'),
