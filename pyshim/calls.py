@@ -197,7 +197,7 @@ CLEANUP_SWEEP = "select * from {schema}.cleanup_sweep(p_limit => %(limit)s)"
 
 # The upkeep: what is due when is the schema's to say, statements included.
 MAINTENANCE_DUE = """
-select job, statement, due_in, failure_count
+select job, statement, is_led, due_in, failure_count
 from {schema}.maintenance_due(p_leader_epoch => %(epoch)s::bigint)
 """
 
@@ -208,6 +208,24 @@ select {schema}.maintenance_finish(
     p_job => %(job)s, p_error => %(error)s, p_again => %(again)s, p_systemic => %(systemic)s
 ) as due_in
 """
+
+LEADER_ACQUIRE = """
+select outcome, epoch from {schema}.leader_acquire(
+    p_name => %(name)s, p_holder => %(holder)s, p_lease => %(lease)s::interval
+)
+"""
+
+LEADER_RENEW = """
+select {schema}.leader_renew(
+    p_name => %(name)s, p_epoch => %(epoch)s::bigint, p_lease => %(lease)s::interval
+) as leads
+"""
+
+LEADER_RESIGN = """
+select {schema}.leader_resign(p_name => %(name)s, p_epoch => %(epoch)s::bigint) as resigned
+"""
+
+RECOVERY_SWEEP = "select * from {schema}.recovery_sweep(p_limit => %(limit)s)"
 
 
 def given(statement: str) -> str:

@@ -19,6 +19,7 @@ from pyshim.commands import (
     guard,
     maintain,
     queue,
+    recover,
     relay,
     run,
     sweep,
@@ -34,7 +35,7 @@ interrupted."""
 SECTIONS = {
     "Schema": ("migrate", "rollback", "render", "status"),
     "Loops": ("sweep", "relay", "work", "maintain"),
-    "By hand": ("queue", "dead-letter", "run", "barrier", "guard"),
+    "By hand": ("queue", "dead-letter", "run", "barrier", "guard", "recover"),
     "To begin with": ("demo",),
 }
 
@@ -193,7 +194,19 @@ def _drift_lines(status: migrate.Status) -> list[str]:
     return lines
 
 
-for module in (barrier, dead_letter, demo, guard, maintain, queue, relay, run, sweep, work):
+for module in (
+    barrier,
+    dead_letter,
+    demo,
+    guard,
+    maintain,
+    queue,
+    recover,
+    relay,
+    run,
+    sweep,
+    work,
+):
     cli.add_command(module.command)
 
 

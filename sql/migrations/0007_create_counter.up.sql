@@ -89,6 +89,7 @@ create type {{ schema }}.maintenance_job as (
     job text,
     statement text,
     every interval,
+    is_led boolean,
     due_in interval,
     due_at timestamptz,
     started_at timestamptz,
@@ -98,7 +99,7 @@ create type {{ schema }}.maintenance_job as (
 );
 
 comment on type {{ schema }}.maintenance_job is
-'A job of the upkeep. statement returns one row: again (there is more), error (what failed in it, null = nothing), systemic (nothing of it succeeded) and result. due_in: 0 or less = due now, null = paused.';
+'A job of the upkeep. statement returns one row: again (there is more), error (what failed in it, null = nothing), systemic (nothing of it succeeded) and result. is_led: for whoever leads maintain, with its epoch. due_in: 0 or less = due now, null = paused.';
 
 -- As in migration 0002: vacuum by a fixed number of dead rows, without pauses, and keep the tail.
 {% for table in ["counter", "counter_delta"] %}

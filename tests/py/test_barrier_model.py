@@ -120,7 +120,8 @@ class BarrierMachine(RuleBasedStateMachine):
     def begin(self) -> None:
         self.conn.execute(
             "truncate tidegate.ready, tidegate.body, tidegate.barrier, tidegate.barrier_epoch,"
-            " tidegate.barrier_range, tidegate.barrier_slot, tidegate.barrier_result"
+            " tidegate.barrier_range, tidegate.barrier_sent, tidegate.barrier_slot,"
+            " tidegate.barrier_result"
         )
         self.live: dict[str, Model] = {}
         self.former: list[tuple[str, Model]] = []
@@ -279,6 +280,24 @@ class BarrierMachine(RuleBasedStateMachine):
         epoch, model, refusal = self.pick(name, back)
         answer = self.call("barrier_resolve(%s, %s, %s)", name, epoch, outcome)
         assert answer == (refusal or (model and model.resolve(outcome)))
+
+    @rule(name=st.sampled_from(NAMES), is_due=st.sampled_from((True, True, False)))
+    def expire(self, name: str, is_due: bool) -> None:
+        """Its time is over: recovery fails what is open. Members wait in `work`: none is lost."""
+        if is_due:
+            self.conn.execute(
+                "update tidegate.barrier set look_at = clock_timestamp(),"
+                " expires_at = clock_timestamp() where name = %s and state = 'open'",
+                (name,),
+            )
+        row = self.conn.execute(
+            "select failed, resent + refired + kept, errors from tidegate.recovery_sweep()"
+        ).fetchone()
+        model = self.live.get(name)
+        expired = is_due and model is not None and model.state == "open"
+        if model is not None and expired:
+            model.close("aborted", "expired")
+        assert row == (int(expired), 0, {})
 
     @rule()
     def trim(self) -> None:

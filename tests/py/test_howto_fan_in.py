@@ -33,7 +33,7 @@ def test_it_does_what_it_says(jobs: str, psql: str) -> None:
         done = subprocess.run(command, input=block, capture_output=True, text=True, check=False)
         assert done.returncode == 0, (block, done.stderr)
         printed.append(done.stdout.strip())
-    _, opened, acked, progress, callback, guarded, dynamic = printed
+    _, opened, acked, progress, callback, guarded, dynamic, ours, question, answer = printed
     assert re.fullmatch(r"\d+\|opened", opened)
     assert acked == "(1,0,0,f)"
     assert progress == "3|1|2|open"
@@ -41,6 +41,13 @@ def test_it_does_what_it_says(jobs: str, psql: str) -> None:
     assert callback.endswith(report)
     assert guarded.startswith("won")
     assert dynamic.split("\n") == ["1", "arrived", "sealed", "fired"]
+    assert [line for line in ours.split("\n") if line] == [
+        "open", "arrived", "1|1|{}",
+        "error|barrier report-9: incomplete: 1 of 2 members outstanding",
+        "expired|incomplete: 1 of 2 members outstanding",
+    ]  # fmt: skip
+    assert [line for line in question.split("\n") if line] == ["1", "report-10|2"]
+    assert answer.split("\n") == ["failed|(1,0,0,f)", "aborted|expired"]
 
 
 def test_its_python_does_what_it_says(jobs: str, tmp_path: Path) -> None:

@@ -107,7 +107,8 @@ begin
             inline_limit = excluded.inline_limit, run_id = excluded.run_id, tenant = excluded.tenant,
             key = excluded.key, answer = excluded.answer, opened_at = excluded.opened_at,
             expires_at = excluded.expires_at, stall_after = excluded.stall_after, look_at = excluded.look_at,
-            state = 'open', outcome = null, reason = null, closed_at = null, kept_at = null
+            state = 'open', outcome = null, reason = null, closed_at = null, kept_at = null, resent_at = null,
+            look_count = 0
         where b.epoch = v_former.epoch;
         exit when found; -- else somebody opened it for the first time a moment ago
     end loop;

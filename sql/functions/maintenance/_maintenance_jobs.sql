@@ -12,7 +12,7 @@ from (values
     ),
     (
         'recovery', 'recovery_sweep', interval '5 seconds', true,
-        'select false as again, null::text as error, false as systemic, to_jsonb(s) as result '
+        'select s.has_more as again, nullif(s.errors::text, ''{}'') as error, s.systemic, to_jsonb(s) as result '
         'from %I.recovery_sweep(%s) s'
     ),
     (

@@ -840,6 +840,7 @@ create table tidegate.guard (
 );
 
 create index guard_for_cleanup on tidegate.guard (finished_at) where state = 'done';
+create index guard_for_run on tidegate.guard (run_id) where state = 'held' and run_id is not null;
 
 comment on table tidegate.guard is
 'Who holds what by scope and key, until when; done rows are tombstones with their result, kept for their retention.';
@@ -852,7 +853,7 @@ alter table tidegate.guard set (
 
 -- ledger/record_migration.sql
 insert into tidegate.migration (migration, checksum, version)
-values ('0004_create_guard', '6393c3dfa3e18c5258a21f1de7f5868f2256a002bfad809b6f81b259ef549feb', 'VERSION');
+values ('0004_create_guard', '1a7e30179e24f48e5316951761cce91375293b2b5365ca140b2c74ed84b84541', 'VERSION');
 
 -- migrations/0005_create_barrier.up.sql
 /*
@@ -893,7 +894,9 @@ create table tidegate.barrier (
     expires_at timestamptz not null,
     stall_after interval not null,
     look_at timestamptz not null,
+    look_count integer not null default 0,
     kept_at timestamptz,
+    resent_at timestamptz,
     closed_at timestamptz,
     constraint barrier_state_is_known check (state in ('open', 'fired', 'fire_failed', 'aborted', 'resolved')),
     constraint barrier_outcome_is_known check (
@@ -922,8 +925,13 @@ comment on column tidegate.barrier.outcome is
 comment on column tidegate.barrier.inline_limit is 'Results of at most so many bytes travel in the callback.';
 comment on column tidegate.barrier.key is 'Which opening this is, so that its repeat is told the same epoch.';
 comment on column tidegate.barrier.answer is 'What the opening was told: opened, fired or fire_failed.';
-comment on column tidegate.barrier.look_at is 'When recovery should look at it next.';
-comment on column tidegate.barrier.kept_at is 'When it was last said to be alive: barrier_resolve with keep.';
+comment on column tidegate.barrier.look_at is
+'When recovery should look at it next. Never written in the past: recovery starts its scans from that.';
+comment on column tidegate.barrier.look_count is
+'How often recovery has asked or failed in a row: each time it comes back later.';
+comment on column tidegate.barrier.kept_at is
+'When it was last given time: barrier_resolve with keep, or lost members sent again.';
+comment on column tidegate.barrier.resent_at is 'When lost members were sent again, which happens once.';
 
 create table tidegate.barrier_epoch (
     epoch bigint primary key,
@@ -952,6 +960,25 @@ create table tidegate.barrier_range (
 
 comment on table tidegate.barrier_range is
 'The members that one open or add made, and over how many slots they are spread. Never updated: a member''s slot does not move.';
+
+create table tidegate.barrier_sent (
+    epoch bigint not null,
+    first_member integer not null,
+    queue text collate "C" not null,
+    priority smallint not null,
+    max_attempts integer,
+    headers jsonb,
+    message_ids bigint[] not null,
+    payloads jsonb[] not null,
+    body_ids bigint[],
+    constraint barrier_sent_pkey primary key (epoch, first_member),
+    constraint barrier_sent_has_a_payload_a_message check (cardinality(message_ids) = cardinality(payloads))
+);
+
+comment on table tidegate.barrier_sent is
+'What barrier_send has sent, a thousand members a row, so that recovery can send a message again that is nowhere. Written once, in bulk, and read by nobody else.';
+comment on column tidegate.barrier_sent.message_ids is 'A message sent again keeps its id, and so its event_id.';
+comment on column tidegate.barrier_sent.payloads is 'Null where the payload is large: the body that it was written to is not written twice.';
 
 create table tidegate.barrier_slot (
     epoch bigint not null,
@@ -1050,6 +1077,12 @@ alter table tidegate.barrier_range set (
     autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off
 );
 
+alter table tidegate.barrier_sent set (
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+    autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000,
+    autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off
+);
+
 alter table tidegate.barrier_slot set (
     autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
     autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000,
@@ -1064,7 +1097,7 @@ alter table tidegate.barrier_result set (
 
 -- ledger/record_migration.sql
 insert into tidegate.migration (migration, checksum, version)
-values ('0005_create_barrier', 'f908ce3290a7e092e1d3c7b6584a6106bc099b13360b410cec3300cee2caa4e0', 'VERSION');
+values ('0005_create_barrier', '04530519a55733f67c44fdf4aabdc509e47abc678ab723089f1ebd40a2296958', 'VERSION');
 
 -- migrations/0006_create_run.up.sql
 /* Runs: an optional record of a business execution, by which its messages are stopped. Leaders: who runs the loops. */
@@ -1243,6 +1276,7 @@ create type tidegate.maintenance_job as (
     job text,
     statement text,
     every interval,
+    is_led boolean,
     due_in interval,
     due_at timestamptz,
     started_at timestamptz,
@@ -1252,7 +1286,7 @@ create type tidegate.maintenance_job as (
 );
 
 comment on type tidegate.maintenance_job is
-'A job of the upkeep. statement returns one row: again (there is more), error (what failed in it, null = nothing), systemic (nothing of it succeeded) and result. due_in: 0 or less = due now, null = paused.';
+'A job of the upkeep. statement returns one row: again (there is more), error (what failed in it, null = nothing), systemic (nothing of it succeeded) and result. is_led: for whoever leads maintain, with its epoch. due_in: 0 or less = due now, null = paused.';
 
 -- As in migration 0002: vacuum by a fixed number of dead rows, without pauses, and keep the tail.
 
@@ -1279,7 +1313,38 @@ alter table tidegate.maintenance_run set (
 
 -- ledger/record_migration.sql
 insert into tidegate.migration (migration, checksum, version)
-values ('0007_create_counter', '761d39d1858b7b1122449b910e1d650595602fc9db17cf3456ea16451d8ceab3', 'VERSION');
+values ('0007_create_counter', '8822aa65f8c70f810ad80003e1893bbf6707f66a4e3845f1f2ebe013e1eb7395', 'VERSION');
+
+-- migrations/0008_create_recovery.up.sql
+/*
+ * Up to where recovery has seen everything, so that its scans do not begin with what vacuum may not remove. Appended,
+ * at most once a minute, and the row before it deleted: as with counters, a row that is updated becomes a chain.
+ */
+
+create table tidegate.recovery_mark (
+    source text collate "C" not null,
+    entry bigint generated always as identity,
+    scan_from timestamptz not null,
+    at timestamptz not null,
+    holders text[] not null,
+    constraint recovery_mark_pkey primary key (source, entry)
+);
+
+comment on table tidegate.recovery_mark is
+'Where scans of recovery start, read newest first: one row for barriers, for guards, and for the look below the floors.';
+comment on column tidegate.recovery_mark.scan_from is 'Nothing that is left to be looked at lies before.';
+comment on column tidegate.recovery_mark.at is 'Read before holders: what those did not write who held nothing then, lies after it.';
+comment on column tidegate.recovery_mark.holders is
+'Virtual transactions that were writing to the table at that time: once they are gone, all that was due before it is visible.';
+
+alter table tidegate.recovery_mark set (
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,
+    autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off
+);
+
+-- ledger/record_migration.sql
+insert into tidegate.migration (migration, checksum, version)
+values ('0008_create_recovery', '232d36fc4ed1a4d0829dbe62b0cc648a5e05e17de11f39568e4e367bc290bb08', 'VERSION');
 
 -- ledger/check_schema.sql
 -- What stands in the schema runs with the rights of whoever migrates, and a function that fits a call better than ours
@@ -3827,6 +3892,41 @@ $$;
 comment on function tidegate.inbox_accept(text, uuid) is
 'Accept an event in the consumer''s own transaction: true the first time, false for a duplicate. Of two at once the second waits for the first to end. Remembered until retention. Errors: TG010 bad argument.';
 
+-- functions/guard/_guards_retire.sql
+create or replace function tidegate._guards_retire(p_run_ids text[]) returns integer
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
+/*
+ * Orphans: claimed for a run that has ended since, and their lease has run out. That the run has ended is the only
+ * sign that is taken: one that is not known may never have been opened. All of it is asked in the writing statement,
+ * under the lock of the row; a holder that is alive finishes, renews or is skipped.
+ */
+declare
+    v_retired integer;
+begin
+    update guard g
+    set state = 'done', finished_at = clock_now(), expires_at = null
+    where g.ctid = any(array(
+        select n.ctid from guard n
+        where n.run_id = any(p_run_ids) and n.state = 'held'
+        order by n.scope, n.key
+        for update skip locked
+    ))
+        and g.state = 'held' and g.expires_at <= clock_now()
+        and exists (
+            select from run r where r.run_id = g.run_id and r.state in ('completed', 'error', 'stopped')
+        );
+    get diagnostics v_retired = row_count;
+    return v_retired;
+end;
+$$;
+
+comment on function tidegate._guards_retire(text[]) is
+'Make tombstones of the guards that were held for these runs, where a run has ended and the lease has run out. Returns how many; 0 when there are none.';
+
 -- functions/barrier/_slot_count.sql
 create or replace function tidegate._slot_count(p_members integer) returns integer
 language sql immutable parallel safe
@@ -3938,6 +4038,28 @@ $$;
 
 comment on function tidegate._barrier_standing(text, bigint, integer) is
 'Why a call about an epoch, or a member of it, changes nothing: unknown (no such barrier, epoch or member), stale (it was opened anew), duplicate (that member has arrived or failed) or closed; open when none of them holds.';
+
+-- functions/barrier/_barrier_reason.sql
+create or replace function tidegate._barrier_reason(p_barrier tidegate.barrier) returns text
+language plpgsql stable
+set search_path = tidegate, pg_temp
+as $$
+declare
+    v_outstanding integer;
+begin
+    select coalesce(sum(bit_count(s.pending::bit(64))), 0) into v_outstanding
+    from barrier_slot s where s.epoch = p_barrier.epoch;
+    return case
+        when v_outstanding > 0
+            then format('incomplete: %s of %s members outstanding', v_outstanding, p_barrier.member_count)
+        when not p_barrier.is_sealed
+            then format('never sealed: all of its %s members had arrived', p_barrier.member_count)
+    end;
+end;
+$$;
+
+comment on function tidegate._barrier_reason(tidegate.barrier) is
+'Why an open barrier has not fired: members are outstanding, or it was never sealed. Null when neither holds.';
 
 -- functions/barrier/_barrier_message.sql
 create or replace function tidegate._barrier_message(p_barrier tidegate.barrier, p_with_results boolean)
@@ -4098,7 +4220,8 @@ begin
     perform _incident_note('_barrier_close', null, substr(v_error, 2, 5), v_error);
     update barrier
     set state = case p_state when 'fired' then 'fire_failed' else p_state end,
-        reason = concat_ws('; ', p_reason, v_error)
+        reason = concat_ws('; ', p_reason, v_error),
+        look_at = clock_now() -- recovery tries again
     where name = p_name and epoch = p_epoch;
     return case p_state when 'fired' then 'fire_failed' else p_state end;
 end;
@@ -4431,7 +4554,8 @@ begin
             inline_limit = excluded.inline_limit, run_id = excluded.run_id, tenant = excluded.tenant,
             key = excluded.key, answer = excluded.answer, opened_at = excluded.opened_at,
             expires_at = excluded.expires_at, stall_after = excluded.stall_after, look_at = excluded.look_at,
-            state = 'open', outcome = null, reason = null, closed_at = null, kept_at = null
+            state = 'open', outcome = null, reason = null, closed_at = null, kept_at = null, resent_at = null,
+            look_count = 0
         where b.epoch = v_former.epoch;
         exit when found; -- else somebody opened it for the first time a moment ago
     end loop;
@@ -4507,6 +4631,15 @@ begin
     into v_messages
     from input i;
     perform _message_enter(v_channel.channel_id, v_messages);
+    insert into barrier_sent (
+        epoch, first_member, queue, priority, max_attempts, headers, message_ids, payloads, body_ids
+    )
+    select
+        p_epoch, min(m.member), p_queue, p_priority, p_max_attempts, p_headers,
+        array_agg(m.message_id order by m.member), array_agg(m.payload order by m.member),
+        case when count(m.body_id) > 0 then array_agg(m.body_id order by m.member) end
+    from unnest(v_messages) m
+    group by (m.member - p_first_member) / 1000;
 end;
 $$;
 
@@ -4514,6 +4647,104 @@ comment on function tidegate._members_send(
     text, bigint, integer, text, jsonb[], jsonb, integer, integer, text, text
 ) is
 'Send the messages of members to a queue, from p_first_member on. Errors: TG010 bad argument, TG020 no such queue, TG023 it is draining.';
+
+-- functions/barrier/_members_resend.sql
+create or replace function tidegate._members_resend(p_barrier tidegate.barrier, p_limit integer)
+returns integer
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+/*
+ * Lost is who is outstanding and whose message is nowhere. Both are asked in one statement, so in one snapshot, and
+ * whatever moves a message or ends it does so in one transaction: a message on its way is seen where it was, with its
+ * member outstanding, or where it is. A dead one is none of these, as its member has failed with it; nor is one in
+ * blocked, as members have no group. Where nothing is kept to be sent, as after barrier_open, nobody is lost.
+ *
+ * This reads what waits in the queue, above the floor, and what is leased of it: once a stranded barrier. An index
+ * would be every message's to keep up.
+ *
+ * The caller holds the epoch. A message keeps its message_id, so it is the same event, and the same large payload, as
+ * long as that is there: else it cannot be sent again.
+ */
+declare
+    v_queue text;
+    v_channel channel;
+    v_messages message[];
+begin
+    select n.queue into v_queue from barrier_sent n where n.epoch = p_barrier.epoch order by n.first_member limit 1;
+    select * into v_channel from channel c where c.kind = 'queue' and c.name = v_queue;
+    if not found then
+        return 0;
+    end if;
+    with outstanding as materialized (
+        select s.slot + b.bit * r.slot_count as member
+        from barrier_slot s
+        cross join lateral (
+            select * from barrier_range n
+            where n.epoch = s.epoch and n.first_member <= s.slot
+            order by n.first_member desc
+            limit 1
+        ) r
+        cross join generate_series(0, 61) b (bit)
+        where s.epoch = p_barrier.epoch and s.pending & (1::bigint << b.bit) <> 0
+    ), mark as materialized (
+        select * from floor n where n.channel_id = v_channel.channel_id order by n.floor_id desc limit 1
+    ), present as materialized (
+        select r.member
+        from mark f
+        cross join unnest(f.floors) with ordinality o (floor, number)
+        inner join ready r
+            on r.channel_id = v_channel.channel_id and r.priority = o.number - 1 and r.position > o.floor
+        where r.epoch = p_barrier.epoch
+        union all
+        select s.member
+        from mark f
+        inner join scheduled s
+            on s.channel_id = v_channel.channel_id and s.due_at >= f.scheduled_from - interval '1 minute'
+        where s.epoch = p_barrier.epoch
+        union all
+        select m.member
+        from mark f
+        inner join lease l on l.channel_id = v_channel.channel_id and l.expires_at >= f.lease_from - interval '1 minute'
+        cross join unnest(l.messages) m
+        where m.epoch = p_barrier.epoch
+    ), sent as materialized (
+        select
+            n.priority, n.max_attempts, n.headers, n.first_member + u.number::integer - 1 as member, u.message_id,
+            u.payload, u.body_id
+        from barrier_sent n
+        cross join unnest(n.message_ids, n.payloads, n.body_ids) with ordinality
+            as u (message_id, payload, body_id, number)
+        where n.epoch = p_barrier.epoch
+    ), lost as (
+        select s.*, _json_size(y.payload) as body_bytes
+        from outstanding o
+        inner join sent s on s.member = o.member
+        left join body y on y.body_id = s.body_id
+        where not exists (select from present p where p.member = o.member)
+            and (s.body_id is null or y.body_id is not null)
+        order by s.member
+        limit p_limit
+    )
+    select array_agg(row(0, l.priority, l.message_id, clock_now(), l.payload, l.headers, null, l.body_id, l.body_bytes, l.max_attempts, null, null, null, null, null, null, p_barrier.run_id, p_barrier.tenant, null, p_barrier.name, p_barrier.epoch, l.member)::message order by l.member)
+    into v_messages
+    from lost l;
+    if v_messages is null then
+        return 0;
+    end if;
+    if v_channel.tenant_required and p_barrier.tenant is null then
+        perform _bad_argument('p_tenant', null, format('Queue %s requires a tenant.', v_queue));
+    end if;
+    perform _message_enter(v_channel.channel_id, v_messages);
+    return cardinality(v_messages);
+end;
+$$;
+
+comment on function tidegate._members_resend(tidegate.barrier, integer) is
+'Send the messages of outstanding members again that are nowhere, up to p_limit. Returns how many; 0 when none is lost, or nothing was kept that could be sent.';
 
 -- functions/barrier/barrier_open.sql
 create or replace function tidegate.barrier_open(
@@ -4877,7 +5108,6 @@ as $$
 declare
     v_now timestamptz;
     v_barrier barrier;
-    v_outstanding integer;
     v_event_id uuid;
     v_error text;
 begin
@@ -4896,7 +5126,8 @@ begin
     if p_outcome = 'keep' and v_barrier.state = 'open' then
         v_now := clock_now();
         update barrier
-        set kept_at = v_now, look_at = v_now + stall_after, expires_at = greatest(expires_at, v_now + stall_after)
+        set kept_at = v_now, look_at = v_now + stall_after, expires_at = greatest(expires_at, v_now + stall_after),
+            look_count = 0, resent_at = null
         where name = p_name;
         return 'kept';
     elsif p_outcome = 'completed' then
@@ -4907,16 +5138,7 @@ begin
         return case v_barrier.state when 'resolved' then 'completed' else 'closed' end;
     elsif p_outcome = 'failed' then
         if v_barrier.state = 'open' then
-            select coalesce(sum(bit_count(s.pending::bit(64))), 0) into v_outstanding
-            from barrier_slot s where s.epoch = p_epoch;
-            perform _barrier_close(
-                p_name, p_epoch, 'aborted', 'expired',
-                case
-                    when v_outstanding > 0
-                        then format('incomplete: %s of %s members outstanding', v_outstanding, v_barrier.member_count)
-                    else format('never sealed: all of its %s members had arrived', v_barrier.member_count)
-                end
-            );
+            perform _barrier_close(p_name, p_epoch, 'aborted', 'expired', _barrier_reason(v_barrier));
             return 'failed';
         end if;
         return case when v_barrier.state = 'aborted' and v_barrier.outcome = 'expired' then 'failed' else 'closed' end;
@@ -4962,9 +5184,9 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
 /*
- * First the barriers that were closed long ago; then, of epochs that are no barrier's any more, results, slots and
- * ranges, and at last the row of the epoch, when nothing hangs on it. An arrival at a former epoch that is under way
- * holds a slot, which is skipped, and its epoch is left for the next pass.
+ * First the barriers that were closed long ago; then, of epochs that are no barrier's any more, results, slots, ranges
+ * and what was sent, and at last the row of the epoch, when nothing hangs on it. An arrival at a former epoch that is
+ * under way holds a slot, which is skipped, and its epoch is left for the next pass.
  */
 declare
     v_limit integer := p_limit;
@@ -5001,6 +5223,13 @@ begin
             v_limit := v_limit - v_count;
         end if;
         if v_limit > 0 then
+            delete from barrier_sent where ctid = any(array(
+                select n.ctid from barrier_sent n where n.epoch = v_epoch limit v_limit for update skip locked
+            ));
+            get diagnostics v_count = row_count;
+            v_limit := v_limit - v_count;
+        end if;
+        if v_limit > 0 then
             delete from barrier_range where ctid = any(array(
                 select n.ctid from barrier_range n where n.epoch = v_epoch limit v_limit for update skip locked
             ));
@@ -5011,6 +5240,7 @@ begin
         where e.epoch = v_epoch
             and not exists (select from barrier_slot n where n.epoch = v_epoch)
             and not exists (select from barrier_result n where n.epoch = v_epoch)
+            and not exists (select from barrier_sent n where n.epoch = v_epoch)
             and not exists (select from barrier_range n where n.epoch = v_epoch);
         get diagnostics v_count = row_count;
         v_removed := v_removed + v_count;
@@ -10318,6 +10548,590 @@ $$;
 comment on function tidegate.run_sweep(integer) is
 'Let runs fail whose messages have died, where they were opened with p_fail_on_dead_letter, up to p_limit dead letters: state error, with the message as the reason, and their open children with them. failed: runs that were open until now; passed: dead letters whose run had ended already, or that were requeued or discarded meanwhile; put_off: somebody else has them in hand, or it failed (first_error), and the next call looks again. Zeros when there is nothing to do. Errors: TG010 bad p_limit, TG030 not READ COMMITTED.';
 
+-- functions/run/_run_trim.sql
+create or replace function tidegate._run_trim(p_limit integer, p_before timestamptz) returns integer
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+/*
+ * What the row of a run that has ended is still needed for: a stopped one refuses its messages at delivery, so it
+ * outlives whatever of it may yet be delivered: what waits, follow-ups, what is leased, and dead letters that could be
+ * requeued or have been. All of these are asked, of every run alike, in the statement that deletes. One that is sent
+ * meanwhile finds the row and is refused, as it is there until this commits; a sender that looked before a cancel
+ * would have to be open for the whole retention. An open child or barrier keeps it too: they end by it.
+ *
+ * After that it is as if the run had never been: what is sent for it then, by that name, is delivered.
+ */
+declare
+    v_leased text[];
+    v_run_ids text[];
+    v_removed integer;
+begin
+    select array_agg(r.run_id) into v_run_ids
+    from (
+        select n.run_id from run n where n.finished_at < p_before order by n.finished_at limit p_limit
+    ) r;
+    if v_run_ids is null then
+        return 0;
+    end if;
+    perform _guards_retire(v_run_ids);
+    select array_agg(distinct u.run_id) into v_leased from lease l cross join unnest(l.run_ids) u (run_id);
+    delete from run where ctid = any(array(
+        select r.ctid from run r
+        where r.finished_at < p_before
+            and not exists (select from run c where c.parent_id = r.run_id and c.state = 'open')
+            and not exists (select from barrier b where b.run_id = r.run_id and b.state = 'open')
+            and not exists (select from guard g where g.run_id = r.run_id and g.state = 'held')
+            and not exists (select from ready m where m.run_id = r.run_id)
+            and not exists (select from scheduled m where m.run_id = r.run_id)
+            and not exists (select from blocked m where m.run_id = r.run_id)
+            and not exists (select from job_key k where (k.follow_up).run_id = r.run_id)
+            and not exists (
+                select from dead_letter d where d.run_id = r.run_id and d.state in ('dead', 'requeued')
+            )
+            and r.run_id <> all(coalesce(v_leased, '{}'))
+        order by r.finished_at
+        limit p_limit
+        for update skip locked
+    ));
+    get diagnostics v_removed = row_count;
+    return v_removed;
+end;
+$$;
+
+comment on function tidegate._run_trim(integer, timestamptz) is
+'Remove up to p_limit runs that ended before p_before and of which nothing is left: no open child or barrier, no guard that is held, no message, no dead letter that may come back. Returns how many; 0 when there are none.';
+
+-- functions/recovery/_leases_recover.sql
+create or replace function tidegate._leases_recover(
+    p_limit integer, p_leader_epoch bigint, out expired integer, out errors jsonb
+)
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
+as $$
+/*
+ * Claims and maintenance_tick take expired leases back within a second: what is here has been out for ten. It is found
+ * by the marks of the last tick.
+ */
+declare
+    v_now constant timestamptz := clock_now();
+    v_stop constant timestamptz := clock_timestamp() + interval '500 ms';
+    v_channel record;
+begin
+    expired := 0;
+    errors := '{}';
+    for v_channel in
+        select c.channel_id, c.kind, c.name, f.lease_from
+        from channel c
+        cross join lateral (
+            select * from floor n where n.channel_id = c.channel_id order by n.floor_id desc limit 1
+        ) f
+        where exists (
+            select from lease l
+            where l.channel_id = c.channel_id
+                and l.expires_at >= f.lease_from - interval '1 minute' and l.expires_at <= v_now - interval '10 seconds'
+        )
+        order by f.ticked_at
+        limit p_limit
+    loop
+        exit when expired >= p_limit or clock_timestamp() > v_stop;
+        begin
+            expired := expired + coalesce((
+                select _lease_expire(v_channel.channel_id, v_channel.lease_from - interval '1 minute', p_limit)
+                where _leader_check('maintain', p_leader_epoch)
+            ), 0);
+        exception
+            when others then
+                if sqlstate = 'TG090' then
+                    raise;
+                end if;
+                errors := errors || jsonb_build_object(
+                    format('%s %s', v_channel.kind, v_channel.name), sqlstate || ': ' || _error_text(sqlerrm)
+                );
+                perform _incident_note('recovery_sweep', v_channel.channel_id, sqlstate, sqlerrm);
+        end;
+    end loop;
+end;
+$$;
+
+comment on function tidegate._leases_recover(integer, bigint) is
+'Take back leases that ran out ten seconds ago and that no tick has seen, of up to p_limit channels. Returns how many were looked at, and what failed by channel. Errors: TG090 the leader''s epoch is over.';
+
+-- functions/recovery/_barriers_mark.sql
+create or replace function tidegate._barriers_mark() returns timestamptz
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+as $$
+/*
+ * Where the scan of barriers starts. Each one that closes leaves an entry in the index at the instant at which it was
+ * to be looked at, and under an old snapshot all of them stay. So scans start at the lowest instant that is left,
+ * unless somebody may still commit one below it.
+ *
+ * The proof is that of deadlines in _tide_advance. An instant is never written in the past, and whoever writes one
+ * holds RowExclusiveLock on the table from then to his end. The clock is read first, and then who holds that lock: who
+ * held none, and writes later, writes later instants. Those who held it are waited for, by remembering them. What is
+ * lowest is looked at in a later statement, so in a snapshot that sees what they have left. A minute is taken off for
+ * who read the clock and was slow to take the lock. A prepared transaction cannot be followed: while one stands,
+ * nothing is found safe. A clock that was set back, or pg_locks that may not be read, begins at the beginning.
+ */
+declare
+    v_now timestamptz;
+    v_last recovery_mark;
+    v_mark recovery_mark;
+    v_is_blind boolean;
+    v_safe timestamptz;
+    v_lowest timestamptz;
+begin
+    select * into v_last from recovery_mark m where m.source = 'barrier' order by m.entry desc limit 1;
+    v_now := clock_now();
+    if v_last.at <= v_now and v_now < v_last.at + interval '1 minute' then
+        return v_last.scan_from;
+    end if;
+    begin
+        select coalesce(array_agg(distinct concat_ws('@', l.virtualtransaction, l.pid)), '{}'), coalesce(bool_or(l.pid is null), false)
+        into v_mark.holders, v_is_blind
+        from pg_locks l
+        where l.locktype = 'relation'
+            and l.relation = 'barrier'::regclass
+            and l.database = (select d.oid from pg_database d where d.datname = current_database())
+            and l.mode = 'RowExclusiveLock'
+            and l.pid is distinct from pg_backend_pid();
+    exception
+        when insufficient_privilege then
+            return '-infinity';
+    end;
+    if v_last.at > v_now or v_last.at is null then
+        v_mark.scan_from := '-infinity';
+    elsif v_is_blind or v_mark.holders && v_last.holders then
+        return v_last.scan_from;
+    else
+        v_safe := case when v_mark.holders = '{}' then v_now else v_last.at end - interval '1 minute';
+        select b.look_at into v_lowest
+        from barrier b
+        where b.state in ('open', 'fire_failed') and b.look_at >= v_last.scan_from
+        order by b.look_at
+        limit 1;
+        v_mark.scan_from := greatest(v_last.scan_from, least(v_safe, v_lowest));
+    end if;
+    if v_is_blind then
+        return '-infinity';
+    end if;
+    insert into recovery_mark (source, scan_from, at, holders)
+    values ('barrier', v_mark.scan_from, v_now, v_mark.holders);
+    delete from recovery_mark where ctid = any(array(
+        select m.ctid from recovery_mark m where m.source = 'barrier' and m.entry = v_last.entry for update skip locked
+    ));
+    return v_mark.scan_from;
+end;
+$$;
+
+comment on function tidegate._barriers_mark() is
+'Below which instant no barrier is left to be looked at, found anew at most once a minute; -infinity when that is not known.';
+
+-- functions/recovery/_barrier_ask.sql
+create or replace function tidegate._barrier_ask(p_barrier tidegate.barrier, p_expired_at timestamptz)
+returns void
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+as $$
+/*
+ * One question for each time it expires, under an event_id of its own; while the one before has not been answered and
+ * is still in the queue, no other joins it.
+ */
+declare
+    v_failed integer;
+    v_outstanding integer;
+begin
+    select coalesce(sum(bit_count(s.failed::bit(64))), 0), coalesce(sum(bit_count(s.pending::bit(64))), 0)
+    into v_failed, v_outstanding
+    from barrier_slot s where s.epoch = p_barrier.epoch;
+    perform queue_send(
+        p_barrier.expire_queue,
+        jsonb_build_object(
+            'barrier', p_barrier.name, 'epoch', p_barrier.epoch, 'outcome', 'expired',
+            'reason', _barrier_reason(p_barrier), 'members', p_barrier.member_count,
+            'arrived', p_barrier.member_count - v_failed - v_outstanding, 'failed', v_failed,
+            'outstanding', v_outstanding, 'run_id', p_barrier.run_id, 'payload', p_barrier.failure_payload
+        ),
+        p_job_key => 'expired ' || p_barrier.epoch,
+        p_key_mode => 'dedupe',
+        p_event_id => _barrier_event_id(
+            i.event_prefix, p_barrier.epoch, 'expired ' || extract(epoch from p_expired_at)
+        ),
+        p_run_id => p_barrier.run_id,
+        p_tenant => p_barrier.tenant
+    )
+    from installation i;
+end;
+$$;
+
+comment on function tidegate._barrier_ask(tidegate.barrier, timestamptz) is
+'Ask, through its expire queue, what is to become of a stranded barrier. Errors: those of queue_send.';
+
+-- functions/recovery/_barrier_recover.sql
+create or replace function tidegate._barrier_recover(
+    p_name text, p_epoch bigint, p_leader_epoch bigint, out did text, out members integer
+)
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+set lock_timeout = '100ms'
+as $$
+/*
+ * Recover, then close: whatever fails on the way undoes all of it, and the row stays.
+ *
+ * Locks in the order of design section 5: the run, the epoch, the barrier; slots are only read. Children of the run are
+ * locked last: whoever holds one of those wants no barrier of a run above it, so nobody waits in a circle. What others
+ * hold is left for the next pass. From the lock of the epoch on nobody fires, seals or aborts it; under that of the
+ * barrier, by which its epoch is compared, nobody opens it anew, and a look that another recovery has had is over.
+ *
+ * Each write is a statement that checks the leader's epoch, if there is one.
+ */
+declare
+    v_now timestamptz;
+    v_barrier barrier;
+    v_run run;
+    v_queue text;
+    v_progress_at timestamptz;
+    v_outstanding integer;
+    v_answer text;
+begin
+    did := 'kept';
+    select * into v_barrier from barrier b where b.name = p_name and b.epoch = p_epoch;
+    if v_barrier.run_id is not null then
+        select * into v_run from run r where r.run_id = v_barrier.run_id for update skip locked;
+        if not found and exists (select from run r where r.run_id = v_barrier.run_id) then
+            return;
+        end if;
+    end if;
+    perform from barrier_epoch e where e.epoch = p_epoch for update skip locked;
+    if not found then
+        return;
+    end if;
+    select * into v_barrier from barrier b where b.name = p_name and b.epoch = p_epoch for update skip locked;
+    v_now := clock_now();
+    if v_barrier.state in ('open', 'fire_failed') is not true or v_barrier.look_at > v_now then
+        return;
+    end if;
+    select max(s.arrived_at), coalesce(sum(bit_count(s.pending::bit(64))), 0) into v_progress_at, v_outstanding
+    from barrier_slot s where s.epoch = p_epoch;
+    v_progress_at := greatest(v_barrier.opened_at, v_barrier.kept_at, v_progress_at);
+
+    v_queue := case
+        when v_barrier.state = 'fire_failed' or (v_outstanding = 0 and v_barrier.is_sealed)
+            then v_barrier.callback_queue
+        else v_barrier.failure_queue
+    end;
+    if v_barrier.tenant is null
+        and exists (select from channel c where c.kind = 'queue' and c.name = v_queue and c.tenant_required)
+    then
+        perform _bad_argument('p_tenant', null, format('Queue %s requires a tenant.', v_queue));
+    end if;
+
+    if v_barrier.state = 'fire_failed' then
+        if not exists (select from channel c where c.kind = 'queue' and c.name = v_queue) then
+            perform _no_such_channel('queue', v_queue);
+        end if;
+        v_answer := (select barrier_resolve(p_name, p_epoch, 'fire') where _leader_check('maintain', p_leader_epoch));
+    elsif v_outstanding = 0 and v_barrier.is_sealed then
+        -- Full and silent: by the proof in _barrier_settle this cannot be, and if it ever is, it ends here.
+        v_answer := (
+            select _barrier_close(p_name, p_epoch, 'fired', null) where _leader_check('maintain', p_leader_epoch)
+        );
+    end if;
+    if v_answer = 'fired' then
+        did := 'refired';
+        return;
+    elsif v_answer is not null then
+        raise exception using
+            message = (
+                select coalesce(b.reason, 'its callback could not be sent') from barrier b where b.name = p_name
+            );
+    end if;
+
+    if v_now < v_barrier.expires_at and v_now < v_progress_at + v_barrier.stall_after then
+        update barrier set look_at = least(expires_at, v_progress_at + stall_after), look_count = 0
+        where name = p_name and _leader_check('maintain', p_leader_epoch);
+        return;
+    elsif v_run.state in ('completed', 'stopped') then
+        -- What has ended is not ended otherwise; nobody waits for this barrier any more.
+        perform _barrier_close(
+            p_name, p_epoch, case v_run.state when 'completed' then 'resolved' else 'aborted' end,
+            case v_run.state when 'completed' then 'completed' else 'aborted' end, 'its run is ' || v_run.state
+        )
+        where _leader_check('maintain', p_leader_epoch);
+        did := 'reclaimed';
+        return;
+    end if;
+
+    if v_barrier.resent_at is null then
+        members := (select _members_resend(v_barrier, 10000) where _leader_check('maintain', p_leader_epoch));
+        if members > 0 then
+            -- They get their time, once. Where there are more, the next look goes on.
+            update barrier
+            set look_at = case when members < 10000 then v_now + stall_after else v_now end,
+                kept_at = case when members < 10000 then v_now end,
+                resent_at = case when members < 10000 then v_now end,
+                expires_at = greatest(expires_at, v_now + stall_after), look_count = 0
+            where name = p_name and _leader_check('maintain', p_leader_epoch);
+            did := 'resent';
+            return;
+        end if;
+    end if;
+
+    if v_barrier.expire_queue is not null then
+        perform _barrier_ask(v_barrier, v_barrier.look_at) where _leader_check('maintain', p_leader_epoch);
+        update barrier
+        set look_at = v_now + interval '1 minute' * power(2, least(look_count, 5)), look_count = look_count + 1
+        where name = p_name and _leader_check('maintain', p_leader_epoch);
+        did := 'asked';
+        return;
+    end if;
+
+    if v_run.run_id is not null then
+        perform run_finish(v_run.run_id, 'error', format('barrier %s: %s', p_name, _barrier_reason(v_barrier)))
+        where _leader_check('maintain', p_leader_epoch);
+    end if;
+    perform _barrier_close(p_name, p_epoch, 'aborted', 'expired', _barrier_reason(v_barrier))
+    where _leader_check('maintain', p_leader_epoch);
+    did := 'failed';
+end;
+$$;
+
+comment on function tidegate._barrier_recover(text, bigint, bigint) is
+'Look at a barrier that is due. did: kept (it is alive, somebody has it in hand, or it was opened anew), refired, resent (members says how many messages), asked, failed (its run too, where it has one), or reclaimed, as its run had ended. Errors: whatever went wrong, with nothing changed; TG090 the leader''s epoch is over.';
+
+-- functions/recovery/_barrier_postpone.sql
+create or replace function tidegate._barrier_postpone(p_name text, p_epoch bigint, p_leader_epoch bigint)
+returns void
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+as $$
+begin
+    update barrier
+    set look_at = clock_now() + interval '1 minute' * power(2, least(look_count, 5)), look_count = look_count + 1
+    where ctid = any(array(
+        select b.ctid from barrier b where b.name = p_name and b.epoch = p_epoch for update skip locked
+    )) and _leader_check('maintain', p_leader_epoch);
+end;
+$$;
+
+comment on function tidegate._barrier_postpone(text, bigint, bigint) is
+'Look again, after a failure, in 1 minute, 2, 4, … 32; unless somebody has the barrier in hand. Errors: TG090 the leader''s epoch is over.';
+
+-- functions/recovery/_guards_recover.sql
+create or replace function tidegate._guards_recover(p_limit integer, p_leader_epoch bigint) returns integer
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+as $$
+/*
+ * By runs, in the order in which they ended, an hour ago: so what is read is what has ended since the last pass, and
+ * not what vacuum has not removed. A guard that is alive then, or whose run's end takes more than an hour to commit,
+ * is found when the run itself is cleaned up.
+ */
+declare
+    v_now constant timestamptz := clock_now();
+    v_last recovery_mark;
+    v_run_ids text[];
+    v_last_at timestamptz;
+    v_retired integer;
+begin
+    select * into v_last from recovery_mark m where m.source = 'guard' order by m.entry desc limit 1;
+    if v_last.at > v_now then
+        v_last.scan_from := least(v_last.scan_from, v_now - interval '1 hour');
+    end if;
+    select array_agg(e.run_id), max(e.finished_at) into v_run_ids, v_last_at
+    from (
+        select r.run_id, r.finished_at from run r
+        where r.finished_at is not null
+            and r.finished_at > coalesce(v_last.scan_from, '-infinity') and r.finished_at <= v_now - interval '1 hour'
+        order by r.finished_at
+        fetch first p_limit rows with ties
+    ) e;
+    if v_run_ids is null and v_last.at is not null then
+        return 0;
+    end if;
+    v_retired := coalesce((
+        select _guards_retire(v_run_ids) where v_run_ids is not null and _leader_check('maintain', p_leader_epoch)
+    ), 0);
+    insert into recovery_mark (source, scan_from, at, holders)
+    select
+        'guard',
+        case when cardinality(v_run_ids) >= p_limit then v_last_at else v_now - interval '1 hour' end,
+        v_now, '{}'
+    where _leader_check('maintain', p_leader_epoch);
+    delete from recovery_mark where ctid = any(array(
+        select m.ctid from recovery_mark m where m.source = 'guard' and m.entry = v_last.entry for update skip locked
+    ));
+    return v_retired;
+end;
+$$;
+
+comment on function tidegate._guards_recover(integer, bigint) is
+'Make tombstones of guards that were left behind by runs that ended more than an hour ago, p_limit runs at a time. Returns how many. Errors: TG090 the leader''s epoch is over.';
+
+-- functions/recovery/recovery_sweep.sql
+create or replace function tidegate.recovery_sweep(
+    p_limit integer default 100,
+    p_leader_epoch bigint default null,
+    out leases_expired integer,
+    out barriers integer,
+    out resent integer,
+    out refired integer,
+    out failed integer,
+    out reclaimed integer,
+    out asked integer,
+    out kept integer,
+    out guards integer,
+    out stranded integer,
+    out errors jsonb,
+    out has_more boolean,
+    out systemic boolean
+)
+language plpgsql volatile
+security definer
+set search_path = tidegate, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
+as $$
+/*
+ * Each barrier is a subtransaction: one that cannot be recovered is noted, comes back later each time, and holds up no
+ * other; neither do those that others hold, which are passed by. What is recovered stays locked until this commits, so
+ * it ends after a second; run out of time, it ends with what is done.
+ *
+ * Two at once are right, by the locks of the rows. With the epoch of a leader, each write checks it: one that was
+ * stopped beyond its lease and goes on is refused at its next write, and all of its pass is undone.
+ */
+declare
+    v_started constant timestamptz := clock_timestamp();
+    v_now constant timestamptz := clock_now();
+    v_barrier record;
+    v_recovered record;
+    v_last recovery_mark;
+    v_state text;
+    v_error text;
+begin
+    if current_setting('transaction_isolation') <> 'read committed' then
+        perform _require_read_committed('recovery_sweep');
+    end if;
+    if p_limit is null or p_limit not between 1 and 10000 then
+        perform _bad_argument('p_limit', p_limit::text, 'Recover between 1 and 10000 rows of a kind at a time.');
+    end if;
+    perform _leader_check('maintain', p_leader_epoch);
+    barriers := 0;
+    resent := 0;
+    refired := 0;
+    failed := 0;
+    reclaimed := 0;
+    asked := 0;
+    kept := 0;
+    guards := 0;
+    stranded := 0;
+    has_more := false;
+    select l.expired, l.errors into leases_expired, errors from _leases_recover(p_limit, p_leader_epoch) l;
+
+    for v_barrier in
+        select b.name, b.epoch
+        from (select _barriers_mark() as scan_from) m
+        cross join lateral (
+            select n.name, n.epoch, n.look_at from barrier n
+            where n.state in ('open', 'fire_failed') and n.look_at >= m.scan_from and n.look_at <= v_now
+            order by n.look_at
+            limit p_limit * 10
+        ) b
+    loop
+        if barriers - kept >= p_limit or clock_timestamp() > v_started + interval '1 second' then
+            has_more := true;
+            exit;
+        end if;
+        barriers := barriers + 1;
+        begin
+            select * into v_recovered from _barrier_recover(v_barrier.name, v_barrier.epoch, p_leader_epoch);
+            case v_recovered.did
+                when 'resent' then resent := resent + v_recovered.members;
+                when 'refired' then refired := refired + 1;
+                when 'failed' then failed := failed + 1;
+                when 'reclaimed' then reclaimed := reclaimed + 1;
+                when 'asked' then asked := asked + 1;
+                else kept := kept + 1;
+            end case;
+        exception
+            when others or query_canceled then
+                v_state := sqlstate;
+                v_error := sqlerrm;
+                if v_state = 'TG090' then
+                    raise;
+                end if;
+                kept := kept + 1;
+                errors := errors || jsonb_build_object(v_barrier.name, v_state || ': ' || _error_text(v_error));
+                perform _incident_note(
+                    'recovery_sweep', null, v_state, format('barrier %s: %s', v_barrier.name, v_error)
+                );
+                perform _barrier_postpone(v_barrier.name, v_barrier.epoch, p_leader_epoch);
+                exit when v_state = '57014';
+        end;
+    end loop;
+
+    begin
+        if v_state is distinct from '57014' then
+            guards := _guards_recover(p_limit, p_leader_epoch);
+            select * into v_last from recovery_mark m where m.source = 'stranded' order by m.entry desc limit 1;
+        end if;
+    exception
+        when others or query_canceled then
+            v_state := sqlstate;
+            if v_state = 'TG090' then
+                raise;
+            end if;
+            errors := errors || jsonb_build_object('guards', v_state || ': ' || _error_text(sqlerrm));
+            perform _incident_note('recovery_sweep', null, v_state, 'guards: ' || sqlerrm);
+    end;
+
+    -- The net below the floors walks over what vacuum has not removed: every five minutes, and last.
+    if v_state is distinct from '57014' and (v_now between v_last.at and v_last.at + interval '5 minutes') is not true
+    then
+        insert into recovery_mark (source, scan_from, at, holders)
+        select 'stranded', '-infinity', v_now, '{}' where _leader_check('maintain', p_leader_epoch);
+        delete from recovery_mark where ctid = any(array(
+            select m.ctid from recovery_mark m
+            where m.source = 'stranded' and m.entry = v_last.entry
+            for update skip locked
+        ));
+        begin
+            stranded := (select _stranded_replace(1000) where _leader_check('maintain', p_leader_epoch));
+        exception
+            when others or query_canceled then
+                v_state := sqlstate;
+                if v_state = 'TG090' then
+                    raise;
+                end if;
+                errors := errors || jsonb_build_object('stranded', v_state || ': ' || _error_text(sqlerrm));
+                perform _incident_note('recovery_sweep', null, v_state, 'stranded: ' || sqlerrm);
+        end;
+    end if;
+    perform _leader_check('maintain', p_leader_epoch);
+    systemic := errors <> '{}'
+        and leases_expired + resent + refired + failed + reclaimed + asked + guards + stranded = 0;
+end;
+$$;
+
+comment on function tidegate.recovery_sweep(integer, bigint) is
+'Get back what was stranded, up to p_limit of a kind: expired leases of channels that nobody claims from; barriers past expires_at, or without an arrival for stall_after; guards left behind by runs that have ended; messages below the floors (every five minutes, expected none). Of a barrier, lost members are first sent again, once, and a callback that failed is fired again. Else a barrier with an expire queue asks there, and waits for barrier_resolve; of any other the run, if it has one that is open, fails, and the barrier is aborted as expired, which its failure queue hears. Barriers of a run that has completed or was stopped are closed. kept: left as they are, being alive, in somebody''s hands, or among the errors, an object with an entry for each row that failed; those come back after 1 to 32 minutes. has_more: call again; systemic: something failed, and nothing was recovered. p_leader_epoch: refuse to write once another leads maintain. Call it in a transaction of its own. Errors: TG010 bad limit, TG030 not READ COMMITTED, TG090 the leader''s epoch is over.';
+
 -- functions/cleanup/_cleanup_part.sql
 create or replace function tidegate._cleanup_part(
     p_part text, p_limit integer, p_before timestamptz
@@ -10449,6 +11263,8 @@ begin
             get diagnostics v_found = row_count;
         when 'barrier' then
             v_found := _barrier_trim(p_limit, p_before);
+        when 'run' then
+            v_found := _run_trim(p_limit, p_before);
     end case;
     return v_found;
 end;
@@ -10467,6 +11283,7 @@ create or replace function tidegate.cleanup_sweep(
     p_incident_retention interval default '7 days',
     p_discard_dead_after interval default null,
     p_barrier_retention interval default '7 days',
+    p_run_retention interval default '30 days',
     out archived_removed integer,
     out keys_removed integer,
     out guards_removed integer,
@@ -10478,6 +11295,7 @@ create or replace function tidegate.cleanup_sweep(
     out stranded_replaced integer,
     out incidents_removed integer,
     out barriers_removed integer,
+    out runs_removed integer,
     out others_removed integer,
     out has_more boolean,
     out errors jsonb
@@ -10514,6 +11332,7 @@ begin
             ('p_key_retention', p_key_retention), ('p_guard_retention', p_guard_retention),
             ('p_dead_letter_retention', p_dead_letter_retention), ('p_counter_retention', p_counter_retention),
             ('p_incident_retention', p_incident_retention), ('p_barrier_retention', p_barrier_retention),
+            ('p_run_retention', p_run_retention),
             ('p_discard_dead_after', coalesce(p_discard_dead_after, '1 day'))
         ) as a (name, value)
         where (a.value > '0' and a.value <= '100 years') is not true
@@ -10543,11 +11362,12 @@ begin
             (13, 'tide', p_limit, interval '0'),
             (14, 'floor', p_limit, interval '0'),
             (15, 'maintenance_run', p_limit, interval '0'),
-            (16, 'barrier', p_limit, p_barrier_retention)
+            (16, 'barrier', p_limit, p_barrier_retention),
+            (17, 'run', p_limit, p_run_retention)
         ) as p (number, name, bound, retention)
-        cross join (select floor(random() * 16)::integer as first) f
+        cross join (select floor(random() * 17)::integer as first) f
         where p.bound > 0
-        order by (p.number + f.first) % 16
+        order by (p.number + f.first) % 17
     loop
         begin
             v_found := _cleanup_part(v_part.name, v_part.bound, v_part.before);
@@ -10576,6 +11396,7 @@ begin
     stranded_replaced := coalesce((v_counts ->> 'stranded')::integer, 0);
     incidents_removed := coalesce((v_counts ->> 'incident')::integer, 0);
     barriers_removed := coalesce((v_counts ->> 'barrier')::integer, 0);
+    runs_removed := coalesce((v_counts ->> 'run')::integer, 0);
     others_removed := (
         select coalesce(sum(c.value::integer), 0)
         from jsonb_each_text(v_counts) c
@@ -10585,9 +11406,9 @@ end;
 $$;
 
 comment on function tidegate.cleanup_sweep(
-    integer, interval, interval, interval, interval, interval, interval, interval
+    integer, interval, interval, interval, interval, interval, interval, interval, interval
 ) is
-'Remove what has outlived its retention, up to p_limit rows a kind, fold counters, and look for messages stranded below the floors (expected none). Archived messages go by their channel''s retention; idempotency keys, tombstones of guards, dead letters that were resolved or discarded, counters that say 0, incidents, and barriers that are closed by the arguments. Dead letters that nobody has dealt with stay, unless p_discard_dead_after says after how long they are to be discarded. Returns what was removed; has_more: call again. errors: what failed, by part, while the others went on; {} when all succeeded. Errors: TG010 a limit or retention that is not positive.';
+'Remove what has outlived its retention, up to p_limit rows a kind, fold counters, and look for messages stranded below the floors (expected none). Archived messages go by their channel''s retention; idempotency keys, tombstones of guards, dead letters that were resolved or discarded, counters that say 0, incidents, barriers that are closed, and runs that have ended and of which nothing is left by the arguments. Dead letters that nobody has dealt with stay, unless p_discard_dead_after says after how long they are to be discarded. Returns what was removed; has_more: call again. errors: what failed, by part, while the others went on; {} when all succeeded. Errors: TG010 a limit or retention that is not positive.';
 
 -- functions/maintenance/_maintenance_jobs.sql
 create or replace function tidegate._maintenance_jobs(
@@ -10604,7 +11425,7 @@ from (values
     ),
     (
         'recovery', 'recovery_sweep', interval '5 seconds', true,
-        'select false as again, null::text as error, false as systemic, to_jsonb(s) as result '
+        'select s.has_more as again, nullif(s.errors::text, ''{}'') as error, s.systemic, to_jsonb(s) as result '
         'from %I.recovery_sweep(%s) s'
     ),
     (
@@ -10658,6 +11479,7 @@ begin
             )
         )),
         coalesce(s.every, j.every),
+        j.is_led,
         case when s.is_paused then null else coalesce(r.due_at, v_now) - v_now end,
         case when s.is_paused then null else coalesce(r.due_at, v_now) end,
         r.started_at,
@@ -10670,7 +11492,7 @@ begin
         select * from maintenance_run n where n.job = j.job order by n.entry desc limit 1
     ) r on true
     where to_regproc(format('%I.%I', current_schema, j.routine)) is not null
-    order by 5, 3;
+    order by 6, 3;
 end;
 $$;
 
@@ -11188,19 +12010,24 @@ begin
         ('_backoff', 'e6c93728b35a0dd799c9693e8e9fd192b36e952f258142d6dec77727706308fb'),
         ('_backoff_check', 'ad3dcb6034c2d0f107c670f9845542068eacb81153e1967fc7c2a8c0b6ce81fd'),
         ('_bad_argument', 'af3c40a042ee2c84175cad08526b162e65e07c257ae12c0e2eec57816703e6ce'),
-        ('_barrier_close', '91b79436281f16871d65ee842dc246f703626bfec1a130308a76b60dd13ddc50'),
+        ('_barrier_ask', '2466d2a4eb8fc2a4a7f22171fc1adb5a53811366143750dcfbf352571de01b53'),
+        ('_barrier_close', 'e63e3d8924cf15a5a969ef9cd9bd21060b7d6a2f57a5e3763a6b39f7bdc615ba'),
         ('_barrier_event_id', '654c368cfa9909db21828c962864d5562b8cc85af6a109cc0fe5108ea2b217ec'),
         ('_barrier_grow', '09169118fa6ecfce40db2592c54b9db0517b92ae5f1d1d4d5a4004a99ad83a41'),
         ('_barrier_message', 'd990abd95cd4e76090fa7085fa6ecf35e8d3b232bd5a1895f4f0b7a0769faa1b'),
-        ('_barrier_open', '9527a10f678b316ddb04f761ecf3eb4287bc25fd4040ee60ca8348e555e13a0c'),
+        ('_barrier_open', 'c18013676b9a2fcff403056a10dd51a818928c5548390817324664053c5f1455'),
+        ('_barrier_postpone', '306e1212d6ffce2969e1a42a082489d3df717329501158d9ae02fbc28ceb1c7d'),
+        ('_barrier_reason', 'eff1b2dbd7f04d5a1d68431178070bbc2a69c59f70ffcd82046ff71ca5725081'),
+        ('_barrier_recover', '9c3e5f0650d0ea6b9bfba9f5fc9188a530940258bc45bbdb7f794f9df9df10d6'),
         ('_barrier_settle', '0afec2ee4d54e8401e686782ed5dc4277e7ac60497ca5dd5688be25928ce0bb2'),
         ('_barrier_standing', '6b3db278b3538b6922ebbcde3cd7b44b65b1848e8dbfe595dde705f3b196f384'),
         ('_barrier_tell', '60861c5f779f13f79bc0c7dff16551082454b1ad4d87147e4c3c6453a05e4633'),
-        ('_barrier_trim', '92f387949e9d078ca961ef00525bd185d8f7babf1ecfbd634555b43065178edb'),
+        ('_barrier_trim', '932d1046f024d2130c556608fadb11a42103644e2c89a6118d5cfa737f6b19f6'),
+        ('_barriers_mark', '186cde065bb4ac67a27cdc62fc4852a6706d93d5a1fbd168c85205c75cc79af0'),
         ('_batch_fit', 'e2631162b50b68fc89b1e2ccff06d5057644b64fe75a0e85a97c0ca5324f6b6b'),
         ('_cancelled', '99f154f629ca35d5d7e3128079b014c5b48e6b7a9ede429c4278704cfa781d51'),
         ('_channel_configure', '3df405a5b39d690ca302c67f4be7daeb78c550892eab3a2190b77a781d48bf17'),
-        ('_cleanup_part', '7f8159054ebf9090dbcbae600464cd648605eaf26c991e25c33432cfb1fad6d8'),
+        ('_cleanup_part', '4f524bf64c4b00698d778c7cd82bdb56eeeab6e249e36d88115dc19c0e86cd08'),
         ('_counter_closed', 'e0301ce1e8fc9ab24578026b26525c952de5fdac8a0d9f990a78123256abb261'),
         ('_counter_fold', '4a706587529f6308a5f40ac9befd5749812a35f6e61768656b4eb170e7dc1ce4'),
         ('_counter_write', '8c8ee81beb2e3b5148ddbbc3b123b46014a095078551142559192b35ec4ad114'),
@@ -11213,6 +12040,8 @@ begin
         ('_failed_check', '8a3402dfd35a05abb2e167dc9dfdf736ba7e4d57a916dcd1e11343088de738e3'),
         ('_group_advance', '781236f4bdfa8396fc453e8ae35196b3b7d2f81362c1daea4d17693f39091e05'),
         ('_guard_check', '7c6180b8969f0cb66b93690ec2179c67f5d9954e41f1047ba7e5558963280476'),
+        ('_guards_recover', '515344d067c2fe3c38b79ae3286cbeceb2b682645fbb08fa830399f57ca9c3d6'),
+        ('_guards_retire', '89e1a21683394b67e18bb9a78f905ff7af97ccb9977213849418c4b2b00b56f4'),
         ('_handler_call', 'c25bef023217ed6f076fa8ceeb46c235259c15f41445bc2ab187a373668114e1'),
         ('_handler_name', '9d7032806e7362f11643018ab17af62dea437bea8251acc612d9d75afeeda34e'),
         ('_handler_oid', '8073315386d4ec9c7f747f0831eebf80a8e25a8e5913e444d0f018f853257d21'),
@@ -11226,12 +12055,14 @@ begin
         ('_lease_expire', 'c743878b8be00721caad63e81848925d4b40d7263764c985008dcaa3fb09064b'),
         ('_lease_left', 'ed0911cbdd0c578b06ce20cc16fbb61b72072fd70f5da27b9aebf976e8155d84'),
         ('_lease_settle', '6a9a09e0705269a20d07bd1eac189cc3c162350d3c243a0d43432cb964983b5b'),
+        ('_leases_recover', 'a8efe50f5001ad13da8b8c2341c88bd1a29a648689089fb4b8788f4f803eeba0'),
         ('_lock_key', '25200ead6fd8ec53d7de24584aa0d649f5c99ca6e9f9b714efa3e2b99837f6ae'),
-        ('_maintenance_jobs', 'c33b8520f10b7978a350eaae2bcc7f27f444e4f978e4bc978d73ee7ca24fe7a0'),
+        ('_maintenance_jobs', 'bba41a88c8b04d3c9b0f9b5c94a2fdd0d0527418021c68a6dce383b1ace3f20b'),
         ('_maintenance_note', 'cbc7742c6d1202c0baa240598927e07ecbae887b46873a9c723f9f1d3c2578de'),
         ('_member_end', '6e82653b746f31de6611c6bcef8312eeacf20c2ec1ebd53014288bb7c2be299c'),
         ('_member_lock', 'd41ce364817bcee629373f8bbae3188b657490a9905730e7c94825b73086c734'),
-        ('_members_send', 'e88a0e1d7e1a13e2879032793fd0a5d9cc33b0a608472a2926b089d743cf3bb6'),
+        ('_members_resend', 'd4f4c4c520ab66656cb9bf7b39e172b5cf7e7bdf54d1b27bd5f19ccab7861d47'),
+        ('_members_send', '70cfb31ec378fcf345d68172b4e98b7a15e0641e204281ea370072cf9a00edd6'),
         ('_message_bury', '1912dd783692df7e6f2c18763062f925f593430efbdc6ca2aa7f8bed3fdfd4d8'),
         ('_message_cancel', 'e3fa3da826dd26793df02465328b7e7fd9b3817620e42930a5df0fb90f36bf6a'),
         ('_message_drop', '7cf4e4909b052a07c2a6ebfbf8b079a873714fef7d24a8b73ad5de1a1c07c8a1'),
@@ -11252,6 +12083,7 @@ begin
         ('_run_lock', '6506a620484c7ff0dae60eb94916f8051147eaaa695770725371d167ae390015'),
         ('_run_remove', '0069504465a11fbb36871110de9be449fd5a576db40cc6c2c53d10f2bcc6c915'),
         ('_run_stop', 'f9f22eaf1334678d5a6197eeff4bc29e956befc686168d268b68b1d021c9defa'),
+        ('_run_trim', '07076a9db70a2e26910f02f72ce9cfbef6169e3bcfa987244a6998a8a68bc460'),
         ('_scheduled_promote', 'a186ae0fe4220fd448d11429e085d35b704f65eb94a5730363b7d1a7dc7fc4a5'),
         ('_slot_count', 'dd2bd15c048b7f64b55ae9f313de3005ab36ace418a21f4ee44b234db119d6ea'),
         ('_specs_check', '313960c7570cdaa3bb8e2df704eb5010ae990e23b615d8a624e8980d659a5bab'),
@@ -11272,12 +12104,12 @@ begin
         ('barrier_fail', 'e9128cc35a74448b60bf4d816923036e6dbad5409cea42839f3d5cc80d35272c'),
         ('barrier_open', 'f09ec3ca107403dc2c2f72f2819aea1360d02cec2336e50ad16c1e76e653e64e'),
         ('barrier_progress', 'c19772bc5ec329f389bdc6b49470b9be69b43af35908ec239330393234f60c71'),
-        ('barrier_resolve', '2d8cd6270545b3d62e6fb7aa1058b8a87fa53fe2c0659f4f83ea8b7016c057df'),
+        ('barrier_resolve', '6d0868fdeae77c424ef4242c93e53d06993e831f313767258ecc268135f3cdc2'),
         ('barrier_results', '2a5df96c7e6743b955edf9bd5cf30cdebfbc938d1ce1794aa888183c37cff946'),
         ('barrier_seal', '7f6d642a7bc78226842dcca2b114aebaea39a5074b3068b70aaab36b3dc7356e'),
         ('barrier_send', 'a38b4a8c3ccd1045506a376e8ce481460da721d51c0a2df8542e20f2cdbb3fc5'),
         ('barrier_status', '598a623c9ea159c222ca8c9f7563487ffb1b51f37ab95c3631e28e7bf8ad911b'),
-        ('cleanup_sweep', '6977fc7069caa6f6dea870cb58de8009df14e70603e2e4c5617faefe3645c156'),
+        ('cleanup_sweep', 'f9e6ba722dc2f9ccbc9a154dc6f82e850c7d1fabd95494da8966cd09b46e2849'),
         ('clock_now', 'ddeefe2d6f3e3b6e3bcc63e7b223e578613d7393cb5f3253d06e700692700b10'),
         ('counter_add', '4f2951b1c0750de387141907d583df256d553c57b14aea9f48e716051896684c'),
         ('counter_peek', '55cf181ea1d45d9c0b3775c0274fb04b2ab00198647a7faafbea0641261c3c62'),
@@ -11305,7 +12137,7 @@ begin
         ('leader_renew', '918fc715e4d7e7242b15a1759d14c98c999c15053768cec2d25ca6bdd8576a93'),
         ('leader_resign', '45da5f43dbdef52741616101a6103f12b590fe190bb1976f10af085292274e67'),
         ('maintenance_configure', '8f455a8e5dc4f7d770768fc858226d078689df2b6e9950ac5706a4f60f9a6c4d'),
-        ('maintenance_due', '4a09efc751a02564fe626947c9105d77222f893371102e1119580a9468adacdc'),
+        ('maintenance_due', 'abd089f64135b2b29464f74a88c22e1ead5dad5bfd7d948a356b4a32ab7558f3'),
         ('maintenance_finish', 'f300be606a4f1872ba8bb544c509c62fe6c286780183c90feb5e3d81824c78f1'),
         ('maintenance_start', '1b52d49746045891ec34d1c680fed28f949aa57ab342fad2705a9cf1290e3b1f'),
         ('maintenance_tick', '7b8b8d0bd74ecee56a56a53e5b994a4a5b71d1b1f3fdadd9f13955a7ce794b0c'),
@@ -11339,6 +12171,7 @@ begin
         ('queue_send_specs', '5f3785c4abaaa588b27e029b4513e67cd9bd81afa7145fabe1daa64246f7c0e7'),
         ('queue_settle', 'fdef187033dcd156ccd77b3f39313d4c2d2723b09bdbc5f6ebe49756dfc002e7'),
         ('queue_work', '1d1eb58516a0e2bc344194e877154abf2c97d9090d8fb83a73ee4385a223656e'),
+        ('recovery_sweep', 'ec85ac2fe508d4e6f143bd7dc3b58170ceb8cd1049797c798d0a6d725bef610b'),
         ('run_cancel', 'faa35a2f9a597bcd643b49f3309c8d4455bdff10db8416124912c0fea19605be'),
         ('run_finish', '49d6cc7043bbe4e3ed954282a2cf23e59851f9c436fe2b075aceb19b639df345'),
         ('run_open', '2e6130ab7b5032d91f4a2da0a18e58cdacb4f0ba0b2a9001898e18fe5987e843'),
