@@ -197,4 +197,9 @@ def _message(row: Any, topic: str) -> Message:
 
 
 def _failure(row: Any, outcome: Outcome) -> dict[str, Any]:
-    return {"message_id": row.message_id, "error": (outcome.error or "").replace("\x00", "")}
+    failure = {"message_id": row.message_id, "error": (outcome.error or "").replace("\x00", "")}
+    if not outcome.retryable:
+        failure["retryable"] = False
+    elif outcome.retry_in is not None:
+        failure["retry_in"] = f"{outcome.retry_in.total_seconds():.3f} s"
+    return failure
