@@ -32,7 +32,7 @@ class _Kind:
 
 _REDIS = _Kind("Redis", "redis", "redis", "redis://host:6379/0?stream=NAME (or zset=NAME)")
 _NATS = _Kind("Nats", "nats", "nats-py", "nats://host:4222?subject=NAME&stream=NAME")
-_HTTP = _Kind("Http", "http", "httpx", "https://host/path#secret_env=NAME")
+_HTTP = _Kind("Http", "http", "aiohttp", "https://host/path#secret_env=NAME")
 _KINDS = {
     "redis": _REDIS,
     "rediss": _REDIS,

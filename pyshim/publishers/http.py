@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urldefrag
 
-import httpx
+import aiohttp
 
 from pyshim.errors import ConfigError
 from pyshim.publishers.base import PUBLISHED, Message, Outcome, TransportDown
@@ -77,7 +77,7 @@ class HttpPublisher:
         self._type = type
         self._concurrency = concurrency
         self._timeout = timeout
-        self._client: httpx.AsyncClient | None = None
+        self._session: aiohttp.ClientSession | None = None
 
     @classmethod
     def from_url(cls, url: str) -> HttpPublisher:
@@ -85,10 +85,6 @@ class HttpPublisher:
         plain, fragment = urldefrag(url)
         if not split(url, "HTTP").hostname:
             raise ConfigError(f"{shown(url)!r} names no host")
-        try:
-            httpx.URL(plain)
-        except httpx.InvalidURL:
-            raise ConfigError(f"{shown(url)!r} has something that no URL may have") from None
         given = options(url, fragment, _OPTIONS)
         mode = given.get("mode", _MODES[0])
         if mode not in _MODES:
@@ -105,9 +101,11 @@ class HttpPublisher:
 
     async def probe(self) -> None:
         """HEAD: whatever it answers, somebody is there."""
+        timeout = aiohttp.ClientTimeout(total=2 * _CONNECT_TIMEOUT, sock_read=_CONNECT_TIMEOUT)
         try:
-            await self._http().head(self._url, timeout=_CONNECT_TIMEOUT)
-        except httpx.TransportError as error:
+            async with self._http().head(self._url, allow_redirects=False, timeout=timeout):
+                pass
+        except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as error:
             raise TransportDown(f"{self._where}: {said(error)}") from error
 
     async def publish(self, messages: Sequence[Message]) -> list[Outcome]:
@@ -140,23 +138,22 @@ class HttpPublisher:
 
     async def close(self) -> None:
         """Close the connections."""
-        client, self._client = self._client, None
-        if client is not None:
-            await client.aclose()
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
 
-    def _http(self) -> httpx.AsyncClient:
-        if self._client is None:
-            limits = httpx.Limits(
-                max_connections=self._concurrency + 1,
-                max_keepalive_connections=self._concurrency,
-            )
-            self._client = httpx.AsyncClient(
-                timeout=httpx.Timeout(self._timeout, connect=_CONNECT_TIMEOUT, pool=None),
-                limits=limits,
-                follow_redirects=False,  # what we sign is for the host that was named
+    def _http(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=self._concurrency),
+                timeout=aiohttp.ClientTimeout(
+                    total=self._timeout, sock_connect=min(_CONNECT_TIMEOUT, self._timeout)
+                ),
+                cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"user-agent": "tidegate"},
+                auto_decompress=False,
             )
-        return self._client
+        return self._session
 
     async def _all(
         self,
@@ -189,26 +186,22 @@ class HttpPublisher:
             return Outcome(error=str(error))
         headers |= message.traces() | self._signed(message, body)
         answer: Outcome | None = None
-
-        async def exchange() -> None:
-            nonlocal answer
-            async with self._http().stream(
-                "POST", self._url, content=body, headers=headers
+        try:
+            # What we sign is for the host that was named: no redirects.
+            async with self._http().post(
+                self._url, data=body, headers=headers, allow_redirects=False
             ) as response:
                 answer = _judge(self._where, response)
-                await _read_on(response)
-
-        try:
-            await asyncio.wait_for(exchange(), self._timeout)
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            return Outcome(error=f"{self._where}: {said(error)}", unreached=True)
-        except (httpx.TimeoutException, asyncio.TimeoutError):
+                # The rest of a short answer, so that its connection can be used again.
+                await response.content.read(_LONGEST_ANSWER)
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            return answer or Outcome(error=f"{self._where}: {said(error)}", unreached=True)
+        except asyncio.TimeoutError:
             text = f"{self._where}: no answer within {self._timeout:g} s"
             return answer or _Suspect(text, may_repeat=False)
-        except httpx.TransportError as error:
+        except (aiohttp.ClientError, OSError) as error:
             text = f"{self._where}: the connection broke ({said(error)})"
             return answer or _Suspect(text, may_repeat=True)
-        assert answer is not None
         return answer
 
     def _request(self, message: Message) -> tuple[dict[str, str], bytes]:
@@ -254,28 +247,18 @@ class HttpPublisher:
         return headers
 
 
-def _judge(where: str, response: httpx.Response) -> Outcome:
+def _judge(where: str, response: aiohttp.ClientResponse) -> Outcome:
     """2xx is published. What the receiver may like better later is tried later, when it says so;
     the other 4xx are final."""
-    status = response.status_code
+    status = response.status
     if 200 <= status < 300:
         return PUBLISHED
-    text = f"{where}: {status} {response.reason_phrase}".rstrip()
+    text = f"{where}: {status} {response.reason or ''}".rstrip()
     if 300 <= status < 400:
         return Outcome(error=f"{text}: redirects are not followed")
     retryable = status >= 500 or status in _RETRYABLE
     retry_in = _retry_in(response.headers) if retryable else None
     return Outcome(error=text, retryable=retryable, retry_in=retry_in)
-
-
-async def _read_on(response: httpx.Response) -> None:
-    """The rest of an answer, so that its connection can be used again; a long one is not worth
-    it."""
-    size = 0
-    async for chunk in response.aiter_raw():
-        size += len(chunk)
-        if size > _LONGEST_ANSWER:
-            return
 
 
 def _retry_in(headers: Mapping[str, str]) -> timedelta | None:
