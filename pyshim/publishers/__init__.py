@@ -33,12 +33,19 @@ class _Kind:
 _REDIS = _Kind("Redis", "redis", "redis", "redis://host:6379/0?stream=NAME (or zset=NAME)")
 _NATS = _Kind("Nats", "nats", "nats-py", "nats://host:4222?subject=NAME&stream=NAME")
 _HTTP = _Kind("Http", "http", "aiohttp", "https://host/path#secret_env=NAME")
+_RABBITMQ = _Kind(
+    "Rabbitmq", "rabbitmq", "aiormq", "amqp://host:5672/vhost?exchange=NAME&routing_key=KEY"
+)
+_KAFKA = _Kind("Kafka", "kafka", "confluent-kafka", "kafka://host:9092/TOPIC")
 _KINDS = {
     "redis": _REDIS,
     "rediss": _REDIS,
     "unix": _REDIS,
     "nats": _NATS,
     "tls": _NATS,
+    "amqp": _RABBITMQ,
+    "amqps": _RABBITMQ,
+    "kafka": _KAFKA,
     "http": _HTTP,
     "https": _HTTP,
 }
