@@ -8,6 +8,7 @@ import json
 import shutil
 import socket
 import subprocess
+import time
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -204,3 +205,35 @@ def test_a_password_that_is_wrong_charges_nobody_and_is_not_logged(
         assert outcomes(conn) == {}
     finally:
         server.stop()
+
+
+def test_groups_arrive_in_order_through_an_outage_and_a_killed_relay(
+    broker: Server, conn: psycopg.Connection[Any], relay: Relays
+) -> None:
+    # given a queue with 40 events in each of 10 groups, and two relays that keep their order
+    broker.stream(duplicate_window=0.1)  # repeats are to be seen
+    conn.execute("""select tidegate.queue_create('out', '{"max_attempts": 0, "lease": "3 s"}')""")
+    conn.execute(
+        "select tidegate.queue_send('out', to_jsonb(n), p_group_key => (n % 10)::text)"
+        " from generate_series(0, 399) n"
+    )
+    target = f"{broker.url}?subject=orders.{{group_key}}&timeout=1s"
+    first = relay(target, "--ordered", source="out")
+    relay(target, "--ordered", source="out")
+    # when one is killed at work, and the server goes away and comes back
+    until(lambda: outcomes(conn).get("acked", 0) > 50)
+    first.kill()
+    broker.stop()
+    relay(target, "--ordered", source="out")
+    time.sleep(2)
+    broker.start()
+    until(lambda: left(conn) == 0, 120)
+    # then the first arrivals of each group are all of it, in order
+    arrived: dict[str, list[int]] = {}
+    for message in broker.stored():
+        numbers = arrived.setdefault(message.subject, [])
+        number = json.loads(message.data)["payload"]
+        if number not in numbers:
+            numbers.append(number)
+    assert arrived == {f"orders.{group}": list(range(group, 400, 10)) for group in range(10)}
+    assert outcomes(conn).keys() <= {"acked", "released", "expired"}
