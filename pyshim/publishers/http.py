@@ -145,7 +145,7 @@ class HttpPublisher:
     def _http(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._concurrency),
+                connector=aiohttp.TCPConnector(limit=0),
                 timeout=aiohttp.ClientTimeout(
                     total=self._timeout, sock_connect=min(_CONNECT_TIMEOUT, self._timeout)
                 ),

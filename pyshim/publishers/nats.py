@@ -60,6 +60,7 @@ class NatsPublisher:
         self._client: Client | None = None
         self._inbox = ""
         self._answers: dict[str, asyncio.Future[_Answer]] = {}
+        self._sent = 0
         self._lost = asyncio.Event()
         self._last_error: Exception | None = None
 
@@ -197,7 +198,7 @@ class NatsPublisher:
         messages: Sequence[Message],
         answers: list[asyncio.Future[_Answer] | Outcome],
     ) -> None:
-        for number, message in enumerate(messages):
+        for message in messages:
             try:
                 subject = self._subject_of(message)
                 headers = {"Nats-Msg-Id": str(message.event_id), **message.traces()}
@@ -212,10 +213,13 @@ class NatsPublisher:
                 answers.append(Outcome(error=str(error)))
                 continue
             future: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
-            self._answers[str(number)] = future
+            # Never used again: a late answer to a batch that was given up is nobody else's.
+            self._sent += 1
+            self._answers[str(self._sent)] = future
             answers.append(future)
-            reply = f"{self._inbox}.{number}"
-            await client.publish(subject, data, reply=reply, headers=headers)
+            await client.publish(
+                subject, data, reply=f"{self._inbox}.{self._sent}", headers=headers
+            )
 
     async def _acknowledged(self) -> None:
         """Until all are, or the time is over, or the connection is."""

@@ -129,6 +129,9 @@ class RabbitmqPublisher:
         sent = [asyncio.ensure_future(self._publish(channel, each)) for each in messages]
         try:
             answers = await asyncio.gather(*sent, return_exceptions=True)
+        except asyncio.CancelledError:
+            await self.close()
+            raise
         finally:
             for task in sent:
                 task.cancel()

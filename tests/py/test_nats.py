@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -18,6 +19,7 @@ import psycopg
 import pytest
 from nats.js import JetStreamContext
 
+from pyshim.publishers import publisher_for
 from tests.brokers import (
     Relays,
     ended,
@@ -31,7 +33,7 @@ from tests.brokers import (
     until,
     waiting_errors,
 )
-from tests.messages import TRACE
+from tests.messages import TRACE, message
 
 pytestmark = pytest.mark.heavy
 
@@ -230,10 +232,26 @@ def test_groups_arrive_in_order_through_an_outage_and_a_killed_relay(
     until(lambda: left(conn) == 0, 120)
     # then the first arrivals of each group are all of it, in order
     arrived: dict[str, list[int]] = {}
-    for message in broker.stored():
-        numbers = arrived.setdefault(message.subject, [])
-        number = json.loads(message.data)["payload"]
+    for each in broker.stored():
+        numbers = arrived.setdefault(each.subject, [])
+        number = json.loads(each.data)["payload"]
         if number not in numbers:
             numbers.append(number)
     assert arrived == {f"orders.{group}": list(range(group, 400, 10)) for group in range(10)}
     assert outcomes(conn).keys() <= {"acked", "released", "expired"}
+
+
+async def test_a_late_answer_to_a_batch_that_was_given_up_is_nobody_elses(broker: Server) -> None:
+    await asyncio.to_thread(broker.stream)
+    publisher = publisher_for(f"{broker.url}?subject={{group_key}}")
+    await publisher.probe()
+    # given a batch that is given up while the server is frozen
+    broker.process.send_signal(signal.SIGSTOP)
+    with pytest.raises(asyncio.TimeoutError):
+        await asyncio.wait_for(publisher.publish([message(1, group_key="orders.a")]), 0.5)
+    broker.process.send_signal(signal.SIGCONT)
+    # when the next one, over the same connection, holds an event that no stream takes
+    (outcome,) = await publisher.publish([message(2, group_key="elsewhere")])
+    await publisher.close()
+    # then the answer to the first is not taken for its own
+    assert "no stream takes the subject 'elsewhere'" in (outcome.error or "")
