@@ -19,7 +19,7 @@ import psycopg
 import pytest
 from nats.js import JetStreamContext
 
-from pyshim.publishers import publisher_for
+from pyshim.publishers import Outcome, publisher_for
 from tests.brokers import (
     Relays,
     ended,
@@ -239,6 +239,20 @@ def test_groups_arrive_in_order_through_an_outage_and_a_killed_relay(
             numbers.append(number)
     assert arrived == {f"orders.{group}": list(range(group, 400, 10)) for group in range(10)}
     assert outcomes(conn).keys() <= {"acked", "released", "expired"}
+
+
+async def test_what_is_not_acknowledged_is_not_published(broker: Server) -> None:
+    await asyncio.to_thread(broker.stream)
+    publisher = publisher_for(f"{broker.url}?subject=orders.{{topic}}&timeout=500ms")
+    assert await publisher.publish([message(1)]) == [Outcome()]
+    broker.process.send_signal(signal.SIGSTOP)
+    outcomes = await publisher.publish([message(2), message(3)])
+    assert [outcome.unreached for outcome in outcomes] == [True, True]
+    broker.process.send_signal(signal.SIGCONT)
+    # and the same publisher goes on when the server does
+    await publisher.probe()
+    assert await publisher.publish([message(2), message(3)]) == [Outcome(), Outcome()]
+    await publisher.close()
 
 
 async def test_a_late_answer_to_a_batch_that_was_given_up_is_nobody_elses(broker: Server) -> None:

@@ -140,6 +140,19 @@ async def test_what_a_broker_says_of_one_record_is_not_its_neighbours(
         assert outcomes[0].unreached is not own
 
 
+async def test_a_record_without_a_report_is_unreached_and_forgotten() -> None:
+    class Silent(FakeProducer):
+        def flush(self, timeout: float) -> int:
+            return len(self)
+
+    publisher = publisher_for("kafka://h/orders")
+    producer = Silent(0)
+    publisher._producer = producer  # type: ignore[attr-defined]
+    outcomes = await publisher.publish([message(1), message(2)])
+    assert [outcome.unreached for outcome in outcomes] == [True, True]
+    assert len(producer) == 0, "it would arrive after the retry"
+
+
 @pytest.mark.parametrize(
     ("target", "error", "own"),
     [
