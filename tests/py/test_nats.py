@@ -220,13 +220,13 @@ def test_groups_arrive_in_order_through_an_outage_and_a_killed_relay(
         " from generate_series(0, 399) n"
     )
     target = f"{broker.url}?subject=orders.{{group_key}}&timeout=1s"
-    first = relay(target, "--ordered", source="out")
-    relay(target, "--ordered", source="out")
+    first = relay(target, "--ordered", "--limit", "7", source="out")
+    relay(target, "--ordered", "--limit", "7", source="out")
     # when one is killed at work, and the server goes away and comes back
     until(lambda: outcomes(conn).get("acked", 0) > 50)
     first.kill()
     broker.stop()
-    relay(target, "--ordered", source="out")
+    relay(target, "--ordered", "--limit", "7", source="out")
     time.sleep(2)
     broker.start()
     until(lambda: left(conn) == 0, 120)
