@@ -47,6 +47,18 @@ def until(condition: Callable[[], bool], seconds: float = 60) -> None:
         time.sleep(0.1)
 
 
+def freeze(process: subprocess.Popen[Any]) -> None:
+    """Stop a process of ours where it stands, every thread of it; SIGCONT thaws it."""
+    process.send_signal(signal.SIGSTOP)
+    threads = Path(f"/proc/{process.pid}/task")
+
+    def stands() -> bool:
+        stats = [(thread / "stat").read_text() for thread in threads.iterdir()]
+        return all(stat.rpartition(")")[2].split()[0] == "T" for stat in stats)
+
+    until(stands)
+
+
 def ended(process: subprocess.Popen[Any]) -> None:
     """End a process of ours, frozen or not."""
     process.send_signal(signal.SIGCONT)

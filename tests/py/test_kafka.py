@@ -23,6 +23,7 @@ from tests.brokers import (
     Relays,
     ended,
     event_id,
+    freeze,
     left,
     outage,
     outcomes,
@@ -58,7 +59,7 @@ class Cluster:
 
     def stop(self) -> None:
         """Freeze."""
-        self.process.send_signal(signal.SIGSTOP)
+        freeze(self.process)
 
     def records(self, topic: str) -> list[Any]:
         """Every record of a topic."""

@@ -25,6 +25,7 @@ from tests.brokers import (
     ended,
     event_id,
     free_port,
+    freeze,
     left,
     outage,
     outcomes,
@@ -245,7 +246,7 @@ async def test_what_is_not_acknowledged_is_not_published(broker: Server) -> None
     await asyncio.to_thread(broker.stream)
     publisher = publisher_for(f"{broker.url}?subject=orders.{{topic}}&timeout=500ms")
     assert await publisher.publish([message(1)]) == [Outcome()]
-    broker.process.send_signal(signal.SIGSTOP)
+    freeze(broker.process)
     outcomes = await publisher.publish([message(2), message(3)])
     assert [outcome.unreached for outcome in outcomes] == [True, True]
     broker.process.send_signal(signal.SIGCONT)
@@ -260,7 +261,7 @@ async def test_a_late_answer_to_a_batch_that_was_given_up_is_nobody_elses(broker
     publisher = publisher_for(f"{broker.url}?subject={{group_key}}")
     await publisher.probe()
     # given a batch that is given up while the server is frozen
-    broker.process.send_signal(signal.SIGSTOP)
+    freeze(broker.process)
     with pytest.raises(asyncio.TimeoutError):
         await asyncio.wait_for(publisher.publish([message(1, group_key="orders.a")]), 0.5)
     broker.process.send_signal(signal.SIGCONT)
