@@ -23,8 +23,16 @@ log = logging.getLogger("tidegate")
     "target",
     required=True,
     metavar="TARGET",
-    help="stdout, or redis://host:6379/0?stream=NAME, ?zset=NAME, or both; NAME may hold {topic},"
-    " {group_key}, {tenant}, {run_id}, {event_id} and {header.NAME}.",
+    envvar="TIDEGATE_RELAY_TO",
+    show_envvar=True,
+    help="stdout, or the URL of a broker: redis, nats, amqp, kafka or https; docs/howto/relay.md"
+    " says what each takes. In the environment, a password is in no list of processes.",
+)
+@click.option(
+    "--ordered",
+    is_flag=True,
+    help="TOPIC is a queue: of each group one event at a time, the next when the broker has"
+    " acknowledged it.",
 )
 @click.option("--limit", default=DEFAULT_LIMIT, show_default=True, help="Events in one batch.")
 @click.option(
@@ -36,7 +44,13 @@ log = logging.getLogger("tidegate")
 @click.option("--drain", is_flag=True, help="End when nothing is due.")
 @runtime_options("relay")
 def command(
-    runtime: Runtime, topic: str, target: str, limit: int, lease: float | None, drain: bool
+    runtime: Runtime,
+    topic: str,
+    target: str,
+    ordered: bool,
+    limit: int,
+    lease: float | None,
+    drain: bool,
 ) -> None:
     """Publish the due events of TOPIC, at least once each, until SIGTERM or Ctrl-C.
 
@@ -44,7 +58,9 @@ def command(
     nothing is claimed and no event is charged an attempt.
     """
     publisher = publisher_for(target)
-    run_until_stopped(lambda stop: _relay(runtime, stop, publisher, topic, limit, lease, drain))
+    run_until_stopped(
+        lambda stop: _relay(runtime, stop, publisher, topic, ordered, limit, lease, drain)
+    )
 
 
 async def _relay(
@@ -52,6 +68,7 @@ async def _relay(
     stop: loops.Stop,
     publisher: Publisher,
     topic: str,
+    ordered: bool,
     limit: int,
     lease: float | None,
     drain: bool,
@@ -64,6 +81,7 @@ async def _relay(
         limit=limit,
         lease=None if lease is None else timedelta(seconds=lease),
         worker=worker_name(),
+        ordered=ordered,
     )
 
     async def step() -> loops.Progress:
