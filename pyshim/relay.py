@@ -146,6 +146,7 @@ class Relay:
                     "lease_id": lease_id,
                     "done": done,
                     "failed": Jsonb([_failure(row, outcome) for row, outcome in failed]),
+                    "results": None,
                 },
             )
             self._count(settled, len(done) + len(failed), failed, started)

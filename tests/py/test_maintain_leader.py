@@ -80,7 +80,7 @@ async def test_who_does_not_lead_does_the_rest(
 ) -> None:
     conn.execute("select leader_acquire('maintain', 'another')")
     outcomes = {each.job for each in await Maintainer(session, Stop()).once()}
-    assert outcomes == {"tick", "counters", "cleanup"}
+    assert outcomes == {"tick", "counters", "cleanup", "runs"}
     assert _standing(conn) == ("open", "open")
     # until the other one has resigned
     conn.execute("select leader_resign('maintain', 1)")
@@ -99,7 +99,7 @@ async def test_a_renewal_that_says_no_ends_the_pass(
     assert await maintainer.once() == []
     assert _ran(conn) == set()
     # and the next one is what somebody does who does not lead
-    assert {each.job for each in await maintainer.once()} == {"tick", "counters", "cleanup"}
+    assert {each.job for each in await maintainer.once()} == {"tick", "counters", "cleanup", "runs"}
 
 
 async def test_a_renewal_that_fails_ends_the_pass(

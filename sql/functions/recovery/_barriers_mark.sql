@@ -31,7 +31,9 @@ begin
         return v_last.scan_from;
     end if;
     begin
-        select coalesce(array_agg(distinct concat_ws('@', l.virtualtransaction, l.pid)), '{}'), coalesce(bool_or(l.pid is null), false)
+        select
+            coalesce(array_agg(distinct concat_ws('@', l.virtualtransaction, l.pid)), '{}'),
+            coalesce(bool_or(l.pid is null), false)
         into v_mark.holders, v_is_blind
         from pg_locks l
         where l.locktype = 'relation'

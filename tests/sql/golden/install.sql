@@ -10698,7 +10698,9 @@ begin
         return v_last.scan_from;
     end if;
     begin
-        select coalesce(array_agg(distinct concat_ws('@', l.virtualtransaction, l.pid)), '{}'), coalesce(bool_or(l.pid is null), false)
+        select
+            coalesce(array_agg(distinct concat_ws('@', l.virtualtransaction, l.pid)), '{}'),
+            coalesce(bool_or(l.pid is null), false)
         into v_mark.holders, v_is_blind
         from pg_locks l
         where l.locktype = 'relation'
@@ -12023,7 +12025,7 @@ begin
         ('_barrier_standing', '6b3db278b3538b6922ebbcde3cd7b44b65b1848e8dbfe595dde705f3b196f384'),
         ('_barrier_tell', '60861c5f779f13f79bc0c7dff16551082454b1ad4d87147e4c3c6453a05e4633'),
         ('_barrier_trim', '932d1046f024d2130c556608fadb11a42103644e2c89a6118d5cfa737f6b19f6'),
-        ('_barriers_mark', '186cde065bb4ac67a27cdc62fc4852a6706d93d5a1fbd168c85205c75cc79af0'),
+        ('_barriers_mark', 'aa76b9846d1181084fd477d216100efc358f062b9b67bccf7babbdcb7ad2d866'),
         ('_batch_fit', 'e2631162b50b68fc89b1e2ccff06d5057644b64fe75a0e85a97c0ca5324f6b6b'),
         ('_cancelled', '99f154f629ca35d5d7e3128079b014c5b48e6b7a9ede429c4278704cfa781d51'),
         ('_channel_configure', '3df405a5b39d690ca302c67f4be7daeb78c550892eab3a2190b77a781d48bf17'),
