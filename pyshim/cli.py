@@ -12,7 +12,18 @@ import click
 import psycopg
 
 from pyshim import __version__, assets, config, errors, migrate, render
-from pyshim.commands import dead_letter, demo, guard, maintain, queue, relay, run, sweep, work
+from pyshim.commands import (
+    dead_letter,
+    demo,
+    doctor,
+    guard,
+    maintain,
+    queue,
+    relay,
+    run,
+    sweep,
+    work,
+)
 from pyshim.options import Options, shared_options
 
 EXIT_CODES = """Exit codes: 0 done, also for a loop that was told to stop; 1 failed, or (status) not
@@ -23,6 +34,7 @@ interrupted."""
 SECTIONS = {
     "Schema": ("migrate", "rollback", "render", "status"),
     "Loops": ("sweep", "relay", "work", "maintain"),
+    "Health": ("doctor",),
     "By hand": ("queue", "dead-letter", "run", "guard"),
     "To begin with": ("demo",),
 }
@@ -182,7 +194,7 @@ def _drift_lines(status: migrate.Status) -> list[str]:
     return lines
 
 
-for module in (dead_letter, demo, guard, maintain, queue, relay, run, sweep, work):
+for module in (dead_letter, demo, doctor, guard, maintain, queue, relay, run, sweep, work):
     cli.add_command(module.command)
 
 
