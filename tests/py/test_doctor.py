@@ -120,6 +120,7 @@ def test_who_may_not_see_sessions_is_told_so(database: str, conn: psycopg.Connec
     conn.execute(f"create role {name}".encode())
     try:
         conn.execute(f"grant all on all tables in schema tidegate to {name}".encode())
+        conn.execute(f"grant execute on all functions in schema tidegate to {name}".encode())
         conn.execute(f"grant usage on schema tidegate to {name}".encode())
         conn.execute(f"grant usage, select on all sequences in schema tidegate to {name}".encode())
         for routine in ("doctor()", "metrics_snapshot(integer)"):

@@ -5,7 +5,7 @@ set enable_seqscan = off
 set enable_bitmapscan = off
 set jit = off
 as $$
-/* Bounded: a check names the worst few, and looks no further. Nothing here writes, so that a standby may be asked too. */
+/* Bounded: a check names the worst few, and looks no further. Nothing here writes: a standby may be asked, too. */
 declare
     v_now constant timestamptz := clock_now();
     v_seen text;
@@ -19,7 +19,8 @@ begin
             from routine r;
             return query select p_check, case when v_count = 1 then 'ok' else 'fail' end,
                 format('migration %s, routines of release %s', (schema_version()).migration, coalesce(v_seen, 'none')),
-                case when v_count <> 1 then 'Run tidegate migrate: routines of several releases, or none, are installed.' end;
+                case when v_count <> 1 then 'Run tidegate migrate: routines of several releases, or none, are '
+                    'installed.' end;
 
         when 'maintenance' then
             -- The job that is due most often says whether anybody is there.
@@ -32,7 +33,8 @@ begin
                 end,
                 case
                     when v_seen::timestamptz > v_now - interval '1 minute' then null
-                    else 'Run tidegate maintain (or maintenance_due() from a scheduler): idle queues are not ticked and nothing is cleaned up.'
+                    else 'Run tidegate maintain (or maintenance_due() from a scheduler): idle queues are not ticked '
+                        'and nothing is cleaned up.'
                 end;
 
         when 'upkeep' then
@@ -46,13 +48,15 @@ begin
             return query select p_check,
                 case when v_count is null then 'ok' when v_count < 3 then 'warn' else 'fail' end,
                 coalesce(v_seen, 'no job failed when it last ran'),
-                case when v_seen is not null then 'Mend what the error says; the job is tried again by itself. See the view upkeep.' end;
+                case when v_seen is not null then 'Mend what the error says; the job is tried again by itself. See '
+                    'the view upkeep.' end;
 
         when 'snapshot' then
             select format('the last snapshot is %s old', date_trunc('second', v_now - s.taken_at)),
                 case
                     when s.failed_probes > 0 then s.failed_probes || ' probe(s) failed'
-                    when s.taken_at < v_now - 5 * (select d.every from maintenance_due() d where d.job = 'metrics') then 'stale'
+                    when s.taken_at < v_now - 5 * (select d.every
+                        from maintenance_due() d where d.job = 'metrics') then 'stale'
                 end
             into v_seen, v_status
             from metric_snapshot s
@@ -60,7 +64,8 @@ begin
             return query select p_check, case when v_seen is null or v_status is not null then 'warn' else 'ok' end,
                 coalesce(v_seen || coalesce(', ' || v_status, ''), 'no snapshot was ever taken'),
                 case when v_seen is null or v_status is not null
-                    then 'Run tidegate maintain, of which metrics_snapshot() is a job: metrics() has no current gauges.' end;
+                    then 'Run tidegate maintain, of which metrics_snapshot() is a job: metrics() has no current '
+                        'gauges.' end;
 
         when 'incidents' then
             select count(*), max(format('%s: %s', i.routine, left(i.message, 200)))
@@ -69,7 +74,8 @@ begin
             where i.at > v_now - interval '1 hour';
             return query select p_check, case when v_count = 0 then 'ok' else 'warn' end,
                 format('%s in the last hour%s', v_count, ', such as ' || v_seen),
-                case when v_count > 0 then 'Read the table incident: a tick or a sweep met these errors and went on.' end;
+                case when v_count > 0 then 'Read the table incident: a tick or a sweep met these errors and went '
+                    'on.' end;
 
         when 'expired_leases' then
             select count(*), max(format('%s %s: %s', n.kind, n.name, date_trunc('second', v_now - n.expires_at)))
@@ -77,7 +83,9 @@ begin
             from (
                 select c.kind, c.name, l.expires_at
                 from channel c
-                cross join lateral (select * from floor f where f.channel_id = c.channel_id order by f.floor_id desc limit 1) f
+                cross join lateral (
+                    select * from floor n where n.channel_id = c.channel_id order by n.floor_id desc limit 1
+                ) f
                 cross join lateral (
                     select e.expires_at from lease e
                     where e.channel_id = c.channel_id and e.expires_at >= f.lease_from - interval '1 minute'
@@ -90,14 +98,17 @@ begin
             return query select p_check, case when v_count = 0 then 'ok' else 'fail' end,
                 format('%s expired more than 30 seconds ago%s', v_count, ', such as ' || v_seen),
                 case when v_count > 0
-                    then 'Nobody ticks these channels: run tidegate maintain. If it runs, see the checks upkeep and incidents.' end;
+                    then 'Nobody ticks these channels: run tidegate maintain. If it runs, see the checks upkeep and '
+                        'incidents.' end;
 
         when 'overdue' then
             select string_agg(
                 format('%s %s for %s', c.kind, c.name, date_trunc('second', v_now - s.due_at)), '; ' order by s.due_at
             ) into v_seen
             from channel c
-            cross join lateral (select * from floor f where f.channel_id = c.channel_id order by f.floor_id desc limit 1) f
+            cross join lateral (
+                select * from floor n where n.channel_id = c.channel_id order by n.floor_id desc limit 1
+            ) f
             cross join lateral (
                 select n.due_at from scheduled n
                 where n.channel_id = c.channel_id and n.due_at >= f.scheduled_from - interval '1 minute'
@@ -108,7 +119,8 @@ begin
             return query select p_check, case when v_seen is null then 'ok' else 'fail' end,
                 coalesce('scheduled messages are due and not ready: ' || v_seen, 'whatever is due is ready'),
                 case when v_seen is not null
-                    then 'Nobody ticks these channels: run tidegate maintain. If it runs, see the checks upkeep and incidents.' end;
+                    then 'Nobody ticks these channels: run tidegate maintain. If it runs, see the checks upkeep and '
+                        'incidents.' end;
 
         when 'paused' then
             select string_agg(format('%s %s', c.kind, c.name), ', ' order by c.kind, c.name) into v_seen
@@ -132,7 +144,8 @@ begin
             where n.waited >= interval '1 minute';
             return query select p_check, case when v_seen is null then 'ok' else 'fail' end,
                 coalesce(v_seen, 'every queue with work has somebody who works'),
-                case when v_seen is not null then 'No worker takes from it: run tidegate work, or queue_work from psql.' end;
+                case when v_seen is not null then 'No worker takes from it: run tidegate work, or queue_work from '
+                    'psql.' end;
 
         when 'topics' then
             select string_agg(
@@ -152,7 +165,8 @@ begin
             return query select p_check, case when v_seen is null then 'ok' else 'fail' end,
                 coalesce(v_seen, 'events of every topic leave it'),
                 case when v_seen is not null
-                    then 'Not swept: run tidegate sweep --follow. No route: outbox_route, or tidegate relay TOPIC --to …' end;
+                    then 'Not swept: run tidegate sweep --follow. No route: outbox_route, or tidegate relay TOPIC '
+                        '--to …' end;
 
         when 'outcomes' then
             -- What the counters did since the oldest snapshot of the last quarter of an hour.
@@ -208,11 +222,13 @@ begin
             from (values
                 (
                     'partial_failure', array['fail', 'warn'],
-                    'Read the errors: dead_letter_list(p_channel => …), queue_peek(…, p_place => ''scheduled''), or the log of the worker.'
+                    'Read the errors: dead_letter_list(p_channel => …), queue_peek(…, p_place => ''scheduled''), or '
+                        'the log of the worker.'
                 ),
                 (
                     'transport', array['down'],
-                    'What it is handed to cannot be reached: look at the broker and at the log of the relay. No attempt is charged.'
+                    'What it is handed to cannot be reached: look at the broker and at the log of the relay. No '
+                        'attempt is charged.'
                 )
             ) as v (name, verdicts, advice)
             left join judged j on j.verdict = any(v.verdicts)
@@ -224,7 +240,8 @@ begin
             where r.handler is not null and _handler_oid(r.handler) is null;
             return query select p_check, case when v_seen is null then 'ok' else 'fail' end,
                 coalesce('there is no such function: ' || v_seen, 'every route has its handler'),
-                case when v_seen is not null then 'Create the function, or take the route away with outbox_unroute. Its events wait, uncharged.' end;
+                case when v_seen is not null then 'Create the function, or take the route away with outbox_unroute. '
+                    'Its events wait, uncharged.' end;
 
         when 'dead_letters' then
             select string_agg(format('%s %s: %s, oldest of %s ago', n.kind, n.channel,
@@ -250,7 +267,8 @@ begin
             ) n;
             return query select p_check, case when v_seen is null then 'ok' else 'warn' end,
                 coalesce(v_seen, 'none that nobody has dealt with'),
-                case when v_seen is not null then 'tidegate dead-letter list; then dead_letter_requeue or dead_letter_discard.' end;
+                case when v_seen is not null then 'tidegate dead-letter list; then dead_letter_requeue or '
+                    'dead_letter_discard.' end;
 
         when 'barriers' then
             select count(*) filter (where n.state = 'open'), min(n.name) filter (where n.state = 'open'),
@@ -267,15 +285,19 @@ begin
                     )
                 limit 1000
             ) n;
-            return query select p_check, case when v_count > 0 then 'fail' when v_status <> '0' then 'warn' else 'ok' end,
+            return query select p_check,
+                case when v_count > 0 then 'fail' when v_status <> '0' then 'warn' else 'ok' end,
                 format('%s stranded%s, %s whose callback failed', v_count, ' such as ' || v_seen, v_status),
                 case when v_count > 0 or v_status <> '0'
-                    then 'See barrier_progress: its members'' messages, then barrier_resolve or barrier_abort. A callback that failed is a dead letter.' end;
+                    then 'See barrier_progress: its members'' messages, then barrier_resolve or barrier_abort. A '
+                        'callback that failed is a dead letter.' end;
 
         when 'stranded' then
             select string_agg(format('%s %s', c.kind, c.name), ', ') into v_seen
             from channel c
-            cross join lateral (select * from floor f where f.channel_id = c.channel_id order by f.floor_id desc limit 1) f
+            cross join lateral (
+                select * from floor n where n.channel_id = c.channel_id order by n.floor_id desc limit 1
+            ) f
             where exists (
                 select from unnest(f.priorities) p (priority)
                 cross join lateral (
@@ -286,10 +308,13 @@ begin
                 ) r
             );
             select coalesce(sum(y.amount), 0) into v_count from tally y where y.outcome = 'stranded';
-            return query select p_check, case when v_seen is not null then 'fail' when v_count > 0 then 'warn' else 'ok' end,
-                concat_ws('; ', 'messages stand below a floor: ' || v_seen, format('%s were put back since the installation', v_count)),
+            return query select p_check,
+                case when v_seen is not null then 'fail' when v_count > 0 then 'warn' else 'ok' end,
+                concat_ws('; ', 'messages stand below a floor: ' || v_seen, format('%s were put back since the '
+                    'installation', v_count)),
                 case when v_seen is not null then 'select cleanup_sweep() puts them back. Was position_seq set back?'
-                    when v_count > 0 then 'Whatever set position_seq back has cost a delay: see incident, and keep copies from doing it.' end;
+                    when v_count > 0 then 'Whatever set position_seq back has cost a delay: see incident, and keep '
+                        'copies from doing it.' end;
 
         when 'orphans' then
             with recursive used as (
@@ -299,16 +324,20 @@ begin
                 from used u where u.channel_id is not null
             ), held as (
                 select count(*) as guards
-                from (select from guard g where g.state = 'held' and g.expires_at < v_now - interval '1 hour' limit 1000) g
+                from (select from guard g where g.state = 'held' and g.expires_at < v_now - interval '1 '
+                    'hour' limit 1000) g
             )
             select count(*), (select h.guards from held h)::text into v_count, v_seen
             from used u
             where u.channel_id is not null and not exists (select from channel c where c.channel_id = u.channel_id);
             return query select p_check, case when v_count > 0 then 'fail' when v_seen <> '0' then 'warn' else 'ok' end,
-                format('%s dropped channel(s) with messages, %s guard(s) held beyond their lease for an hour', v_count, v_seen),
+                format('%s dropped channel(s) with messages, %s guard(s) held beyond their lease for an '
+                    'hour', v_count, v_seen),
                 case
-                    when v_count > 0 then 'Messages of a channel that is no more: tell us; they are in ready, by channel_id.'
-                    when v_seen <> '0' then 'Their owners died: the next guard_claim takes them over; where none comes, recovery or guard_release.'
+                    when v_count > 0 then 'Messages of a channel that is no more: tell us; they are in ready, by '
+                        'channel_id.'
+                    when v_seen <> '0' then 'Their owners died: the next guard_claim takes them over; where none '
+                        'comes, recovery or guard_release.'
                 end;
     end case;
 end;

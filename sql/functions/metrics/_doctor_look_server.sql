@@ -17,7 +17,8 @@ begin
             return query
             with holder as (
                 select a.xact_start as since, greatest(age(a.backend_xmin), age(a.backend_xid)) as transactions,
-                    format('session pid %s (%s, %s, %s)', a.pid, a.usename, coalesce(nullif(a.application_name, ''), 'unnamed'), a.state) as what,
+                    format('session pid %s (%s, %s, '
+                        '%s)', a.pid, a.usename, coalesce(nullif(a.application_name, ''), 'unnamed'), a.state) as what,
                     format('End its transaction, or: select pg_terminate_backend(%s)', a.pid) as advice
                 from pg_stat_activity a
                 where a.datname = current_database() and a.backend_type = 'client backend' and a.pid <> pg_backend_pid()
@@ -28,10 +29,13 @@ begin
                 where p.database = current_database()
                 union all
                 select null, age(s.xmin),
-                    format('replication slot %s (%s)', s.slot_name, case when s.active then 'active' else 'inactive' end),
+                    format('replication slot %s '
+                        '(%s)', s.slot_name, case when s.active then 'active' else 'inactive' end),
                     case
-                        when s.active then 'The standby behind it holds it (hot_standby_feedback): end the long query there.'
-                        else format('Nobody reads it: select pg_drop_replication_slot(%L), if its reader is gone for good', s.slot_name)
+                        when s.active then 'The standby behind it holds it (hot_standby_feedback): end the long '
+                            'query there.'
+                        else format('Nobody reads it: select pg_drop_replication_slot(%L), if its reader is gone for '
+                            'good', s.slot_name)
                     end
                 from pg_replication_slots s
                 where s.xmin is not null
@@ -55,7 +59,8 @@ begin
                 order by h.transactions desc
                 limit 1
             )
-            select p_check, case when j.verdict is null and not v_sees_sessions then 'warn' else coalesce(j.verdict, 'ok') end,
+            select p_check, case when j.verdict is null and not v_sees_sessions then 'warn' else coalesce(j.verdict,
+                'ok') end,
                 concat_ws(
                     '; ',
                     coalesce(
@@ -77,7 +82,8 @@ begin
             from (
                 select format(
                     'pid %s (%s) has waited for pid %s for %s', a.pid, a.usename,
-                    array_to_string(pg_blocking_pids(a.pid), ', '), date_trunc('second', clock_timestamp() - a.state_change)
+                    array_to_string(pg_blocking_pids(a.pid), ', '), date_trunc('second',
+                        clock_timestamp() - a.state_change)
                 ) as what
                 from pg_stat_activity a
                 where a.datname = current_database() and a.wait_event_type = 'Lock'
@@ -90,10 +96,13 @@ begin
                 order by a.state_change
                 limit 5
             ) n;
-            return query select p_check, case when v_seen is not null then 'fail' when v_sees_sessions then 'ok' else 'warn' end,
-                coalesce(v_seen, case when v_sees_sessions then 'nobody waits for a lock' else 'sessions of others cannot be seen' end),
+            return query select p_check,
+                case when v_seen is not null then 'fail' when v_sees_sessions then 'ok' else 'warn' end,
+                coalesce(v_seen, case when v_sees_sessions then 'nobody waits for a lock' else 'sessions of others '
+                    'cannot be seen' end),
                 case
-                    when v_seen is not null then 'End what the blocking session does, or: select pg_terminate_backend(pid) of it.'
+                    when v_seen is not null then 'End what the blocking session does, or: select '
+                        'pg_terminate_backend(pid) of it.'
                     when not v_sees_sessions then format('grant pg_read_all_stats to %I', current_user)
                 end;
 
@@ -101,7 +110,8 @@ begin
             select string_agg(n.what, '; ') into v_seen
             from (
                 select format(
-                    'pid %s (%s, %s) since %s: %s', a.pid, a.usename, coalesce(nullif(a.application_name, ''), 'unnamed'),
+                    'pid %s (%s, %s) since %s: '
+                        '%s', a.pid, a.usename, coalesce(nullif(a.application_name, ''), 'unnamed'),
                     date_trunc('second', clock_timestamp() - a.xact_start), string_agg(distinct c.relname, ', ')
                 ) as what
                 from pg_locks l
@@ -117,16 +127,20 @@ begin
                 limit 5
             ) n;
             return query select p_check, case when v_seen is null then 'ok' else 'warn' end,
-                coalesce('transactions that have sent, claimed or settled are open: ' || v_seen, 'no transaction of ours is open for a minute'),
-                case when v_seen is not null then 'Commit the claim before the work: what it has claimed or put stands still until it ends.' end;
+                coalesce('transactions that have sent, claimed or settled are open: ' || v_seen, 'no transaction of '
+                    'ours is open for a minute'),
+                case when v_seen is not null then 'Commit the claim before the work: what it has claimed or put '
+                    'stands still until it ends.' end;
 
         when 'sequence' then
             select max(t.position) - max(q.last_value - (not q.is_called)::integer) into v_count
             from (select n.position from tide n order by n.tide_id desc limit 1) t
             cross join position_seq q;
             return query select p_check, case when v_count > 0 then 'fail' else 'ok' end,
-                case when v_count > 0 then format('position_seq is %s behind what was drawn', v_count) else 'position_seq is where it was left' end,
-                case when v_count > 0 then 'Copied without its sequences? The next tick mends it: run tidegate maintain, and see incident.' end;
+                case when v_count > 0 then format('position_seq is %s behind what was '
+                    'drawn', v_count) else 'position_seq is where it was left' end,
+                case when v_count > 0 then 'Copied without its sequences? The next tick mends it: run tidegate '
+                    'maintain, and see incident.' end;
 
         when 'autovacuum' then
             select string_agg(n.what, '; ') into v_seen
@@ -137,7 +151,8 @@ begin
                 union all
                 select format('autovacuum is off for %s', c.relname)
                 from pg_class c
-                where c.relnamespace = current_schema::regnamespace and c.reloptions::text ~ 'autovacuum_enabled=(off|false)'
+                where c.relnamespace = current_schema::regnamespace
+                    and c.reloptions::text ~ 'autovacuum_enabled=(off|false)'
                 union all
                 select format('%s has %s dead rows', s.relname, s.n_dead_tup)
                 from pg_stat_all_tables s
@@ -146,7 +161,8 @@ begin
             return query select p_check, case when v_seen is null then 'ok' else 'warn' end,
                 coalesce(v_seen, 'vacuum keeps up'),
                 case when v_seen is not null
-                    then 'Where the check horizon names somebody, end that first; else switch autovacuum on, and lower autovacuum_naptime.' end;
+                    then 'Where the check horizon names somebody, end that first; else switch autovacuum on, and '
+                        'lower autovacuum_naptime.' end;
 
         when 'settings' then
             select string_agg(n.what, '; '), string_agg(n.advice, ' ') into v_seen, v_status
@@ -166,7 +182,8 @@ begin
                 where s.name in ('fsync', 'full_page_writes', 'synchronous_commit') and s.setting = 'off'
                 union all
                 select format('max_prepared_transactions = %s, and none is used', s.setting),
-                    'A prepared transaction that is forgotten pins vacuum and stops floors: set it to 0 unless you use them.'
+                    'A prepared transaction that is forgotten pins vacuum and stops floors: set it to 0 unless you '
+                        'use them.'
                 from pg_settings s
                 where s.name = 'max_prepared_transactions' and s.setting <> '0'
                     and not exists (select from pg_prepared_xacts p where p.database = current_database())

@@ -142,7 +142,8 @@ begin
                     ) d
                 ) n
             )
-            select 'tidegate_dead_letters', jsonb_build_object('kind', f.kind, 'channel', f.channel, 'reason', f.reason),
+            select 'tidegate_dead_letters', jsonb_build_object('kind', f.kind, 'channel', f.channel, 'reason',
+                f.reason),
                 f.entries::double precision
             from found f
             where f.entries > 0
@@ -202,7 +203,8 @@ begin
         when 'incident' then
             -- By the key, newest first: the ten minutes are among the last thousand, as each is noted once a minute.
             return query
-            select 'tidegate_incidents', jsonb_build_object('routine', r.routine), coalesce(n.incidents, 0)::double precision
+            select 'tidegate_incidents', jsonb_build_object('routine', r.routine), coalesce(n.incidents,
+                0)::double precision
             from unnest(array[{{ routines }}, 'other']) as r (routine)
             left join (
                 select case when i.routine in ({{ routines }}) then i.routine else 'other' end as routine,
@@ -224,10 +226,11 @@ begin
             where t.schemaname = current_schema and s.value is not null;
 
         when 'horizon' then
-            -- A session of others is only seen with the rights of pg_read_all_stats: without them, nothing is said of any.
+            -- Sessions of others are only seen with the rights of pg_read_all_stats: without them, nothing is said.
             return query
             with holder as (
-                select 'session' as kind, greatest(age(a.backend_xmin), age(a.backend_xid)) as transactions, a.xact_start
+                select 'session' as kind, greatest(age(a.backend_xmin), age(a.backend_xid)) as transactions,
+                    a.xact_start
                 from pg_stat_activity a
                 where a.datname = current_database() and a.backend_type = 'client backend'
                     and a.pid <> pg_backend_pid()

@@ -14,7 +14,8 @@ begin
         when '{{ place }}' then
             select jsonb_object_agg(n.channel_id, round(n.rows * 100 / v_share)) into v_found
             from (
-                select r.channel_id, count(*) as rows from {{ place }} r tablesample system (v_share) group by r.channel_id
+                select r.channel_id, count(*) as rows
+                    from {{ place }} r tablesample system (v_share) group by r.channel_id
             ) n;
 {%- endfor %}
     end case;
