@@ -109,18 +109,23 @@ class Meter:
 
     def stale(self) -> list[str]:
         """What has not got on for too long, in words; none is healthy."""
+        self._look_at_busy()
         now = time.monotonic()
         told = []
         for labels, watched in self._watched.items():
-            if watched.is_busy():
-                watched.progress_at = now
             if (silent := now - watched.progress_at) > watched.stale_after:
                 name = " ".join(value for _, value in labels if value)
                 told.append(f"{name}: no progress for {silent:.0f} s")
         return told
 
+    def _look_at_busy(self) -> None:
+        for watched in self._watched.values():
+            if watched.is_busy():
+                watched.progress_at = time.monotonic()
+
     def samples(self) -> Iterator[Sample]:
-        """Everything, in the order of `OWN`."""
+        """Everything."""
+        self._look_at_busy()
         yield Sample("tidegate_process_start_timestamp_seconds", {}, self.began)
         offset = time.time() - time.monotonic()
         for labels, watched in self._watched.items():

@@ -35,9 +35,10 @@ _EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
 _REQUEST = re.compile(rb"(GET|HEAD) (/[^\s?#]*)(?:\?\S*)? HTTP/1\.[01]\r?\n")
 _LABEL = re.compile(r"(?!__)[A-Za-z_][A-Za-z0-9_]*")
 
-# Labels that samples have themselves.
+# Labels that samples have themselves, or that Prometheus gives to every target.
 RESERVED = frozenset(
-    "kind channel place outcome reason state holder job table routine version loop le".split()
+    "kind channel place outcome reason state holder upkeep table routine version loop le"
+    " job instance".split()
 )
 
 
@@ -61,7 +62,7 @@ def address(option: str, value: str) -> Address:
 
 
 def label(option: str, value: str) -> tuple[str, str]:
-    """`name=value`, a name that no sample has itself."""
+    """`name=value`, a name that is still free."""
     name, equals, text = value.partition("=")
     if not equals or not _LABEL.fullmatch(name):
         raise ConfigError(
@@ -69,7 +70,7 @@ def label(option: str, value: str) -> tuple[str, str]:
         )
     if name in RESERVED:
         raise ConfigError(
-            f"{option} is {value!r}; samples have a label {name} themselves",
+            f"{option} is {value!r}; there is a label {name} already",
             hint=f"not one of {', '.join(sorted(RESERVED))}",
         )
     return name, text

@@ -23,14 +23,14 @@ from (values
         'tidegate_snapshot_estimates', 'gauge',
         'Values of that snapshot that are estimates, as more was there than is counted.'
     ),
-    ('tidegate_job_interval_seconds', 'gauge', 'How often a job of the upkeep is to run; absent when it is paused.'),
+    ('tidegate_upkeep_interval_seconds', 'gauge', 'How often a job of the upkeep is to run; absent when it is paused.'),
     (
-        'tidegate_job_failures', 'gauge',
+        'tidegate_upkeep_failures', 'gauge',
         'Failures in a row of a job of the upkeep, or of a part of a cleanup; 0 after a success.'
     ),
-    ('tidegate_job_last_start_timestamp_seconds', 'gauge', 'When a job of the upkeep last started; absent if never.'),
+    ('tidegate_upkeep_last_start_timestamp_seconds', 'gauge', 'When a job of the upkeep last started; absent if never.'),
     (
-        'tidegate_job_last_success_timestamp_seconds', 'gauge',
+        'tidegate_upkeep_last_success_timestamp_seconds', 'gauge',
         'When a job of the upkeep last succeeded; absent if never.'
     ),
     ('tidegate_leaders', 'gauge', 'Leaderships: held, expired (nobody has taken over) or resigned.'),

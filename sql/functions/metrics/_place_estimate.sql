@@ -2,7 +2,7 @@ create or replace function {{ schema }}._place_estimate(p_place text) returns js
 language plpgsql volatile
 set search_path = {{ schema }}, pg_temp
 as $$
-/* A thousand pages at random, whatever the table has: live rows in them, by channel, scaled up. No statistics, which may be old. */
+/* Live rows in a thousand pages at random, whatever the table has, scaled up: statistics may be old. */
 declare
     v_share constant double precision := least(
         100, 100.0 * 1000 * current_setting('block_size')::integer / greatest(pg_relation_size(p_place::regclass), 1)

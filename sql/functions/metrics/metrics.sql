@@ -63,7 +63,7 @@ begin
     select m.name, m.type, s.labels, s.value, m.help from sample s inner join _metric_list() m on m.name = s.name;
 
     return query
-    select m.name, m.type, jsonb_build_object('job', j.job), s.value::double precision, m.help
+    select m.name, m.type, jsonb_build_object('upkeep', j.job), s.value::double precision, m.help
     from (
         select d.job, d.every, d.due_in is null as is_paused, d.started_at, d.succeeded_at, d.failure_count
         from maintenance_due() d
@@ -74,10 +74,10 @@ begin
         where r.job like 'cleanup.%'
     ) j
     cross join lateral (values
-        ('tidegate_job_interval_seconds', case when not j.is_paused then extract(epoch from j.every) end),
-        ('tidegate_job_failures', j.failure_count),
-        ('tidegate_job_last_start_timestamp_seconds', extract(epoch from j.started_at)),
-        ('tidegate_job_last_success_timestamp_seconds', extract(epoch from j.succeeded_at))
+        ('tidegate_upkeep_interval_seconds', case when not j.is_paused then extract(epoch from j.every) end),
+        ('tidegate_upkeep_failures', j.failure_count),
+        ('tidegate_upkeep_last_start_timestamp_seconds', extract(epoch from j.started_at)),
+        ('tidegate_upkeep_last_success_timestamp_seconds', extract(epoch from j.succeeded_at))
     ) as s (name, value)
     inner join _metric_list() m on m.name = s.name
     where s.value is not null;

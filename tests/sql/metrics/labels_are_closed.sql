@@ -22,7 +22,7 @@ select is_empty(
           ])
           when 'state' then l.value not in ('held', 'expired', 'resigned', 'done')
           when 'holder' then l.value not in ('session', 'prepared', 'slot', 'feedback')
-          when 'job' then l.value <> all(array(select d.job from maintenance_due() d))
+          when 'upkeep' then l.value <> all(array(select d.job from maintenance_due() d))
           when 'table' then to_regclass('tidegate.' || l.value) is null
           when 'routine' then l.value <> 'other' and to_regproc('tidegate.' || l.value) is null
           when 'version' then l.value <> (schema_version()).version
