@@ -22,6 +22,7 @@ from pyshim.commands import (
     relay,
     run,
     sweep,
+    top,
     work,
 )
 from pyshim.options import Options, shared_options
@@ -34,7 +35,7 @@ interrupted."""
 SECTIONS = {
     "Schema": ("migrate", "rollback", "render", "status"),
     "Loops": ("sweep", "relay", "work", "maintain"),
-    "Health": ("doctor",),
+    "Health": ("doctor", "top"),
     "By hand": ("queue", "dead-letter", "run", "guard"),
     "To begin with": ("demo",),
 }
@@ -194,7 +195,7 @@ def _drift_lines(status: migrate.Status) -> list[str]:
     return lines
 
 
-for module in (dead_letter, demo, doctor, guard, maintain, queue, relay, run, sweep, work):
+for module in (dead_letter, demo, doctor, guard, maintain, queue, relay, run, sweep, top, work):
     cli.add_command(module.command)
 
 

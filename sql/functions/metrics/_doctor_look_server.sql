@@ -165,7 +165,7 @@ begin
                         'lower autovacuum_naptime.' end;
 
         when 'settings' then
-            select string_agg(n.what, '; '), string_agg(n.advice, ' ') into v_seen, v_status
+            select string_agg(n.what, '; '), string_agg(distinct n.advice, ' ') into v_seen, v_status
             from (
                 select format('default_transaction_isolation = %s', s.setting),
                     'Claims and sweeps need read committed.'
