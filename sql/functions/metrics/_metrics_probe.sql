@@ -232,7 +232,7 @@ begin
                 select 'session' as kind, greatest(age(a.backend_xmin), age(a.backend_xid)) as transactions,
                     a.xact_start
                 from pg_stat_activity a
-                where a.datname = current_database() and a.backend_type = 'client backend'
+                where a.datname = current_database() and a.backend_type not in ('autovacuum worker', 'walsender')
                     and a.pid <> pg_backend_pid()
                 union all
                 select 'feedback', age(a.backend_xmin), null from pg_stat_activity a where a.backend_type = 'walsender'

@@ -26,11 +26,11 @@ begin
         perform _bad_argument('p_limit', p_limit::text, 'Count up to between 1 and 10000000 messages of a place.');
     end if;
     errors := '{}';
-    -- The mark comes first, so that no wait of this snapshot is read from a position drawn after it.
+    -- First the position, then the clock: what stands at or below a mark was drawn before it.
     select last_value - (not is_called)::integer into v_position from position_seq;
     delete from position_mark m where m.position > v_position; -- the sequence was set back
     insert into position_mark (position, at)
-    select v_position, v_now
+    select v_position, clock_now()
     where v_position > coalesce((select max(m.position) from position_mark m), 0)
     on conflict do nothing;
 

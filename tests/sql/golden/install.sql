@@ -11230,7 +11230,7 @@ begin
                 select 'session' as kind, greatest(age(a.backend_xmin), age(a.backend_xid)) as transactions,
                     a.xact_start
                 from pg_stat_activity a
-                where a.datname = current_database() and a.backend_type = 'client backend'
+                where a.datname = current_database() and a.backend_type not in ('autovacuum worker', 'walsender')
                     and a.pid <> pg_backend_pid()
                 union all
                 select 'feedback', age(a.backend_xmin), null from pg_stat_activity a where a.backend_type = 'walsender'
@@ -11289,11 +11289,11 @@ begin
         perform _bad_argument('p_limit', p_limit::text, 'Count up to between 1 and 10000000 messages of a place.');
     end if;
     errors := '{}';
-    -- The mark comes first, so that no wait of this snapshot is read from a position drawn after it.
+    -- First the position, then the clock: what stands at or below a mark was drawn before it.
     select last_value - (not is_called)::integer into v_position from position_seq;
     delete from position_mark m where m.position > v_position; -- the sequence was set back
     insert into position_mark (position, at)
-    select v_position, v_now
+    select v_position, clock_now()
     where v_position > coalesce((select max(m.position) from position_mark m), 0)
     on conflict do nothing;
 
@@ -11819,7 +11819,7 @@ begin
                         '%s)', a.pid, a.usename, coalesce(nullif(a.application_name, ''), 'unnamed'), a.state) as what,
                     format('End its transaction, or: select pg_terminate_backend(%s)', a.pid) as advice
                 from pg_stat_activity a
-                where a.datname = current_database() and a.backend_type = 'client backend' and a.pid <> pg_backend_pid()
+                where a.datname = current_database() and a.backend_type not in ('autovacuum worker', 'walsender') and a.pid <> pg_backend_pid()
                 union all
                 select p.prepared, age(p.transaction), format('prepared transaction %L of %s', p.gid, p.owner),
                     format('commit prepared %1$L, or rollback prepared %1$L', p.gid)
@@ -12321,7 +12321,7 @@ begin
         ('_dead_letter_oldest', 'b6380895351cdac92fad258b0ddb603ed56d773991263694f90cc19bbe152a35'),
         ('_dead_letter_requeue', '5ae81c51ace086b8254839a2c9d94fb3ab96edc93421c30be11308083434d8e2'),
         ('_doctor_look', '91b7242ffbc1ef6f9a6cb94d1658487a038202d52bd42ca467f1cd937504181d'),
-        ('_doctor_look_server', 'e9dfac06fe47f4429e3b43a295aa39ce03cd070eed711522aeff2899723ff8a2'),
+        ('_doctor_look_server', '464661add00ca4294a488c8ad68e0e3c5d0b6dbba518bc2ec2d4b05b00df92c7'),
         ('_error_text', '7f12f69ffaf3d6dff455683baed5f1abd597a68e4df21400d06f4cd26391f9b8'),
         ('_event_id', 'dbd5513a675ecce78e3b1b17eec10d37723ff6f17c93ebc0aa70a869a1135d51'),
         ('_failed_check', '8a3402dfd35a05abb2e167dc9dfdf736ba7e4d57a916dcd1e11343088de738e3'),
@@ -12356,7 +12356,7 @@ begin
         ('_message_refuse', 'e4c111c17c29ddce6ee49b2e9f99b76f231a844668e10d633c1bc945c5effa49'),
         ('_message_return', '6c9d6801a57f70b6ee327d617f77a548e6176b3e084fcb36da681b5bf3b26e0c'),
         ('_metric_list', '3771c5cb3d0fa385dd13e9583f2cba7d28dcf1f74416d365420af6b36440bbc0'),
-        ('_metrics_probe', 'c48971df098795b39a59d62c33bc6ced5ec5e281b564389ed10705d1fbb844ff'),
+        ('_metrics_probe', '23be3960b0a45537a65afac5515e9b330601b8d16874d56946eb64b30bbaeb10'),
         ('_no_such_barrier', '98802a1e271da8a7a5065d55d23d3881740ae8dfa0071fbf1f5a89da970d4aab'),
         ('_no_such_channel', '4bcad0761436c478707f44cf1e2d7658c45bb8e381e3c908dc59919a44b557d3'),
         ('_place_estimate', '1d90639aac3accd60283e57f91ab526b79b14b757bd965985bd1697e3e529431'),
@@ -12429,7 +12429,7 @@ begin
         ('maintenance_start', '1b52d49746045891ec34d1c680fed28f949aa57ab342fad2705a9cf1290e3b1f'),
         ('maintenance_tick', '7b8b8d0bd74ecee56a56a53e5b994a4a5b71d1b1f3fdadd9f13955a7ce794b0c'),
         ('metrics', 'e382a4bd2e206a511ec8dcd5e20a5bf29878794c5af58a8120703f7a8352ff63'),
-        ('metrics_snapshot', 'dd9b875f0a3e24999e2271bb2415ac33f68f0ad4781cf134de98a9ed10cedf7c'),
+        ('metrics_snapshot', '728b00df915193b924e785e830278cbaf7ac7cc26da0b649c7eabd501f12ba64'),
         ('outbox_claim', 'fd1574e7c7448a0d8561e43687818282643a664149bdbd3fe3c3851f4c3e48dd'),
         ('outbox_put', '12a820f15463edb1c2920464661283b1b6de31bc99ab22f2fda8b939973b3f66'),
         ('outbox_put_many', 'be5edd65d8c9dbeaacc57292c4f04bb7b51e8d987f7be4c2c5ae41e74045cd13'),
