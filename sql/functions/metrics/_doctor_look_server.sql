@@ -21,7 +21,8 @@ begin
                         '%s)', a.pid, a.usename, coalesce(nullif(a.application_name, ''), 'unnamed'), a.state) as what,
                     format('End its transaction, or: select pg_terminate_backend(%s)', a.pid) as advice
                 from pg_stat_activity a
-                where a.datname = current_database() and a.backend_type not in ('autovacuum worker', 'walsender') and a.pid <> pg_backend_pid()
+                where a.datname = current_database() and a.backend_type not in ('autovacuum worker', 'walsender')
+                    and a.pid <> pg_backend_pid()
                 union all
                 select p.prepared, age(p.transaction), format('prepared transaction %L of %s', p.gid, p.owner),
                     format('commit prepared %1$L, or rollback prepared %1$L', p.gid)

@@ -28,7 +28,7 @@ from (values
         'tidegate_upkeep_failures', 'gauge',
         'Failures in a row of a job of the upkeep, or of a part of a cleanup; 0 after a success.'
     ),
-    ('tidegate_upkeep_last_start_timestamp_seconds', 'gauge', 'When a job of the upkeep last started; absent if never.'),
+    ('tidegate_upkeep_last_start_timestamp_seconds', 'gauge', 'When a job of the upkeep last began; absent if never.'),
     (
         'tidegate_upkeep_last_success_timestamp_seconds', 'gauge',
         'When a job of the upkeep last succeeded; absent if never.'

@@ -10819,7 +10819,7 @@ from (values
         'tidegate_upkeep_failures', 'gauge',
         'Failures in a row of a job of the upkeep, or of a part of a cleanup; 0 after a success.'
     ),
-    ('tidegate_upkeep_last_start_timestamp_seconds', 'gauge', 'When a job of the upkeep last started; absent if never.'),
+    ('tidegate_upkeep_last_start_timestamp_seconds', 'gauge', 'When a job of the upkeep last began; absent if never.'),
     (
         'tidegate_upkeep_last_success_timestamp_seconds', 'gauge',
         'When a job of the upkeep last succeeded; absent if never.'
@@ -11819,7 +11819,8 @@ begin
                         '%s)', a.pid, a.usename, coalesce(nullif(a.application_name, ''), 'unnamed'), a.state) as what,
                     format('End its transaction, or: select pg_terminate_backend(%s)', a.pid) as advice
                 from pg_stat_activity a
-                where a.datname = current_database() and a.backend_type not in ('autovacuum worker', 'walsender') and a.pid <> pg_backend_pid()
+                where a.datname = current_database() and a.backend_type not in ('autovacuum worker', 'walsender')
+                    and a.pid <> pg_backend_pid()
                 union all
                 select p.prepared, age(p.transaction), format('prepared transaction %L of %s', p.gid, p.owner),
                     format('commit prepared %1$L, or rollback prepared %1$L', p.gid)
@@ -12321,7 +12322,7 @@ begin
         ('_dead_letter_oldest', 'b6380895351cdac92fad258b0ddb603ed56d773991263694f90cc19bbe152a35'),
         ('_dead_letter_requeue', '5ae81c51ace086b8254839a2c9d94fb3ab96edc93421c30be11308083434d8e2'),
         ('_doctor_look', '91b7242ffbc1ef6f9a6cb94d1658487a038202d52bd42ca467f1cd937504181d'),
-        ('_doctor_look_server', '464661add00ca4294a488c8ad68e0e3c5d0b6dbba518bc2ec2d4b05b00df92c7'),
+        ('_doctor_look_server', '7a9ba210c2fbb65fc0d1755951a5bb1fbae1393e6abda499bedad81cbaeeb149'),
         ('_error_text', '7f12f69ffaf3d6dff455683baed5f1abd597a68e4df21400d06f4cd26391f9b8'),
         ('_event_id', 'dbd5513a675ecce78e3b1b17eec10d37723ff6f17c93ebc0aa70a869a1135d51'),
         ('_failed_check', '8a3402dfd35a05abb2e167dc9dfdf736ba7e4d57a916dcd1e11343088de738e3'),
@@ -12355,7 +12356,7 @@ begin
         ('_message_finish', '8e890cab04805661f9c221a4cecd2bc4c3602ecfde811664b84b49918645d76a'),
         ('_message_refuse', 'e4c111c17c29ddce6ee49b2e9f99b76f231a844668e10d633c1bc945c5effa49'),
         ('_message_return', '6c9d6801a57f70b6ee327d617f77a548e6176b3e084fcb36da681b5bf3b26e0c'),
-        ('_metric_list', '3771c5cb3d0fa385dd13e9583f2cba7d28dcf1f74416d365420af6b36440bbc0'),
+        ('_metric_list', '5681e1ca44acf867bab29001db97e0363f71d76ef35eec97da3d1f8e25476186'),
         ('_metrics_probe', '23be3960b0a45537a65afac5515e9b330601b8d16874d56946eb64b30bbaeb10'),
         ('_no_such_barrier', '98802a1e271da8a7a5065d55d23d3881740ae8dfa0071fbf1f5a89da970d4aab'),
         ('_no_such_channel', '4bcad0761436c478707f44cf1e2d7658c45bb8e381e3c908dc59919a44b557d3'),
