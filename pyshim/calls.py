@@ -41,6 +41,84 @@ select message_id, outcome
 from {schema}.outbox_put_specs(p_topic => %(topic)s, p_specs => %(specs)s::jsonb)
 """
 
+# Barriers, in the transaction of the work that they wait for.
+BARRIER_OPEN = """
+select epoch, outcome
+from {schema}.barrier_open(p_name => %(name)s, p_members => %(members)s::int4{options})
+"""
+
+BARRIER_SEND = """
+select epoch, outcome from {schema}.barrier_send(
+    p_name => %(name)s, p_queue => %(queue)s, p_payloads => %(payloads)s::jsonb[]{options}
+)
+"""
+
+BARRIER_ADD = """
+select {schema}.barrier_add(
+    p_name => %(name)s, p_epoch => %(epoch)s::int8, p_count => %(count)s::int4{options}
+) as first_member
+"""
+
+BARRIER_SEAL = """
+select {schema}.barrier_seal(p_name => %(name)s, p_epoch => %(epoch)s::int8) as outcome
+"""
+
+BARRIER_ARRIVE = """
+select {schema}.barrier_arrive(
+    p_name => %(name)s, p_epoch => %(epoch)s::int8, p_member => %(member)s::int4,
+    p_result => %(result)s::jsonb
+) as outcome
+"""
+
+BARRIER_FAIL = """
+select {schema}.barrier_fail(
+    p_name => %(name)s, p_epoch => %(epoch)s::int8, p_member => %(member)s::int4,
+    p_error => %(error)s
+) as outcome
+"""
+
+BARRIER_ABORT = """
+select {schema}.barrier_abort(
+    p_name => %(name)s, p_epoch => %(epoch)s::int8, p_reason => %(reason)s
+) as outcome
+"""
+
+BARRIER_STATUS = """
+select name, epoch, state, outcome, reason, policy, is_sealed, members, arrived, failed,
+    outstanding, opened_at, progress_at, expires_at, stalls_at, closed_at, run_id, tenant
+from {schema}.barrier_status(p_name => %(name)s)
+"""
+
+# What people see of barriers, and do with those that are stranded.
+BARRIER_LIST = """
+select name, epoch, state, outcome, members, arrived, failed, outstanding, opened_at, progress_at,
+    expires_at, stalls_at, closed_at, reason, run_id, tenant
+from {schema}.barrier_progress
+where state = coalesce(%(state)s, state) and (run_id = %(run_id)s or %(run_id)s::text is null)
+    and (not %(stranded)s or state = 'open' and least(expires_at, stalls_at) <= clock_timestamp())
+order by opened_at desc, name
+limit %(limit)s
+"""
+
+BARRIER_RESULTS = """
+select member, is_failed, result, error, at
+from {schema}.barrier_results(
+    p_name => %(name)s, p_epoch => %(epoch)s::int8, p_after => %(after)s::int4,
+    p_limit => %(limit)s::int4
+)
+"""
+
+# The same for people: numbers as the database holds them.
+BARRIER_RESULTS_TEXT = BARRIER_RESULTS.replace("result,", "result::text as result,", 1)
+
+BARRIER_RESOLVE = """
+select {schema}.barrier_resolve(
+    p_name => %(name)s, p_epoch => %(epoch)s::int8, p_outcome => %(outcome)s
+) as outcome
+"""
+
+COUNTER_ADD = "select {schema}.counter_add(p_key => %(key)s, p_amount => %(amount)s::int8)"
+
 OUTBOX_SWEEP = "select * from {schema}.outbox_sweep(p_limit => %(limit)s, p_topic => %(topic)s)"
 
 # Payload and headers as text: a relay passes JSON on as it is, numbers included. lease_left is
@@ -80,8 +158,8 @@ select * from {schema}.queue_claim(
 # fate and not the batch's.
 QUEUE_CLAIM_TEXT = """
 select lease_id, message_id, event_id, topic, attempt, max_attempts, payload::text as payload,
-    headers::text as headers, priority, group_key, job_key, run_id, tenant, enqueued_at,
-    lease_expires_at - clock_timestamp() as lease_left
+    headers::text as headers, priority, group_key, job_key, run_id, tenant, barrier, epoch, member,
+    enqueued_at, lease_expires_at - clock_timestamp() as lease_left
 from {schema}.queue_claim(
     p_queue => %(queue)s, p_limit => %(limit)s, p_lease => %(lease)s, p_worker => %(worker)s,
     p_lease_id => %(lease_id)s
@@ -90,13 +168,15 @@ from {schema}.queue_claim(
 
 QUEUE_ACK = """
 select acked, lost from {schema}.queue_ack(
-    p_lease_id => %(lease_id)s::uuid, p_message_ids => %(message_ids)s::bigint[]
+    p_lease_id => %(lease_id)s::uuid, p_message_ids => %(message_ids)s::bigint[],
+    p_result => %(result)s::jsonb
 )
 """
 
 QUEUE_SETTLE = """
 select * from {schema}.queue_settle(
-    p_lease_id => %(lease_id)s, p_done => %(done)s::bigint[], p_failed => %(failed)s
+    p_lease_id => %(lease_id)s, p_done => %(done)s::bigint[], p_failed => %(failed)s,
+    p_results => %(results)s::jsonb
 )
 """
 
@@ -117,7 +197,7 @@ CLEANUP_SWEEP = "select * from {schema}.cleanup_sweep(p_limit => %(limit)s)"
 
 # The upkeep: what is due when is the schema's to say, statements included.
 MAINTENANCE_DUE = """
-select job, statement, due_in, failure_count
+select job, statement, is_led, due_in, failure_count
 from {schema}.maintenance_due(p_leader_epoch => %(epoch)s::bigint)
 """
 
@@ -128,6 +208,24 @@ select {schema}.maintenance_finish(
     p_job => %(job)s, p_error => %(error)s, p_again => %(again)s, p_systemic => %(systemic)s
 ) as due_in
 """
+
+LEADER_ACQUIRE = """
+select outcome, epoch from {schema}.leader_acquire(
+    p_name => %(name)s, p_holder => %(holder)s, p_lease => %(lease)s::interval
+)
+"""
+
+LEADER_RENEW = """
+select {schema}.leader_renew(
+    p_name => %(name)s, p_epoch => %(epoch)s::bigint, p_lease => %(lease)s::interval
+) as leads
+"""
+
+LEADER_RESIGN = """
+select {schema}.leader_resign(p_name => %(name)s, p_epoch => %(epoch)s::bigint) as resigned
+"""
+
+RECOVERY_SWEEP = "select * from {schema}.recovery_sweep(p_limit => %(limit)s)"
 
 
 def given(statement: str) -> str:
@@ -185,7 +283,8 @@ from {schema}.queue_cancel(
 # What people, and scripts, do with runs and guards.
 RUN_OPEN = """
 select {schema}.run_open(
-    p_run_id => %(run_id)s, p_parent => %(parent)s, p_tenant => %(tenant)s
+    p_run_id => %(run_id)s, p_parent => %(parent)s, p_tenant => %(tenant)s,
+    p_fail_on_dead_letter => %(fail_on_dead_letter)s
 ) as state
 """
 
@@ -306,6 +405,15 @@ _TYPES = {
     "priority": "int4",
     "max_attempts": "int4",
     "event_id": "uuid",
+    "callback_payload": "jsonb",
+    "callback_headers": "jsonb",
+    "callback_priority": "int4",
+    "failure_payload": "jsonb",
+    "quorum": "int4",
+    "expires_in": "interval",
+    "stall_after": "interval",
+    "sealed": "bool",
+    "inline_limit": "int4",
 }
 
 

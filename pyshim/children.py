@@ -13,10 +13,11 @@ from collections.abc import Callable
 
 from pyshim import child
 from pyshim.handling import Outcome, timed_out
+from pyshim.registry import MOST_RESULT_BYTES
 
 _START_TIMEOUT = 60.0
 _END_TIMEOUT = 2.0
-_LONGEST_ANSWER = 1 << 20
+_LONGEST_ANSWER = 4 * MOST_RESULT_BYTES  # a result, with escapes in it, and little else
 
 
 class CannotStart(Exception):

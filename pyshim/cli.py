@@ -13,12 +13,14 @@ import psycopg
 
 from pyshim import __version__, assets, config, errors, migrate, render
 from pyshim.commands import (
+    barrier,
     dead_letter,
     demo,
     doctor,
     guard,
     maintain,
     queue,
+    recover,
     relay,
     run,
     sweep,
@@ -36,7 +38,7 @@ SECTIONS = {
     "Schema": ("migrate", "rollback", "render", "status"),
     "Loops": ("sweep", "relay", "work", "maintain"),
     "Health": ("doctor", "top"),
-    "By hand": ("queue", "dead-letter", "run", "guard"),
+    "By hand": ("queue", "dead-letter", "run", "barrier", "guard", "recover"),
     "To begin with": ("demo",),
 }
 
@@ -195,7 +197,21 @@ def _drift_lines(status: migrate.Status) -> list[str]:
     return lines
 
 
-for module in (dead_letter, demo, doctor, guard, maintain, queue, relay, run, sweep, top, work):
+for module in (
+    barrier,
+    dead_letter,
+    demo,
+    doctor,
+    guard,
+    maintain,
+    queue,
+    recover,
+    relay,
+    run,
+    sweep,
+    top,
+    work,
+):
     cli.add_command(module.command)
 
 

@@ -10,9 +10,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import re
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict, TypeVar, overload
 from uuid import UUID
 
@@ -23,14 +22,13 @@ from psycopg.rows import tuple_row
 from pyshim import calls, config
 from pyshim.errors import BadArgument, SchemaMismatch, from_database
 from pyshim.names import quote_ident
+from pyshim.prepared import AsyncConnection, Connection, Prepared, Rows, method
+from pyshim.written import DUMPS, as_json, no_character
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 T = TypeVar("T")
-
-Connection = psycopg.Connection[Any]
-AsyncConnection = psycopg.AsyncConnection[Any]
 
 
 class Sent(NamedTuple):
@@ -43,6 +41,61 @@ class Sent(NamedTuple):
 
     message_id: int | None
     outcome: str
+
+
+class Opened(NamedTuple):
+    """The answer to the opening of a barrier: opened, or fired when it was sealed without members.
+    What is said about its members names the epoch."""
+
+    epoch: int
+    outcome: str
+
+
+class BarrierState(NamedTuple):
+    """How a barrier stands. members = arrived + failed + outstanding."""
+
+    name: str
+    epoch: int
+    state: str  # open, fired, fire_failed, aborted or resolved
+    outcome: str | None
+    reason: str | None
+    policy: str
+    is_sealed: bool
+    members: int
+    arrived: int
+    failed: int
+    outstanding: int
+    opened_at: datetime
+    progress_at: datetime | None
+    expires_at: datetime
+    stalls_at: datetime
+    closed_at: datetime | None
+    run_id: str | None
+    tenant: str | None
+
+
+class RunFinished(NamedTuple):
+    """changed, unchanged, refused or unknown; and the state that the run is in now."""
+
+    outcome: str
+    state: str | None
+
+
+class RunCancelled(NamedTuple):
+    """cancelled, how many runs were stopped now, and how many messages were removed."""
+
+    outcome: str
+    runs: int
+    removed: int
+
+
+class Guarded(NamedTuple):
+    """won, held, done (`result` is the one it was finished with) or terminal. `is_repeat`: this
+    owner had it, or finished it, before."""
+
+    outcome: str
+    result: Any
+    is_repeat: bool
 
 
 class PutOptions(TypedDict, total=False):
@@ -67,19 +120,50 @@ class SendOptions(PutOptions, total=False):
     backoff: Mapping[str, Any] | None  # base, cap, factor, jitter
 
 
+class BarrierOptions(TypedDict, total=False):
+    """What an opening may say besides its members; None is as if not said."""
+
+    callback_queue: str | None
+    callback_payload: Any
+    callback_headers: Mapping[str, Any] | None
+    callback_priority: int | None
+    policy: str | None  # abort (default), collect or quorum
+    quorum: int | None
+    failure_queue: str | None
+    failure_payload: Any
+    expire_queue: str | None
+    expires_in: timedelta | str | None
+    stall_after: timedelta | str | None
+    run_id: str | None
+    tenant: str | None
+    sealed: bool | None  # False: barrier_add and barrier_seal follow
+    inline_limit: int | None
+    key: str | None  # the same again answers the first epoch
+
+
 _LONGEST_SHOWN = 80  # of a wrong value
-_JSON_OPTIONS = frozenset({"headers", "backoff"})
-_INT_OPTIONS = frozenset({"priority", "max_attempts"})
+_JSON_OPTIONS = frozenset({"headers", "backoff", "callback_headers"})
+_ANY_JSON_OPTIONS = frozenset({"callback_payload", "failure_payload"})
+_INT_OPTIONS = frozenset(
+    {"priority", "max_attempts", "callback_priority", "quorum", "inline_limit"}
+)
 _TEXT_OPTIONS = frozenset(
-    {"group_key", "idempotency_key", "run_id", "tenant", "job_key", "key_mode"}
+    {
+        "group_key",
+        "idempotency_key",
+        "run_id",
+        "tenant",
+        "job_key",
+        "key_mode",
+        "policy",
+        "key",
+        "callback_queue",
+        "failure_queue",
+        "expire_queue",
+    }
 )
+_SPAN_OPTIONS = frozenset({"expires_in", "stall_after"})
 _SINGLE_ONLY = frozenset({"event_id", "job_key", "key_mode"})
-# A pair of surrogates, or what a jsonb cannot hold: half of one, or U+0000; or any other escape.
-_ESCAPES = re.compile(
-    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
-    r"|(\\u[dD][89a-fA-F][0-9a-fA-F]{2}|\\u0000)"
-    r"|\\."
-)
 
 
 class Client:
@@ -99,7 +183,7 @@ class Client:
         self, schema: str | None = None, *, dumps: Callable[[Any], str | bytes] | None = None
     ) -> None:
         self.schema = config.schema(schema)
-        self._dumps = dumps or functools.partial(json.dumps, allow_nan=False, ensure_ascii=False)
+        self._dumps = dumps or DUMPS
 
     @overload
     def send(
@@ -155,7 +239,7 @@ class Client:
         """
         given = self._given("send_many", SendOptions, options, without=_SINGLE_ONLY)
         arguments = {"queue": _text("queue", queue), "payloads": self._jsons(payloads)}
-        return self._call(connection, calls.QUEUE_SEND_MANY, arguments, given, list)
+        return self._call(connection, calls.QUEUE_SEND_MANY, arguments, given, _each)
 
     @overload
     def send_specs(
@@ -175,7 +259,7 @@ class Client:
     ) -> list[Sent] | Coroutine[Any, Any, list[Sent]]:
         """Send many messages with options of their own: `{"payload": …, "run_at": …, …}` each."""
         arguments = {"queue": _text("queue", queue), "specs": self._specs(specs)}
-        return self._call(connection, calls.QUEUE_SEND_SPECS, arguments, {}, list)
+        return self._call(connection, calls.QUEUE_SEND_SPECS, arguments, {}, _each)
 
     @overload
     def put(
@@ -227,7 +311,7 @@ class Client:
         """Put many events in one call: an answer for each, in order. Options as in `send_many`."""
         given = self._given("put_many", PutOptions, options, without=_SINGLE_ONLY)
         arguments = {"topic": _text("topic", topic), "payloads": self._jsons(payloads)}
-        return self._call(connection, calls.OUTBOX_PUT_MANY, arguments, given, list)
+        return self._call(connection, calls.OUTBOX_PUT_MANY, arguments, given, _each)
 
     @overload
     def put_specs(
@@ -247,7 +331,159 @@ class Client:
     ) -> list[Sent] | Coroutine[Any, Any, list[Sent]]:
         """Put many events with options of their own: `{"payload": …, "group_key": …, …}` each."""
         arguments = {"topic": _text("topic", topic), "specs": self._specs(specs)}
-        return self._call(connection, calls.OUTBOX_PUT_SPECS, arguments, {}, list)
+        return self._call(connection, calls.OUTBOX_PUT_SPECS, arguments, {}, _each)
+
+    @method
+    def barrier_open(
+        self, name: str, members: int, **options: Unpack[BarrierOptions]
+    ) -> Prepared[Opened]:
+        """Open a barrier for so many members, who are told apart by number, from 1."""
+        arguments = {"name": _text("name", name), "members": _whole("members", members)}
+        return Prepared(
+            calls.BARRIER_OPEN, arguments, self._barrier("barrier_open", options), _opened
+        )
+
+    @method
+    def barrier_send(
+        self, name: str, queue: str, payloads: Iterable[Any], **options: Unpack[BarrierOptions]
+    ) -> Prepared[Opened]:
+        """Open a barrier and send a message for each member: payload n is member n's. A member
+        arrives when its message is done, with what its handler returned, and fails when it dies."""
+        arguments = {
+            "name": _text("name", name),
+            "queue": _text("queue", queue),
+            "payloads": self._jsons(payloads),
+        }
+        return Prepared(
+            calls.BARRIER_SEND, arguments, self._barrier("barrier_send", options), _opened
+        )
+
+    @method
+    def barrier_add(
+        self, name: str, epoch: int, count: int = 1, *, key: str | None = None
+    ) -> Prepared[int | None]:
+        """Add members to a barrier that was opened with `sealed=False`: the number of the first
+        new one, or None when it is closed. With a `key` the call may be repeated."""
+        arguments = {**_epoch(name, epoch), "count": _whole("count", count)}
+        given = {} if key is None else {"key": _text("key", key)}
+        return Prepared(calls.BARRIER_ADD, arguments, given, _value)
+
+    @method
+    def barrier_seal(self, name: str, epoch: int) -> Prepared[str]:
+        """No member will be added: sealed, or fired when all have arrived."""
+        return Prepared(calls.BARRIER_SEAL, _epoch(name, epoch), {}, _value)
+
+    @method
+    def barrier_arrive(
+        self, name: str, epoch: int, member: int, result: Any = None
+    ) -> Prepared[str]:
+        """A member is done: arrived, fired for the last one, duplicate, stale, closed or unknown.
+        None is no result. Its slot is locked until the transaction ends."""
+        arguments = {
+            **_epoch(name, epoch),
+            "member": _whole("member", member),
+            "result": None if result is None else self._json("result", result),
+        }
+        return Prepared(calls.BARRIER_ARRIVE, arguments, {}, _value)
+
+    @method
+    def barrier_fail(self, name: str, epoch: int, member: int, error: str) -> Prepared[str]:
+        """A member has failed for good: failed, aborted when that ended the barrier, or as for
+        `barrier_arrive`."""
+        arguments = {
+            **_epoch(name, epoch),
+            "member": _whole("member", member),
+            "error": _text("error", error),
+        }
+        return Prepared(calls.BARRIER_FAIL, arguments, {}, _value)
+
+    @method
+    def barrier_abort(self, name: str, epoch: int, reason: str | None = None) -> Prepared[str]:
+        """End an open barrier: aborted for the one that did it, else closed, stale or unknown."""
+        arguments = {**_epoch(name, epoch), "reason": _text_or_none("reason", reason)}
+        return Prepared(calls.BARRIER_ABORT, arguments, {}, _value)
+
+    @method
+    def barrier_status(self, name: str) -> Prepared[BarrierState | None]:
+        """How the latest epoch of a barrier stands; None when there is none of that name."""
+        return Prepared(calls.BARRIER_STATUS, {"name": _text("name", name)}, {}, _barrier_state)
+
+    @method
+    def run_open(
+        self,
+        run_id: str,
+        *,
+        parent: str | None = None,
+        tenant: str | None = None,
+        fail_on_dead_letter: bool = False,
+    ) -> Prepared[str]:
+        """Open a run: open, or else the state it has ended in, and nothing should be begun."""
+        arguments = {
+            "run_id": _text("run_id", run_id),
+            "parent": _text_or_none("parent", parent),
+            "tenant": _text_or_none("tenant", tenant),
+            "fail_on_dead_letter": fail_on_dead_letter,
+        }
+        return Prepared(calls.RUN_OPEN, arguments, {}, _value)
+
+    @method
+    def run_finish(
+        self, run_id: str, state: str, reason: str | None = None
+    ) -> Prepared[RunFinished]:
+        """End a run as completed, error or stopped, by compare-and-set."""
+        arguments = {
+            "run_id": _text("run_id", run_id),
+            "state": _text("state", state),
+            "reason": _text_or_none("reason", reason),
+        }
+        return Prepared(calls.RUN_FINISH, arguments, {}, _finished)
+
+    @method
+    def run_cancel(self, run_id: str, reason: str | None = None) -> Prepared[RunCancelled]:
+        """Stop a run, its children, and all that waits of them; also before it was opened."""
+        arguments = {
+            "run_id": _text("run_id", run_id),
+            "reason": _text_or_none("reason", reason),
+        }
+        return Prepared(calls.RUN_CANCEL, arguments, {}, _cancelled)
+
+    @method
+    def guard_claim(
+        self,
+        scope: str,
+        key: str,
+        owner: str,
+        *,
+        lease: timedelta | str = "5 minutes",
+        run_id: str | None = None,
+    ) -> Prepared[Guarded]:
+        """Win the right to do something: go on when the outcome is won."""
+        arguments = {
+            **_guard(scope, key, owner),
+            "lease": lease,
+            "run_id": _text_or_none("run_id", run_id),
+        }
+        return Prepared(calls.GUARD_CLAIM, arguments, {}, _guarded)
+
+    @method
+    def guard_finish(self, scope: str, key: str, owner: str, result: Any = None) -> Prepared[str]:
+        """It is done: whoever claims later is told so, with the result. done, or lost."""
+        arguments = {
+            **_guard(scope, key, owner),
+            "result": None if result is None else self._json("result", result),
+        }
+        return Prepared(calls.GUARD_FINISH, arguments, {}, _value)
+
+    @method
+    def guard_release(self, scope: str, key: str, owner: str) -> Prepared[str]:
+        """Give it back undone, so that the next claim wins: released, done or lost."""
+        return Prepared(calls.GUARD_RELEASE, _guard(scope, key, owner), {}, _value)
+
+    @method
+    def counter_add(self, key: str, amount: int = 1) -> Prepared[None]:
+        """Add to a counter, with the commit; no two callers wait for each other."""
+        arguments = {"key": _text("key", key), "amount": _whole("amount", amount, 64)}
+        return Prepared(calls.COUNTER_ADD, arguments, {}, _nothing)
 
     def _call(
         self,
@@ -255,7 +491,7 @@ class Client:
         statement: str,
         arguments: Mapping[str, Any],
         options: Mapping[str, Any],
-        shape: Callable[[Iterable[Sent]], T],
+        shape: Callable[[Rows], T],
     ) -> T | Coroutine[Any, Any, T]:
         """One statement, in whatever state the connection is. Options that were not given are not
         passed: their defaults stand in SQL, once."""
@@ -272,19 +508,19 @@ class Client:
             )
         with self._typed_errors(), psycopg.Cursor(connection, row_factory=tuple_row) as cursor:
             cursor.execute(query, everything, prepare=False)
-            return shape(map(Sent._make, cursor.fetchall()))
+            return shape(cursor.fetchall())
 
     async def _call_async(
         self,
         connection: AsyncConnection,
         query: sql.SQL,
         arguments: Mapping[str, Any],
-        shape: Callable[[Iterable[Sent]], T],
+        shape: Callable[[Rows], T],
     ) -> T:
         with self._typed_errors():
             async with psycopg.AsyncCursor(connection, row_factory=tuple_row) as cursor:
                 await cursor.execute(query, arguments, prepare=False)
-                return shape(map(Sent._make, await cursor.fetchall()))
+                return shape(await cursor.fetchall())
 
     @contextlib.contextmanager
     def _typed_errors(self) -> Iterator[None]:
@@ -307,7 +543,7 @@ class Client:
     def _given(
         self,
         method: str,
-        known: type[PutOptions] | type[SendOptions],
+        known: type[PutOptions] | type[SendOptions] | type[BarrierOptions],
         options: Mapping[str, Any],
         *,
         without: frozenset[str] = frozenset(),
@@ -318,11 +554,14 @@ class Client:
             if name not in allowed:
                 raise TypeError(f"{method}() has no option {name!r}; it has {', '.join(allowed)}")
         return {
-            name: self._json(name, plain) if name in _JSON_OPTIONS else plain
+            name: self._json(name, plain) if name in _JSON_OPTIONS | _ANY_JSON_OPTIONS else plain
             for name, value in options.items()
             if value is not None
             for plain in [_plain(name, name, value)]
         }
+
+    def _barrier(self, method: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        return self._given(method, BarrierOptions, options)
 
     def _jsons(self, payloads: Iterable[Any]) -> list[str]:
         _check_list("payloads", payloads)
@@ -347,36 +586,7 @@ class Client:
         return "[" + ",".join(written) + "]"
 
     def _json(self, name: str, value: Any) -> str:
-        """`value` as JSON that a jsonb can hold, or `BadArgument` before the server sees it: its
-        refusal would end the caller's transaction."""
-        try:
-            written = self._dumps(value)
-            text = written if isinstance(written, str) else written.decode()
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise _no_character(name, ascii(error.object[error.start])[1:-1]) from None
-        except TypeError as error:
-            raise BadArgument(
-                f"{name} cannot be written as JSON: {error}",
-                hint="say how: Client(dumps=functools.partial(json.dumps, default=str))",
-            ) from error
-        except (ValueError, RecursionError) as error:
-            raise BadArgument(
-                f"{name} cannot be written as JSON: {error}",
-                hint="JSON has no NaN or Infinity, and no circles: send null or a string instead",
-            ) from error
-        if "\\u" in text:
-            for escape in _ESCAPES.finditer(text):
-                if escape[1]:
-                    raise _no_character(name, escape[1])
-        return text
-
-
-def _no_character(name: str, escape: str) -> BadArgument:
-    return BadArgument(
-        f"{name} holds {escape}, which PostgreSQL cannot store as a character",
-        hint="take it out, or send the text as base64",
-    )
+        return as_json(name, value, self._dumps)
 
 
 @functools.lru_cache(maxsize=256)
@@ -385,8 +595,53 @@ def _query(statement: str, schema: str, options: tuple[str, ...]) -> sql.SQL:
     return sql.SQL(calls.bind(statement, schema, options).as_string(None))
 
 
-def _first(rows: Iterable[Sent]) -> Sent:
+def _each(rows: Rows) -> list[Sent]:
+    return [Sent._make(row) for row in rows]
+
+
+def _first(rows: Rows) -> Sent:
+    return Sent._make(_row(rows))
+
+
+def _row(rows: Rows) -> tuple[Any, ...]:
     return next(iter(rows))
+
+
+def _value(rows: Rows) -> Any:
+    return _row(rows)[0]
+
+
+def _nothing(rows: Rows) -> None:
+    pass
+
+
+def _opened(rows: Rows) -> Opened:
+    return Opened._make(_row(rows))
+
+
+def _barrier_state(rows: Rows) -> BarrierState | None:
+    return next(map(BarrierState._make, rows), None)
+
+
+def _finished(rows: Rows) -> RunFinished:
+    return RunFinished._make(_row(rows))
+
+
+def _cancelled(rows: Rows) -> RunCancelled:
+    return RunCancelled._make(_row(rows))
+
+
+def _guarded(rows: Rows) -> Guarded:
+    return Guarded._make(_row(rows))
+
+
+def _epoch(name: str, epoch: int) -> dict[str, Any]:
+    return {"name": _text("name", name), "epoch": _whole("epoch", epoch, 64)}
+
+
+def _guard(scope: str, key: str, owner: str) -> dict[str, Any]:
+    named = {"scope": scope, "key": key, "owner": owner}
+    return {name: _text(name, value) for name, value in named.items()}
 
 
 def _wrong(where: str, value: Any, allowed: str, hint: str | None = None) -> BadArgument:
@@ -409,9 +664,19 @@ def _text(where: str, value: Any) -> str:
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise _no_character(where, ascii(error.object[error.start])[1:-1]) from None
+        raise no_character(where, ascii(error.object[error.start])[1:-1]) from None
     if "\0" in value:
-        raise _no_character(where, "\\u0000")
+        raise no_character(where, "\\u0000")
+    return value
+
+
+def _text_or_none(where: str, value: Any) -> str | None:
+    return None if value is None else _text(where, value)
+
+
+def _whole(where: str, value: Any, bits: int = 32) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or abs(value) >= 2 ** (bits - 1):
+        raise _wrong(where, value, "a whole number")
     return value
 
 
@@ -423,9 +688,13 @@ def _plain(where: str, name: str, value: Any) -> Any:
     if name in _TEXT_OPTIONS:
         return _text(where, value)
     if name in _INT_OPTIONS:
-        if not isinstance(value, int) or isinstance(value, bool) or abs(value) >= 2**31:
-            raise _wrong(where, value, "a whole number")
+        return _whole(where, value)
+    if name in _SPAN_OPTIONS:
+        if not isinstance(value, timedelta):
+            return _text(where, value)
         return value
+    if name == "sealed" and not isinstance(value, bool):
+        raise _wrong(where, value, "True or False")
     if name in _JSON_OPTIONS and not isinstance(value, Mapping):
         raise _wrong(where, value, "a dict")
     if name == "event_id":

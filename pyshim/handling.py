@@ -17,7 +17,7 @@ Verdict = Literal["done", "acked", "failed", "released", "lost"]
 @dataclass(frozen=True)
 class Outcome:
     """What became of a message. acked: the handler settled it itself; released: given back
-    uncharged; lost: no longer ours to settle."""
+    uncharged; lost: no longer ours to settle. `result` is a member's, as JSON."""
 
     verdict: Verdict
     error: str | None = None
@@ -25,6 +25,7 @@ class Outcome:
     retry_in: float | None = None
     reason: str | None = None
     trace: str | None = None
+    result: str | None = None
 
 
 DONE = Outcome("done")
@@ -52,6 +53,15 @@ def failed(error: BaseException, handler: Handler | None = None) -> Outcome:
     )
 
 
+def _returned(delivery: Delivery, answer: object) -> Outcome:
+    """The outcome of a call that returned. Its result is written here, so that one that cannot be
+    stored is its own message's failure."""
+    if delivery.was_acked:
+        return ACKED
+    result = delivery.result_text(answer)
+    return DONE if result is None else Outcome("done", result=result)
+
+
 def timed_out(seconds: float | None) -> Outcome:
     """The outcome of a call that was ended after its timeout."""
     return Outcome("failed", f"timeout: ended after {seconds:g} s")
@@ -65,20 +75,20 @@ def call(handler: Handler, delivery: Delivery) -> Outcome:
             if inspect.iscoroutine(answer):
                 answer.close()
             raise TypeError("the handler returned an awaitable: declare it with `async def`")
+        return _returned(delivery, answer)
     except BaseException as error:
         return failed(error, handler)
-    return ACKED if delivery.was_acked else DONE
 
 
 async def call_async(handler: Handler, delivery: Delivery) -> Outcome:
     """Call an async handler to its end. Cancelling this cancels it."""
     try:
-        await handler.function(handler.prepare(delivery))
+        answer = await handler.function(handler.prepare(delivery))
+        return _returned(delivery, answer)
     except asyncio.CancelledError:
         raise
     except BaseException as error:  # SystemExit, too: it would end the worker
         return failed(error, handler)
-    return ACKED if delivery.was_acked else DONE
 
 
 async def call_in_thread(handler: Handler, delivery: Delivery) -> Outcome:

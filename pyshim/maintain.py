@@ -2,6 +2,7 @@
 
 The list, the intervals and the backoff are the schema's. A job is taken by `maintenance_start`,
 which hands it to one maintainer; nothing rests on that, since jobs share their work by row locks.
+Jobs that take the epoch of a leader are run by whoever leads; the others by anybody.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from typing import Any
 import psycopg
 
 from pyshim import calls, logs
+from pyshim.errors import EpochIsOver
+from pyshim.leadership import DEFAULT_LEASE, Leadership
 from pyshim.loops import Progress, Stop
 from pyshim.retry import Verdict, classify
 from pyshim.session import Session
@@ -25,6 +28,7 @@ from pyshim.session import Session
 log = logging.getLogger("tidegate")
 
 DEFAULT_INTERVAL = 1.0
+LEADER = "maintain"  # the name that recovery_sweep checks
 _GRACE = 1.0  # what a job in progress may still take when told to stop
 _FOR_EVER = 86400.0
 _NOW = timedelta(0)
@@ -58,12 +62,11 @@ class Maintained:
 class Maintainer:
     """One look at what is due a step; every due job runs in a transaction of its own."""
 
-    def __init__(self, session: Session, stop: Stop) -> None:
+    def __init__(self, session: Session, stop: Stop, *, lease: float = DEFAULT_LEASE) -> None:
         self.totals = Maintained()
         self._session = session
         self._stop = stop
-        # Who leads hands its epoch to the statements that write for it; null rests on row locks.
-        self._epoch: int | None = None
+        self._leadership = Leadership(session, LEADER, lease)
 
     async def step(self) -> Progress:
         """Run what is due; look again at once where a job left something."""
@@ -73,20 +76,33 @@ class Maintainer:
 
     async def once(self) -> list[Outcome]:
         """Run what is due, each job once. One that fails stops no other; a database that has gone
-        away ends the pass."""
-        outcomes = []
-        for job in await self._session.call(calls.MAINTENANCE_DUE, {"epoch": self._epoch}):
+        away ends the pass, and so does another one that leads by now."""
+        outcomes: list[Outcome] = []
+        if not await self._leadership.hold():
+            return outcomes
+        epoch = self._leadership.epoch
+        for job in await self._session.call(calls.MAINTENANCE_DUE, {"epoch": epoch}):
             if self._stop:
                 break
-            if job.due_in is None or job.due_in > _NOW:
+            if job.due_in is None or job.due_in > _NOW or (job.is_led and epoch is None):
                 continue
+            if not await self._leadership.still(at_once=job.is_led):
+                break
             try:
                 outcome = await self._run(job.job, job.statement)
             except _Stopped:
                 break
+            except EpochIsOver:
+                # Not even a note of how it ended: the job is somebody else's by now.
+                self._leadership.lost()
+                break
             if outcome is not None:
                 outcomes.append(outcome)
         return outcomes
+
+    async def close(self) -> None:
+        """Leave the lead to the next one."""
+        await self._leadership.resign()
 
     async def _run(self, job: str, statement: str) -> Outcome | None:
         """None: somebody else has just taken it."""
@@ -98,7 +114,7 @@ class Maintainer:
             outcome = Outcome(
                 job, answer.error, bool(answer.systemic), bool(answer.again), answer.result, 0.0
             )
-        except _Stopped:
+        except (_Stopped, EpochIsOver):
             raise
         except Exception as error:
             if classify(error) is Verdict.RECONNECT:

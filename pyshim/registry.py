@@ -19,14 +19,16 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 
 from pyshim import calls, config
-from pyshim.errors import ConfigError, TidegateError
+from pyshim.errors import BadArgument, ConfigError, TidegateError
 from pyshim.traces import trace
+from pyshim.written import as_json
 
 Function = Callable[["Delivery"], Any]
 F = TypeVar("F", bound=Function)
 Duration = timedelta | float | str
 
 MOST_AT_ONCE = 10_000  # what a claim may ask for
+MOST_RESULT_BYTES = 1 << 20  # of one member
 _UNCHARGED_PAUSE = 5.0
 _MOST_NAMED = 20
 
@@ -63,7 +65,8 @@ class LeaseLost(TidegateError):
 @dataclass(frozen=True)
 class Delivery:
     """A message as its handler sees it. `attempt` counts from 1; `max_attempts` 0 is for ever;
-    `topic` is where an outbox event came from."""
+    `topic` is where an outbox event came from; `barrier`, `epoch` and `member` say whose arrival
+    its success is."""
 
     queue: str
     payload: Any
@@ -78,6 +81,9 @@ class Delivery:
     run_id: str | None
     tenant: str | None
     topic: str | None
+    barrier: str | None
+    epoch: int | None
+    member: int | None
     enqueued_at: datetime
     lease_id: UUID
     schema: str
@@ -94,23 +100,46 @@ class Delivery:
         """Whether the handler took the settlement into its own transaction."""
         return bool(self._acked)
 
-    def ack_in(self, connection: psycopg.Connection[Any]) -> None:
+    def ack_in(self, connection: psycopg.Connection[Any], result: Any = None) -> None:
         """Ack inside the transaction that is open on `connection`: its effects and the ack commit
-        together, or not at all. Do it last, and commit at once. Raises `LeaseLost` when the message
-        is somebody else's by now: let it roll the transaction back."""
+        together, or not at all. Do it last, and commit at once. `result` is the member's, where the
+        message belongs to a barrier. Raises `LeaseLost` when the message is somebody else's by now:
+        let it roll the transaction back."""
         _require_transaction(connection)
         cursor = connection.cursor(row_factory=tuple_row)
-        self._note(cursor.execute(*self._ack()).fetchone())
+        self._note(cursor.execute(*self._ack(result)).fetchone())
 
-    async def ack_in_async(self, connection: psycopg.AsyncConnection[Any]) -> None:
+    async def ack_in_async(
+        self, connection: psycopg.AsyncConnection[Any], result: Any = None
+    ) -> None:
         """`ack_in` on an asynchronous connection."""
         _require_transaction(connection)
         cursor = connection.cursor(row_factory=tuple_row)
-        await cursor.execute(*self._ack())
+        await cursor.execute(*self._ack(result))
         self._note(await cursor.fetchone())
 
-    def _ack(self) -> tuple[sql.Composed, dict[str, Any]]:
-        arguments = {"lease_id": self.lease_id, "message_ids": [self.message_id]}
+    def result_text(self, result: Any) -> str | None:
+        """A result as it is stored: JSON; None where there is none, or where no member has it.
+        Raises `Reject` for what cannot be stored."""
+        if result is None or self.member is None:
+            return None
+        try:
+            text = as_json("the result", result, hint="return what json.dumps can write")
+        except BadArgument as error:
+            raise Reject(str(error)) from error
+        if (size := len(text.encode())) > MOST_RESULT_BYTES:
+            raise Reject(
+                f"the result has {size} bytes; allowed: {MOST_RESULT_BYTES}"
+                " (store it elsewhere, and return where it is)"
+            )
+        return text
+
+    def _ack(self, result: Any) -> tuple[sql.Composed, dict[str, Any]]:
+        arguments = {
+            "lease_id": self.lease_id,
+            "message_ids": [self.message_id],
+            "result": self.result_text(result),
+        }
         return calls.bind(calls.QUEUE_ACK, self.schema), arguments
 
     def _note(self, answer: Any) -> None:
@@ -198,7 +227,9 @@ class Registry:
         parse: Callable[[Any], Any] | None = None,
         in_thread: bool = False,
     ) -> Callable[[F], F]:
-        """Register a function of one `Delivery`. Returning is success; raising is failing.
+        """Register a function of one `Delivery`. Returning is success; raising is failing. What it
+        returns is the result of the member of a barrier that the message belongs to; elsewhere it
+        is ignored.
 
         `task`: only messages whose header `task` says so; without it, all that have no handler of
         their own. `timeout`: how long one call may take (never beyond the queue's max_runtime).
@@ -413,5 +444,5 @@ def delivery(
 
 _PLAIN = (
     "message_id", "event_id", "attempt", "max_attempts", "priority", "group_key", "job_key",
-    "run_id", "tenant", "topic", "enqueued_at", "lease_id",
+    "run_id", "tenant", "topic", "barrier", "epoch", "member", "enqueued_at", "lease_id",
 )  # fmt: skip

@@ -2,6 +2,10 @@
 
 At least once, always under the same event_id. Killed anywhere, the events come back when their
 lease expires.
+
+In order, where that is asked for, means out of a queue: its groups hand out one message at a time,
+the next when the one before is settled, whoever claims and whatever fails. Nothing here could keep
+an order that a retry, or a second relay, had already lost.
 """
 
 from __future__ import annotations
@@ -48,7 +52,7 @@ class Relayed:
 
 
 class Relay:
-    """One batch a step, from `topic` to `publisher`."""
+    """One batch a step, from `topic` to `publisher`. With `ordered`, `topic` is a queue."""
 
     def __init__(
         self,
@@ -59,6 +63,7 @@ class Relay:
         limit: int = DEFAULT_LIMIT,
         lease: timedelta | None = None,
         worker: str | None = None,
+        ordered: bool = False,
         meter: Meter | None = None,
     ) -> None:
         self.totals = Relayed()
@@ -69,6 +74,10 @@ class Relay:
         self._batch = Batch(limit)
         self._lease = lease
         self._worker = worker
+        self._ordered = ordered
+        self._claim_it = calls.QUEUE_CLAIM_TEXT if ordered else calls.OUTBOX_CLAIM
+        self._settle_it = calls.QUEUE_SETTLE if ordered else calls.OUTBOX_SETTLE
+        self._release_it = calls.QUEUE_RELEASE if ordered else calls.OUTBOX_RELEASE
         self._reachable = False
 
     async def step(self) -> Progress:
@@ -97,15 +106,16 @@ class Relay:
             self._meter.observe(
                 "tidegate_publish_duration_seconds", took, channel=self._topic, outcome=outcome
             )
-        if published and len(rows) >= asked:
+        # In order, a batch is one of each group, and the next of each is ready now.
+        if published and (len(rows) >= asked or self._ordered):
             return Progress.FULL
         return Progress.SOME if published else Progress.NONE
 
     async def _claim(self, lease_id: UUID, limit: int) -> list[Any]:
         return await self._session.call(
-            calls.OUTBOX_CLAIM,
+            self._claim_it,
             {
-                "topic": self._topic,
+                "queue" if self._ordered else "topic": self._topic,
                 "limit": limit,
                 "lease": self._lease,
                 "worker": self._worker,
@@ -146,7 +156,7 @@ class Relay:
         unreached = [(r, o) for r, o in answers if o.unreached]
         if done or failed:
             settled = await self._session.one(
-                calls.OUTBOX_SETTLE,
+                self._settle_it,
                 {
                     "lease_id": lease_id,
                     "done": done,
@@ -166,7 +176,7 @@ class Relay:
         self, lease_id: UUID, message_ids: list[int] | None, retry_in: timedelta
     ) -> None:
         answer = await self._session.one(
-            calls.OUTBOX_RELEASE,
+            self._release_it,
             {"lease_id": lease_id, "message_ids": message_ids, "retry_in": retry_in},
         )
         self.totals.released += answer.retried
@@ -212,4 +222,9 @@ def _message(row: Any, topic: str) -> Message:
 
 
 def _failure(row: Any, outcome: Outcome) -> dict[str, Any]:
-    return {"message_id": row.message_id, "error": (outcome.error or "").replace("\x00", "")}
+    failure = {"message_id": row.message_id, "error": (outcome.error or "").replace("\x00", "")}
+    if not outcome.retryable:
+        failure["retryable"] = False
+    elif outcome.retry_in is not None:
+        failure["retry_in"] = f"{outcome.retry_in.total_seconds():.3f} s"
+    return failure

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import time
 from collections import deque
@@ -46,6 +47,7 @@ _BLOCKED = 1.0  # seconds that the event loop may take to notice something
 _DEADLINE_MARGIN = 3.0  # what is left of max_runtime to end a handler and settle
 _LAST_WORDS = 5.0  # to settle after a hard stop
 _NO_PROCESS_PAUSE = 5.0
+_MOST_RESULTS = 16 << 20  # characters of results that one settlement carries
 _SETTLE_PACE = Pace(interval=0.0, idle=0.0, idle_max=0.0, error=0.1)
 
 
@@ -498,7 +500,7 @@ class QueueWorker:
                 self.totals.lost += len(lease.finished) - acked
                 lease.finished.clear()
                 return
-            known = list(lease.finished)
+            known = _settleable(lease.finished)
             await self._tell_database(lease, known)
             del lease.finished[: len(known)]
 
@@ -509,8 +511,9 @@ class QueueWorker:
         news = Worked()
         news.done += sum(outcome.verdict == "acked" for _, outcome in known)
         news.lost += sum(outcome.verdict == "lost" for _, outcome in known)
+        results = {i.message_id: o.result for i, o in known if o.result is not None}
         if done or failures:
-            await self._settle_call(lease, done, failures, news)
+            await self._settle_call(lease, done, failures, results, news)
         for retry_in, ids in _by_delay(known).items():
             await self._release_call(lease, ids, retry_in, news)
         self.totals.add(news)
@@ -520,28 +523,43 @@ class QueueWorker:
         )  # fmt: skip
 
     async def _settle_call(
-        self, lease: _Lease, done: list[int], failures: list[tuple[int, Outcome]], news: Worked
+        self,
+        lease: _Lease,
+        done: list[int],
+        failures: list[tuple[int, Outcome]],
+        results: dict[int, str],
+        news: Worked,
     ) -> None:
         """Settle them in one call or, where it is refused, one by one: what is wrong with one of
-        them must not hold back the others."""
+        them must not hold back the others. One that is refused with its result has failed."""
+        told = {n: results[n] for n in done if n in results}
         try:
             answer = await self._insist(
                 calls.QUEUE_SETTLE,
-                {"lease_id": lease.lease_id, "done": done, "failed": _failures(failures)},
+                {
+                    "lease_id": lease.lease_id,
+                    "done": done,
+                    "failed": _failures(failures),
+                    "results": _object(told),
+                },
                 {"failed": _failures(failures, plain=True)},
             )
         except _Refused as refused:
-            if len(done) + len(failures) == 1:
+            if told and len(done) + len(failures) == 1:
+                error = clean(f"the result was refused: {refused.__cause__}")
+                failure = (done[0], Outcome("failed", error, retryable=False))
+                await self._settle_call(lease, [], [failure], {}, news)
+            elif len(done) + len(failures) == 1:
                 self._leave(done or [message_id for message_id, _ in failures], refused, news)
             elif done and failures:
-                await self._settle_call(lease, done, [], news)
+                await self._settle_call(lease, done, [], results, news)
                 for failure in failures:
-                    await self._settle_call(lease, [], [failure], news)
+                    await self._settle_call(lease, [], [failure], {}, news)
             else:
                 for message_id in done:
-                    await self._settle_call(lease, [message_id], [], news)
+                    await self._settle_call(lease, [message_id], [], results, news)
                 for failure in failures:
-                    await self._settle_call(lease, [], [failure], news)
+                    await self._settle_call(lease, [], [failure], {}, news)
             return
         if answer.lost:
             news.lost += len(done) + len(failures)
@@ -658,6 +676,20 @@ class QueueWorker:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
             self._log(logging.ERROR, "broken", error=error, at=trace(error))
+
+
+def _settleable(finished: Sequence[tuple[_Item, Outcome]]) -> list[tuple[_Item, Outcome]]:
+    """As many as one call takes: all of them, unless their results are large."""
+    sizes = itertools.accumulate(len(outcome.result or "") for _, outcome in finished)
+    count = sum(size <= _MOST_RESULTS for size in sizes)
+    return list(finished[: max(count, 1)])
+
+
+def _object(results: dict[int, str]) -> str | None:
+    """Results that are JSON already, by message_id."""
+    if not results:
+        return None
+    return "{" + ",".join(f'"{message_id}":{text}' for message_id, text in results.items()) + "}"
 
 
 def _failures(failures: Iterable[tuple[int, Outcome]], *, plain: bool = False) -> Jsonb:

@@ -14,7 +14,7 @@ revoke all on all procedures in schema {{ schema }} from public;
     "barrier_open", "barrier_send", "barrier_add", "barrier_seal", "barrier_arrive", "barrier_fail", "barrier_results",
     "guard_claim", "guard_renew", "guard_finish", "guard_release", "inbox_accept", "cleanup_sweep",
     "counter_add", "counter_sync", "counter_reconcile",
-    "leader_acquire", "leader_renew", "leader_resign", "run_open", "run_finish",
+    "recovery_sweep", "leader_acquire", "leader_renew", "leader_resign", "run_open", "run_finish", "run_sweep",
     "maintenance_due", "maintenance_start", "maintenance_finish", "maintenance_tick", "metrics_snapshot", "metrics",
 ] %}
 {%- set operator = [

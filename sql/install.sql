@@ -63,6 +63,7 @@
 {% include "functions/guard/guard_finish.sql" %}
 {% include "functions/guard/guard_release.sql" %}
 {% include "functions/guard/inbox_accept.sql" %}
+{% include "functions/guard/_guards_retire.sql" %}
 
 -- Barrier: members arrive, the last one lets the callback into its queue. Place calls up here at one seam: the end of a
 -- message is the arrival, or the failure, of the member it belongs to.
@@ -71,6 +72,7 @@
 {% include "functions/barrier/_no_such_barrier.sql" %}
 {% include "functions/barrier/_barrier_grow.sql" %}
 {% include "functions/barrier/_barrier_standing.sql" %}
+{% include "functions/barrier/_barrier_reason.sql" %}
 {% include "functions/barrier/_barrier_message.sql" %}
 {% include "functions/barrier/_barrier_tell.sql" %}
 {% include "functions/barrier/_barrier_close.sql" %}
@@ -80,6 +82,7 @@
 {% include "functions/barrier/_member_end.sql" %}
 {% include "functions/barrier/_barrier_open.sql" %}
 {% include "functions/barrier/_members_send.sql" %}
+{% include "functions/barrier/_members_resend.sql" %}
 {% include "functions/barrier/barrier_open.sql" %}
 {% include "functions/barrier/barrier_send.sql" %}
 {% include "functions/barrier/barrier_add.sql" %}
@@ -183,6 +186,17 @@
 {% include "functions/run/run_finish.sql" %}
 {% include "functions/run/run_cancel.sql" %}
 {% include "functions/run/run_status.sql" %}
+{% include "functions/run/run_sweep.sql" %}
+{% include "functions/run/_run_trim.sql" %}
+
+-- Recovery: what was stranded. It and cleanup are sweepers: they call below, never each other.
+{% include "functions/recovery/_leases_recover.sql" %}
+{% include "functions/recovery/_barriers_mark.sql" %}
+{% include "functions/recovery/_barrier_ask.sql" %}
+{% include "functions/recovery/_barrier_recover.sql" %}
+{% include "functions/recovery/_barrier_postpone.sql" %}
+{% include "functions/recovery/_guards_recover.sql" %}
+{% include "functions/recovery/recovery_sweep.sql" %}
 
 -- Cleanup: what has outlived its retention.
 {% include "functions/cleanup/_cleanup_part.sql" %}

@@ -10,6 +10,7 @@ from dataclasses import asdict
 import click
 
 from pyshim import logs, loops
+from pyshim.leadership import DEFAULT_LEASE, check_lease
 from pyshim.maintain import DEFAULT_INTERVAL, Maintainer, Outcome
 from pyshim.runtime import Runtime, runtime_options, seconds
 from pyshim.serve import STALE_MAINTAINER
@@ -27,20 +28,30 @@ log = logging.getLogger("tidegate")
     show_default=True,
     help="How often to look at what is due.",
 )
+@click.option(
+    "--lease",
+    metavar="DURATION",
+    callback=seconds,
+    default=f"{DEFAULT_LEASE:g}s",
+    show_default=True,
+    help="After how long without a word another replica leads the recovery.",
+)
 @click.option("--json", "as_json", is_flag=True, help="With --once: print the results as JSON.")
 @runtime_options("maintain")
-def command(runtime: Runtime, once: bool, interval: float, as_json: bool) -> None:
+def command(runtime: Runtime, once: bool, interval: float, lease: float, as_json: bool) -> None:
     """Tick idle queues, recover, reconcile counters and clean up, each when the schema says so.
 
-    Any number of replicas share the work. With --once it exits 1 when a job failed.
+    Any number of replicas share the work; one of them leads, and recovers. With --once it exits 1
+    when a job failed.
     """
+    check_lease(lease, interval)
     if not once:
         if as_json:
             raise click.UsageError("--json is for --once; in a loop use --log-format json -v")
-        runtime.run(lambda stop: _follow(runtime, stop, interval))
+        runtime.run(lambda stop: _follow(runtime, stop, interval, lease))
         return
     runtime.once()
-    outcomes = asyncio.run(_once(runtime))
+    outcomes = asyncio.run(_once(runtime, lease))
     if as_json:
         click.echo(json.dumps([asdict(each) for each in outcomes]))
     else:
@@ -52,23 +63,26 @@ def command(runtime: Runtime, once: bool, interval: float, as_json: bool) -> Non
         raise SystemExit(1)
 
 
-async def _once(runtime: Runtime) -> list[Outcome]:
+async def _once(runtime: Runtime, lease: float) -> list[Outcome]:
     session = runtime.session()
+    maintainer = Maintainer(session, loops.Stop(), lease=lease)
     try:
-        return await Maintainer(session, loops.Stop()).once()
+        return await maintainer.once()
     finally:
+        await maintainer.close()
         await session.close()
 
 
-async def _follow(runtime: Runtime, stop: loops.Stop, interval: float) -> None:
+async def _follow(runtime: Runtime, stop: loops.Stop, interval: float, lease: float) -> None:
     session = runtime.session()
-    maintainer = Maintainer(session, stop)
+    maintainer = Maintainer(session, stop, lease=lease)
     runtime.meter.watch("maintain", max(STALE_MAINTAINER, 3 * interval))
     runtime.announce("maintain", interval=f"{interval:g}s")
     try:
         pace = loops.Pace.every(interval)
         await loops.run("maintain", maintainer.step, pace, stop, runtime.meter)
     finally:
+        await maintainer.close()
         await session.close()
     logs.event(log, logging.INFO, "stopped", loop="maintain", **asdict(maintainer.totals))
 

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from pyshim import calls
-from pyshim.client import AsyncConnection, Client, Sent
+from pyshim.client import Client, Sent
 from pyshim.console import (
     Console,
     InputError,
@@ -25,6 +25,7 @@ from pyshim.console import (
     same_command,
 )
 from pyshim.errors import ChannelInUse
+from pyshim.prepared import AsyncConnection
 
 CHUNK = 1000  # lines in one call; all calls of a send are one transaction
 

@@ -24,8 +24,16 @@ log = logging.getLogger("tidegate")
     "target",
     required=True,
     metavar="TARGET",
-    help="stdout, or redis://host:6379/0?stream=NAME, ?zset=NAME, or both; NAME may hold {topic},"
-    " {group_key}, {tenant}, {run_id}, {event_id} and {header.NAME}.",
+    envvar="TIDEGATE_RELAY_TO",
+    show_envvar=True,
+    help="stdout, or the URL of a broker: redis, nats, amqp, kafka or https; docs/howto/relay.md"
+    " says what each takes. In the environment, a password is in no list of processes.",
+)
+@click.option(
+    "--ordered",
+    is_flag=True,
+    help="TOPIC is a queue: of each group one event at a time, the next when the broker has"
+    " acknowledged it.",
 )
 @click.option("--limit", default=DEFAULT_LIMIT, show_default=True, help="Events in one batch.")
 @click.option(
@@ -37,7 +45,13 @@ log = logging.getLogger("tidegate")
 @click.option("--drain", is_flag=True, help="End when nothing is due.")
 @runtime_options("relay")
 def command(
-    runtime: Runtime, topic: str, target: str, limit: int, lease: float | None, drain: bool
+    runtime: Runtime,
+    topic: str,
+    target: str,
+    ordered: bool,
+    limit: int,
+    lease: float | None,
+    drain: bool,
 ) -> None:
     """Publish the due events of TOPIC, at least once each, until SIGTERM or Ctrl-C.
 
@@ -45,7 +59,7 @@ def command(
     nothing is claimed and no event is charged an attempt.
     """
     publisher = publisher_for(target)
-    runtime.run(lambda stop: _relay(runtime, stop, publisher, topic, limit, lease, drain))
+    runtime.run(lambda stop: _relay(runtime, stop, publisher, topic, ordered, limit, lease, drain))
 
 
 async def _relay(
@@ -53,6 +67,7 @@ async def _relay(
     stop: loops.Stop,
     publisher: Publisher,
     topic: str,
+    ordered: bool,
     limit: int,
     lease: float | None,
     drain: bool,
@@ -65,6 +80,7 @@ async def _relay(
         limit=limit,
         lease=None if lease is None else timedelta(seconds=lease),
         worker=worker_name(),
+        ordered=ordered,
         meter=runtime.meter,
     )
 

@@ -19,10 +19,22 @@ def command() -> None:
 @click.argument("run_id")
 @click.option("--parent", metavar="RUN_ID", help="Fail and stop together with this run.")
 @click.option("--tenant", help="Whose run it is.")
+@click.option("--fail-on-dead-letter", is_flag=True, help="Fail as soon as a message of it dies.")
 @console_of_runs
-def open_command(console: Console, run_id: str, parent: str | None, tenant: str | None) -> None:
+def open_command(
+    console: Console,
+    run_id: str,
+    parent: str | None,
+    tenant: str | None,
+    fail_on_dead_letter: bool,
+) -> None:
     """Open RUN_ID. Exits 1 if it has ended already, or goes with a parent that has."""
-    arguments = {"run_id": run_id, "parent": parent, "tenant": tenant}
+    arguments = {
+        "run_id": run_id,
+        "parent": parent,
+        "tenant": tenant,
+        "fail_on_dead_letter": fail_on_dead_letter,
+    }
     state = console.rows(calls.RUN_OPEN, arguments)[0].state
     console.say(f"run {run_id} is {state}", run_id=run_id, state=state)
     if state != "open":

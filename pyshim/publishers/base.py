@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -46,6 +46,15 @@ class Message:
         """The envelope without `attempt`: the same text however often the event is delivered."""
         return self._json()
 
+    def traces(self) -> dict[str, str]:
+        """The trace headers that the event has, where a broker's own headers can carry them."""
+        given = {name: self.headers.get(name) for name in TRACE_HEADERS}
+        return {
+            name: value
+            for name, value in given.items()
+            if isinstance(value, str) and value.isascii() and value.isprintable() and value
+        }
+
     def _json(self, **more: Any) -> str:
         head = {
             "event_id": str(self.event_id),
@@ -67,11 +76,14 @@ class Outcome:
     """What became of one message.
 
     Published; or failed with an error of its own, which charges it an attempt; or `unreached`: the
-    broker's trouble, which charges nobody.
+    broker's trouble, which charges nobody. A failure that is not `retryable` is the last one;
+    `retry_in` stands for the topic's backoff.
     """
 
     error: str | None = None
     unreached: bool = False
+    retryable: bool = True
+    retry_in: timedelta | None = None
 
 
 PUBLISHED = Outcome()

@@ -27,54 +27,18 @@ from redis.backoff import NoBackoff
 
 from pyshim.config import redact
 from pyshim.errors import ConfigError
-from pyshim.publishers.base import PUBLISHED, TRACE_HEADERS, Message, Outcome, TransportDown
+from pyshim.publishers.base import PUBLISHED, Message, Outcome, TransportDown
+from pyshim.publishers.target import Name, Unfit, said
 
-_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
-_COLUMNS = ("topic", "group_key", "tenant", "run_id", "event_id")
 _CLIENT_OPTIONS = re.compile(r"ssl_\w+|socket_\w+|client_name|protocol|health_check_interval")
 _OTHER_CODE = re.compile(r"[A-Z]{2,} ")
 _LOST = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError)
 
 
-class _Unfit(Exception):
-    """This message has not what the target asks of it."""
-
-
-@dataclass(frozen=True)
-class Key:
-    """The name of a key, perhaps with placeholders."""
-
-    template: str
-
-    def __post_init__(self) -> None:
-        for name in _PLACEHOLDER.findall(self.template):
-            if name not in _COLUMNS and not re.fullmatch(r"header\.\S+", name):
-                raise ConfigError(
-                    f"unknown placeholder {{{name}}} in {self.template!r}",
-                    hint="known: {" + "}, {".join(_COLUMNS) + "}, {header.NAME}",
-                )
-
-    @property
-    def is_fixed(self) -> bool:
-        """Whether every message goes to the same key."""
-        return _PLACEHOLDER.search(self.template) is None
-
-    def of(self, message: Message) -> str:
-        """The key for one message."""
-        return _PLACEHOLDER.sub(lambda found: self._value(message, found[1]), self.template)
-
-    def _value(self, message: Message, name: str) -> str:
-        header = name.partition("header.")[2]
-        value = message.headers.get(header) if header else getattr(message, name)
-        if value is None:
-            raise _Unfit(f"the event has no {name}, which key {self.template!r} asks for")
-        return str(value)
-
-
 @dataclass(frozen=True)
 class _Command:
     index: int
-    key: Key
+    key: Name
     words: tuple[Any, ...]
 
 
@@ -85,8 +49,8 @@ class RedisPublisher:
         self,
         client: Any,
         *,
-        stream: Key | None = None,
-        zset: Key | None = None,
+        stream: Name | None = None,
+        zset: Name | None = None,
         maxlen: int | None = None,
         name: str = "Redis",
     ) -> None:
@@ -132,8 +96,8 @@ class RedisPublisher:
             ) from None
         return cls(
             client,
-            stream=Key(names["stream"]) if names.get("stream") else None,
-            zset=Key(names["zset"]) if names.get("zset") else None,
+            stream=Name(names["stream"]) if names.get("stream") else None,
+            zset=Name(names["zset"]) if names.get("zset") else None,
             maxlen=int(maxlen) if maxlen else None,
             name=f"Redis at {parts.hostname or parts.path}:{parts.port or 6379}",
         )
@@ -153,7 +117,7 @@ class RedisPublisher:
         for index, message in enumerate(messages):
             try:
                 commands += self._commands(index, message)
-            except _Unfit as error:
+            except Unfit as error:
                 outcomes[index] = Outcome(error=str(error))
         for command, answer in zip(commands, await self._send(commands), strict=True):
             if isinstance(answer, Exception) and outcomes[command.index].error is None:
@@ -176,7 +140,7 @@ class RedisPublisher:
             commands.append(_Command(index, self._zset, words))
         if self._stream is not None:
             fields = {"event_id": str(message.event_id), "envelope": message.envelope()}
-            fields |= {name: str(message.headers[name]) for name in _traced(message)}
+            fields |= message.traces()
             trim = ("MAXLEN", "~", self._maxlen) if self._maxlen else ()
             pairs = [word for pair in fields.items() for word in pair]
             words = ("XADD", self._stream.of(message), *trim, "*", *pairs)
@@ -195,12 +159,7 @@ class RedisPublisher:
             raise self._down(error) from error
 
     def _down(self, error: Exception) -> TransportDown:
-        text = redact(" ".join(str(error).split())) or type(error).__name__
-        return TransportDown(f"{self._name}: {text}")
-
-
-def _traced(message: Message) -> list[str]:
-    return [name for name in TRACE_HEADERS if message.headers.get(name) is not None]
+        return TransportDown(f"{self._name}: {said(error)}")
 
 
 def _score(message: Message) -> int:
@@ -212,7 +171,7 @@ def _score(message: Message) -> int:
             return int(run_at)
         at = datetime.fromisoformat(str(run_at).replace("Z", "+00:00"))
     except (ValueError, OverflowError):
-        raise _Unfit(f"header run_at is {str(run_at)[:40]!r}, not an instant") from None
+        raise Unfit(f"header run_at is {str(run_at)[:40]!r}, not an instant") from None
     return _milliseconds(at if at.tzinfo else at.replace(tzinfo=timezone.utc))
 
 
@@ -223,13 +182,13 @@ def _milliseconds(at: datetime) -> int:
 def _judge(command: _Command, answer: Exception) -> Outcome:
     """Whose error it is.
 
-    WRONGTYPE is the message's where its key is; with a fixed key nobody else would fare better.
+    WRONGTYPE is the message's where its key is; with the key of all, nobody would fare better.
     What Redis says with ERR of a well-formed command is about its values. Everything else (OOM,
     READONLY, NOPERM, MISCONF, …) is about the server, whoever asks.
     """
     text = f"{command.words[0]} {command.words[1]}: {answer}"
     own = type(answer) is redis.exceptions.ResponseError and (
-        not command.key.is_fixed
+        command.key.is_own
         if str(answer).startswith("WRONGTYPE")
         else not _OTHER_CODE.match(str(answer)) and "unknown command" not in str(answer)
     )

@@ -7,3 +7,17 @@
 {% macro is_stopped(run_id) -%}
 exists (select from run s where s.run_id = {{ run_id }} and s.state = 'stopped')
 {%- endmacro %}
+
+{#
+    When a message dies whose run is open and was opened to fail then: now, for run_sweep. Read without a lock: the run
+    is looked at again, and locked, when it is let fail. A message without a run pays the test of a null.
+#}
+{% macro fails_run_at(run_id, now, condition="") -%}
+case
+                when {{ run_id }} is not null{{ condition }}
+                    and exists (
+                        select from run r where r.run_id = {{ run_id }} and r.fail_on_dead_letter and r.state = 'open'
+                    )
+                    then {{ now }}
+            end
+{%- endmacro %}

@@ -49,10 +49,10 @@ comment on table {{ schema }}.tide is
 'One series for the installation, read newest first: the last position drawn, who may still hold one at or below it, and up to where every position has ended. Ticks append at most ten a second and keep the last few.';
 comment on column {{ schema }}.tide.position is 'L: last value of position_seq when the tide was read.';
 comment on column {{ schema }}.tide.safe_position is 'Every transaction that drew a position up to this one had ended.';
-comment on column {{ schema }}.tide.holders is 'Virtual transactions that held RowExclusiveLock on position_seq.';
+comment on column {{ schema }}.tide.holders is 'Virtual transactions, each with its process, that held RowExclusiveLock on position_seq.';
 comment on column {{ schema }}.tide.drew_above is 'Beside each holder: whatever it drew lies above this position.';
 comment on column {{ schema }}.tide.quiet_since is 'Every row with an earlier deadline was visible, or its transaction had ended.';
-comment on column {{ schema }}.tide.movers is 'Virtual transactions that held RowExclusiveLock on scheduled or lease.';
+comment on column {{ schema }}.tide.movers is 'Virtual transactions, each with its process, that held RowExclusiveLock on scheduled or lease.';
 comment on column {{ schema }}.tide.moved_after is 'Beside each mover: every deadline it wrote lies after this instant.';
 comment on column {{ schema }}.tide.outage_from is 'Last tide before the latest restart or failover; outage_until is the first one after it.';
 comment on column {{ schema }}.tide.is_blind is 'A prepared transaction held a lock: its owner cannot be followed, so nothing was found safe.';

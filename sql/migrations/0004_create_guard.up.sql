@@ -17,6 +17,7 @@ create table {{ schema }}.guard (
 );
 
 create index guard_for_cleanup on {{ schema }}.guard (finished_at) where state = 'done';
+create index guard_for_run on {{ schema }}.guard (run_id) where state = 'held' and run_id is not null;
 
 comment on table {{ schema }}.guard is
 'Who holds what by scope and key, until when; done rows are tombstones with their result, kept for their retention.';

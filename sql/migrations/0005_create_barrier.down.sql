@@ -7,6 +7,7 @@ drop type {{ schema }}.barrier_opened;
 drop table {{ schema }}.barrier_result;
 drop table {{ schema }}.barrier_slot;
 drop table {{ schema }}.barrier_range;
+drop table {{ schema }}.barrier_sent;
 drop table {{ schema }}.barrier_epoch;
 drop table {{ schema }}.barrier;
 drop sequence {{ schema }}.barrier_epoch_seq;

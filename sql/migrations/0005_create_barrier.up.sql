@@ -36,7 +36,9 @@ create table {{ schema }}.barrier (
     expires_at timestamptz not null,
     stall_after interval not null,
     look_at timestamptz not null,
+    look_count integer not null default 0,
     kept_at timestamptz,
+    resent_at timestamptz,
     closed_at timestamptz,
     constraint barrier_state_is_known check (state in ('open', 'fired', 'fire_failed', 'aborted', 'resolved')),
     constraint barrier_outcome_is_known check (
@@ -65,15 +67,21 @@ comment on column {{ schema }}.barrier.outcome is
 comment on column {{ schema }}.barrier.inline_limit is 'Results of at most so many bytes travel in the callback.';
 comment on column {{ schema }}.barrier.key is 'Which opening this is, so that its repeat is told the same epoch.';
 comment on column {{ schema }}.barrier.answer is 'What the opening was told: opened, fired or fire_failed.';
-comment on column {{ schema }}.barrier.look_at is 'When recovery should look at it next.';
-comment on column {{ schema }}.barrier.kept_at is 'When it was last said to be alive: barrier_resolve with keep.';
+comment on column {{ schema }}.barrier.look_at is
+'When recovery should look at it next. Never written in the past: recovery starts its scans from that.';
+comment on column {{ schema }}.barrier.look_count is
+'How often recovery has asked or failed in a row: each time it comes back later.';
+comment on column {{ schema }}.barrier.kept_at is
+'When it was last given time: barrier_resolve with keep, or lost members sent again.';
+comment on column {{ schema }}.barrier.resent_at is 'When lost members were sent again, which happens once.';
 
 create table {{ schema }}.barrier_epoch (
     epoch bigint primary key,
     name text collate "C" not null,
     open_slots integer not null,
+    room text,
     constraint barrier_epoch_open_slots_not_negative check (open_slots >= 0)
-);
+) with (fillfactor = 10);
 
 create index barrier_epoch_for_name on {{ schema }}.barrier_epoch (name, epoch);
 
@@ -95,15 +103,44 @@ create table {{ schema }}.barrier_range (
 comment on table {{ schema }}.barrier_range is
 'The members that one open or add made, and over how many slots they are spread. Never updated: a member''s slot does not move.';
 
+create table {{ schema }}.barrier_sent (
+    epoch bigint not null,
+    first_member integer not null,
+    queue text collate "C" not null,
+    priority smallint not null,
+    max_attempts integer,
+    headers jsonb,
+    message_ids bigint[] not null,
+    payloads jsonb[] not null,
+    body_ids bigint[],
+    constraint barrier_sent_pkey primary key (epoch, first_member),
+    constraint barrier_sent_has_a_payload_a_message check (cardinality(message_ids) = cardinality(payloads))
+);
+
+comment on table {{ schema }}.barrier_sent is
+'What barrier_send has sent, a thousand members a row, so that recovery can send a message again that is nowhere. Written once, in bulk, and read by nobody else.';
+comment on column {{ schema }}.barrier_sent.message_ids is 'A message sent again keeps its id, and so its event_id.';
+comment on column {{ schema }}.barrier_sent.payloads is 'Null where the payload is large: the body that it was written to is not written twice.';
+
 create table {{ schema }}.barrier_slot (
     epoch bigint not null,
     slot integer not null,
     pending bigint not null,
     failed bigint not null default 0,
     arrived_at timestamptz,
+    room text,
     constraint barrier_slot_pkey primary key (epoch, slot),
     constraint barrier_slot_failed_are_not_pending check (pending & failed = 0)
-) with (fillfactor = 50);
+) with (fillfactor = 10);
+
+-- A slot is updated by each of its members. While an old snapshot keeps vacuum away all its versions stay; as long as
+-- they stand on one page they hang on one index entry, and whoever looks for the newest reads that page only. Were they
+-- spread, each arrival would visit as many pages as there were arrivals before it. So a slot, and an epoch, is made as
+-- wide as its versions will be; the first update gives the room away.
+{% for table in ["barrier_slot", "barrier_epoch"] %}
+alter table {{ schema }}.{{ table }} alter column room set storage plain;
+comment on column {{ schema }}.{{ table }}.room is 'Nothing: keeps room on its page for its versions until it is first updated.';
+{% endfor %}
 
 comment on table {{ schema }}.barrier_slot is
 'A bit for each of up to 62 members. Neighbours stand in different slots, so that they do not wait for each other.';
@@ -160,7 +197,7 @@ comment on type {{ schema }}.barrier_state is
 'How a barrier stands. members = arrived + failed + outstanding. It is stranded when it is open beyond expires_at or stalls_at.';
 
 -- As in migration 0002: vacuum by a fixed number of dead rows, without pauses, and keep the tail.
-{% for table in ["barrier", "barrier_epoch", "barrier_range", "barrier_slot", "barrier_result"] %}
+{% for table in ["barrier", "barrier_epoch", "barrier_range", "barrier_sent", "barrier_slot", "barrier_result"] %}
 alter table {{ schema }}.{{ table }} set (
     autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
     autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000,

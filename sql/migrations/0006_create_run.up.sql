@@ -6,6 +6,7 @@ create table {{ schema }}.run (
     state text not null default 'open',
     reason text,
     tenant text,
+    fail_on_dead_letter boolean not null default false,
     opened_at timestamptz not null,
     finished_at timestamptz,
     constraint run_state_is_known check (state in ('open', 'completed', 'error', 'stopped')),
@@ -20,6 +21,15 @@ comment on table {{ schema }}.run is
 'Business executions, opened or only cancelled: what carries the id of a stopped one is not delivered any more. It must outlive its messages.';
 comment on column {{ schema }}.run.state is 'open | completed (final) | error (may still become completed or stopped) | stopped (final: cancelled).';
 comment on column {{ schema }}.run.parent_id is 'Fails and stops together with this one; no foreign key, as the parent may be cleaned up first.';
+comment on column {{ schema }}.run.fail_on_dead_letter is 'Whether it fails when a message of it dies.';
+
+-- A settlement that buries a message holds its lease, and the run comes before leases in the order of locks: so the
+-- dead letter says that its run is to fail, and run_sweep lets it.
+alter table {{ schema }}.dead_letter add column fails_run_at timestamptz;
+create index dead_letter_for_run_sweep on {{ schema }}.dead_letter (fails_run_at) where fails_run_at is not null;
+
+comment on column {{ schema }}.dead_letter.fails_run_at is
+'When run_sweep should let its run fail for it; null when it need not, or has done so.';
 
 -- A cancel finds what waits of a run in whatever channel it is: by the run alone. Partial, so that a message without a
 -- run is in none of these, and pays the test of a null.

@@ -54,7 +54,7 @@ create table {{ schema }}.counter_fold (
 comment on table {{ schema }}.counter_fold is 'The last fold: one row, replaced by the next; none before the first.';
 comment on column {{ schema }}.counter_fold.folded_to is 'Additions up to this one are in counter; readers start above it.';
 comment on column {{ schema }}.counter_fold.position is 'Last value of counter_seq at that time, or earlier while holders stand.';
-comment on column {{ schema }}.counter_fold.holders is 'Virtual transactions that may hold additions up to position; once they are gone, it may be folded to.';
+comment on column {{ schema }}.counter_fold.holders is 'Virtual transactions, each with its process, that may hold additions up to position; once they are gone, it may be folded to.';
 
 create table {{ schema }}.maintenance_run (
     job text collate "C" not null,
@@ -89,6 +89,7 @@ create type {{ schema }}.maintenance_job as (
     job text,
     statement text,
     every interval,
+    is_led boolean,
     due_in interval,
     due_at timestamptz,
     started_at timestamptz,
@@ -98,7 +99,7 @@ create type {{ schema }}.maintenance_job as (
 );
 
 comment on type {{ schema }}.maintenance_job is
-'A job of the upkeep. statement returns one row: again (there is more), error (what failed in it, null = nothing), systemic (nothing of it succeeded) and result. due_in: 0 or less = due now, null = paused.';
+'A job of the upkeep. statement returns one row: again (there is more), error (what failed in it, null = nothing), systemic (nothing of it succeeded) and result. is_led: for whoever leads maintain, with its epoch. due_in: 0 or less = due now, null = paused.';
 
 -- As in migration 0002: vacuum by a fixed number of dead rows, without pauses, and keep the tail.
 {% for table in ["counter", "counter_delta"] %}

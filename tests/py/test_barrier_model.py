@@ -119,8 +119,9 @@ class BarrierMachine(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         self.conn.execute(
-            "truncate tidegate.ready, tidegate.barrier, tidegate.barrier_epoch,"
-            " tidegate.barrier_range, tidegate.barrier_slot, tidegate.barrier_result"
+            "truncate tidegate.ready, tidegate.body, tidegate.barrier, tidegate.barrier_epoch,"
+            " tidegate.barrier_range, tidegate.barrier_sent, tidegate.barrier_slot,"
+            " tidegate.barrier_result"
         )
         self.live: dict[str, Model] = {}
         self.former: list[tuple[str, Model]] = []
@@ -280,6 +281,24 @@ class BarrierMachine(RuleBasedStateMachine):
         answer = self.call("barrier_resolve(%s, %s, %s)", name, epoch, outcome)
         assert answer == (refusal or (model and model.resolve(outcome)))
 
+    @rule(name=st.sampled_from(NAMES), is_due=st.sampled_from((True, True, False)))
+    def expire(self, name: str, is_due: bool) -> None:
+        """Its time is over: recovery fails what is open. Members wait in `work`: none is lost."""
+        if is_due:
+            self.conn.execute(
+                "update tidegate.barrier set look_at = clock_timestamp(),"
+                " expires_at = clock_timestamp() where name = %s and state = 'open'",
+                (name,),
+            )
+        row = self.conn.execute(
+            "select failed, resent + refired + kept, errors from tidegate.recovery_sweep()"
+        ).fetchone()
+        model = self.live.get(name)
+        expired = is_due and model is not None and model.state == "open"
+        if model is not None and expired:
+            model.close("aborted", "expired")
+        assert row == (int(expired), 0, {})
+
     @rule()
     def trim(self) -> None:
         self.conn.execute("select tidegate._barrier_trim(50, clock_timestamp() - interval '1 day')")
@@ -318,8 +337,9 @@ class BarrierMachine(RuleBasedStateMachine):
         if not hasattr(self, "live"):
             return
         sent = self.conn.execute(
-            "select c.name, r.payload, r.event_id from tidegate.ready r"
-            " join tidegate.channel c using (channel_id) where c.name <> 'work'"
+            "select c.name, coalesce(r.payload, b.payload), r.event_id from tidegate.ready r"
+            " join tidegate.channel c using (channel_id) left join tidegate.body b using (body_id)"
+            " where c.name <> 'work'"
         ).fetchall()
         models = {m.epoch: (name, m) for name, m in [*self.former, *self.live.items()]}
         found: dict[int, list[str]] = {epoch: [] for epoch in models}

@@ -1,10 +1,13 @@
-"""Fifty runs are cancelled among sends, sweeps, claims, settlements and work of theirs and others.
+"""Fifty runs are cancelled among sends, sweeps, claims, settlements, arrivals and work of theirs
+and others.
 
-TIDEGATE_STORM_SECONDS and TIDEGATE_STORM_CANCELLERS make it longer and wider than the ordinary run.
+TIDEGATE_STORM_SECONDS says for how long, `make faults` for 60; each run is cancelled by four of
+TIDEGATE_STORM_CANCELLERS sessions at about the same time (a server takes 100 connections).
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import threading
@@ -16,8 +19,8 @@ from typing import Any
 import psycopg
 import pytest
 
-SECONDS = float(os.environ.get("TIDEGATE_STORM_SECONDS", "10"))
-CANCELLERS = int(os.environ.get("TIDEGATE_STORM_CANCELLERS", "25"))
+SECONDS = float(os.environ.get("TIDEGATE_STORM_SECONDS", "20"))
+CANCELLERS = int(os.environ.get("TIDEGATE_STORM_CANCELLERS", "70"))
 RUNS = [f"cancelled-{n}" for n in range(50)]
 OTHERS = [f"kept-{n}" for n in range(10)]
 
@@ -25,6 +28,8 @@ SETUP = """
 select tidegate.queue_create('q', '{"lease": "2 s", "max_attempts": 0,
     "backoff_base": "20 ms", "backoff_cap": "50 ms"}');
 select tidegate.queue_create('w', '{"max_attempts": 0}');
+select tidegate.queue_create('members', '{"lease": "2 s", "max_attempts": 0}');
+select tidegate.queue_create('callbacks', '{"max_attempts": 0}');
 select tidegate.topic_create('t');
 select tidegate.topic_create('h');
 select tidegate.topic_create('relayed', '{"lease": "2 s", "max_attempts": 0}');
@@ -32,6 +37,10 @@ create unlogged table public.seen (n int, run_id text, at timestamptz default cl
 create function public.see(p_message tidegate.message) returns void
 language sql set search_path = public, pg_temp
 as $$ insert into seen (n, run_id) values ((p_message.payload ->> 'n')::int, p_message.run_id) $$;
+create unlogged table public.called (name text);
+create function public.hear(p_payload jsonb) returns void
+language sql set search_path = public, pg_temp
+as $$ insert into called (name) values (p_payload ->> 'barrier') $$;
 select tidegate.outbox_route('t', p_queue => 'q');
 select tidegate.outbox_route('h', p_handler => 'public.see');
 """
@@ -76,6 +85,8 @@ class Storm:
         self.ended: list[int] = []
         self.cancels: list[tuple[str, float]] = []  # run, when its commit was known
         self.refused = 0
+        self.barriers: dict[str, str | None] = {}  # its run
+        self.arrivals: Counter[str] = Counter()
         self.errors: list[str] = []
 
     def thread(self, play: Callable[..., None], *args: Any) -> threading.Thread:
@@ -166,7 +177,45 @@ class Storm:
         """Work within the database."""
         while not self.done.is_set():
             conn.execute("select tidegate.queue_work('w', 'public.see', 20)")
+            conn.execute("select tidegate.queue_work('callbacks', 'public.hear', 20)")
             time.sleep(0.005)
+
+    def fan_out(self, conn: psycopg.Connection[Any], seed: int) -> None:
+        """Barriers of four members, of runs and of none; two arrive by their message."""
+        dice = random.Random(seed)
+        for n in itertools.count():
+            if self.stopped.is_set():
+                return
+            run = dice.choice((None, dice.choice(OTHERS), *[dice.choice(RUNS)] * 2))
+            name = f"{seed}-{n}"
+            with conn.transaction():
+                row = conn.execute(
+                    "select epoch from tidegate.barrier_send(%s, 'members', %s::jsonb[],"
+                    " 'callbacks', p_policy => 'collect', p_run_id => %s)",
+                    (name, [f'{{"name": "{name}"}}'] * 4, run),
+                ).fetchone()
+            self.barriers[name] = run
+            assert row
+            for member in (1, 2):
+                told = conn.execute(
+                    "select tidegate.barrier_arrive(%s, %s, %s)", (name, row[0], member)
+                ).fetchone()
+                assert told
+                self.arrivals[told[0]] += 1
+            time.sleep(dice.random() * 0.05)
+
+    def arrive(self, conn: psycopg.Connection[Any], seed: int) -> None:
+        """Acks of members, several barriers in one lease."""
+        dice = random.Random(seed)
+        while not self.done.is_set():
+            leases = conn.execute(
+                "select distinct lease_id from tidegate.queue_claim('members', %s)",
+                (dice.choice((1, 4, 20)),),
+            ).fetchall()
+            for lease in leases:
+                conn.execute("select tidegate.queue_ack(%s, p_result => '1')", lease)
+            if not leases:
+                time.sleep(0.01)
 
     def cancel(self, conn: psycopg.Connection[Any], mine: list[tuple[float, str]]) -> None:
         """Cancel runs, each at its time. A child goes with its parent."""
@@ -211,6 +260,8 @@ def test_nothing_of_a_cancelled_run_is_delivered_and_nothing_of_others_is_lost(
     )
     players += [storm.thread(storm.sweep), storm.thread(storm.sweep)]
     players += [storm.thread(storm.work), storm.thread(storm.work)]
+    players += [storm.thread(storm.fan_out, 30 + n) for n in range(2)]
+    players += [storm.thread(storm.arrive, 40 + n) for n in range(2)]
     # when each is cancelled, four times at about the same time
     plan = sorted(
         (SECONDS * (0.1 + 0.8 * n / len(RUNS)) + again * 0.002, run)
@@ -236,6 +287,20 @@ def test_nothing_of_a_cancelled_run_is_delivered_and_nothing_of_others_is_lost(
     assert [incident for incident in incidents if incident[0] != "55P03"] == []
     # and nothing stays behind
     assert left(conn) == 0, conn.execute(PLACES).fetchall()
+    # and a barrier fired with all its members, once, unless its run was cancelled before
+    ended = conn.execute(
+        "select name, state, arrived, failed, outstanding, run_id from tidegate.barrier_progress"
+    ).fetchall()
+    assert {row[0] for row in ended} == storm.barriers.keys()
+    assert [row for row in ended if row[5] not in RUNS and row[1:5] != ("fired", 4, 0, 0)] == []
+    assert {row[1] for row in ended} <= {"fired", "aborted", "open"}
+    assert [row for row in ended if row[1] == "open" and row[5] not in RUNS] == []
+    callbacks: Counter[str] = Counter(
+        name for (name,) in conn.execute("select name from public.called").fetchall()
+    )
+    assert [row[0] for row in ended if row[5] not in RUNS and callbacks[row[0]] != 1] == []
+    assert set(callbacks.values()) == {1}
+    assert storm.arrivals.keys() >= {"arrived", "closed"}
     # and whoever asked after a cancel had committed got nothing of that run
     cancelled: dict[str, float] = {}
     for run, at in storm.cancels:

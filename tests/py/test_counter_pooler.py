@@ -74,7 +74,7 @@ async def test_two_pools_sync_the_same_counters_while_others_settle(
                         for n in (7, 3, 5):
                             add = calls.bind(ADD, "tidegate")
                             await cursor.execute(add, {"key": f"n{n}"})
-                        ack = {"lease_id": lease_id, "message_ids": None}
+                        ack = {"lease_id": lease_id, "message_ids": None, "result": None}
                         await cursor.execute(calls.bind(calls.QUEUE_ACK, "tidegate"), ack)
                         answer: Any = await cursor.fetchone()
                     added += 1

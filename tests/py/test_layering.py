@@ -42,8 +42,8 @@ IMPORTS = {
     "assets": {"errors"},
     "calls": set(),
     "child": {"handling", "registry"},
-    "children": {"child", "handling"},
-    "client": {"calls", "config", "errors", "names"},
+    "children": {"child", "handling", "registry"},
+    "client": {"calls", "config", "errors", "names", "prepared", "written"},
     "config": {"errors", "names"},
     "connect": {"config", "errors", "logs"},
     "errors": set(),
@@ -52,9 +52,11 @@ IMPORTS = {
     "migrate": {"assets", "connect", "errors", "names", "render"},
     "names": {"errors"},
     "options": {"config", "connect"},
-    "registry": {"calls", "config", "errors", "traces"},
+    "prepared": set(),
+    "registry": {"calls", "config", "errors", "traces", "written"},
     "render": {"assets", "errors", "names"},
     "traces": {"config"},
+    "written": {"errors"},
 }
 
 

@@ -6,30 +6,17 @@ import asyncio
 import io
 import json
 import sys
-from datetime import datetime, timezone
 from uuid import UUID
 
 import pytest
 
 from pyshim.errors import ConfigError
-from pyshim.publishers import Message, TransportDown, TransportGone, publisher_for
+from pyshim.publishers import TransportDown, TransportGone, publisher_for
 from pyshim.publishers.redis import RedisPublisher
 from pyshim.publishers.stdout import StdoutPublisher
 from tests.fake_redis import fake_redis
-
-TRACE = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-
-
-def _message(number: int = 1, **changes: object) -> Message:
-    given: dict[str, object] = {
-        "event_id": UUID(int=number),
-        "topic": "orders",
-        "message_id": number,
-        "attempt": 1,
-        "payload": '{"price": 10.00, "name": "Zoë"}',
-        "enqueued_at": datetime(2024, 5, 6, 7, 8, 9, 250000, tzinfo=timezone.utc),
-    }
-    return Message(**{**given, **changes})  # type: ignore[arg-type]
+from tests.messages import TRACE
+from tests.messages import message as _message
 
 
 def test_the_envelope_is_one_line_of_json_with_the_payload_untouched() -> None:
@@ -58,7 +45,7 @@ def test_the_identity_is_the_same_for_every_attempt() -> None:
 @pytest.mark.parametrize(
     ("target", "said"),
     [
-        ("kafka://x", "unknown target 'kafka://x'"),
+        ("carrier://pigeon", "unknown target 'carrier://pigeon'"),
         ("redis://h/0", "names no key"),
         ("redis://h/0?stream=", "names no key"),
         ("redis://h/0?stream=a&zset=a", "different names"),

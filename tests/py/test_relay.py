@@ -103,6 +103,22 @@ async def test_what_was_published_and_what_failed_are_settled_together() -> None
     assert (relay.totals.published, relay.totals.retried) == (499, 1)
 
 
+async def test_a_failure_says_whether_and_when_it_is_tried_again() -> None:
+    session = FakeSession(3)
+    answers = {
+        1: Outcome(error="400", retryable=False),
+        2: Outcome(error="503", retry_in=timedelta(minutes=2)),
+        3: Outcome(error="500"),
+    }
+    await _relay(session, FakePublisher(answers)).step()
+    (settle,) = session.arguments(calls.OUTBOX_SETTLE)
+    assert settle["failed"].obj == [
+        {"message_id": 1, "error": "400", "retryable": False},
+        {"message_id": 2, "error": "503", "retry_in": "120.000 s"},
+        {"message_id": 3, "error": "500"},
+    ]
+
+
 async def test_headers_travel_to_the_publisher() -> None:
     publisher = FakePublisher()
     await _relay(FakeSession(1), publisher).step()

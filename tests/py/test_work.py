@@ -682,6 +682,51 @@ async def b(delivery):
     assert totals == {"work a": (1, 0), "work b": (1, 1)}
 
 
+def test_what_handlers_return_is_in_the_callback_of_their_barrier(bench: Bench) -> None:
+    bench.handlers("""
+URL = os.environ["TIDEGATE_DATABASE_URL"]
+
+@registry.handler("a")
+def a(delivery):
+    if delivery.payload == "own":
+        with psycopg.connect(URL) as conn:
+            delivery.ack_in(conn, {"own": delivery.member})
+        return "ignored"
+    return {"nul": "a\\0b", "large": "x" * 1_100_000, "€": "€" * 300_000}[delivery.payload]
+
+@registry.handler("b")
+async def b(delivery):
+    return {"async": delivery.member, "of": delivery.barrier}
+""")
+    for name in ("a", "b", "callbacks"):
+        bench.queue(name)
+    # given two barriers, and a message that is of none
+    payloads = ["nul", "own", "large", "€"]
+    bench.conn.execute(
+        "select barrier_send('one', 'a', %s::jsonb[], 'callbacks', p_policy => 'collect')",
+        ([json.dumps(each) for each in payloads],),
+    )
+    bench.conn.execute(
+        "select barrier_send('two', 'b', array['1', '2']::jsonb[], 'callbacks')",
+    )
+    bench.send("a", "nul")
+    # when both are worked on
+    bench.drain("--concurrency", "2")
+    # then the callbacks have what was returned; what cannot be stored fails its member only
+    told: dict[str, Any] = dict(
+        bench.conn.execute("select payload->>'barrier', payload from queue_peek('callbacks')")
+    )
+    own = {"own": 2}
+    assert told["one"]["results"] == [None, own, None, "€" * 300_000]
+    nul, large = (each["error"] for each in told["one"]["failures"])
+    assert "the result holds \\u0000" in nul
+    assert "the result has 1100002 bytes" in large
+    assert told["two"]["results"] == [{"async": n, "of": "two"} for n in (1, 2)]
+    # and a message of no barrier is done, whatever its handler returned
+    assert [(row[1], row[3]) for row in bench.dead()] == [("not_retryable", 1)] * 2
+    assert bench.left() == 2
+
+
 @pytest.mark.parametrize(
     ("text", "words", "code", "said"),
     [

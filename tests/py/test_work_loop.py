@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -76,7 +77,8 @@ class FakeSession:
         return Row(
             lease_id=lease_id, message_id=number, event_id=UUID(int=number), topic=None,
             attempt=1, max_attempts=5, payload=str(number), headers=None, priority=0,
-            group_key=None, job_key=None, run_id=None, tenant=None,
+            group_key=None, job_key=None, run_id=None, tenant=None, barrier=None, epoch=None,
+            member=None,
             enqueued_at=datetime.now(timezone.utc), lease_left=self._lease,
         )  # fmt: skip
 
@@ -262,6 +264,62 @@ async def test_what_cannot_be_settled_is_left_alone_and_holds_nothing_back(
     assert bench.heart.dropped == bench.heart.pulses
     left = [r.fields["message_id"] for r in caplog.records if r.message == "left to expire"]  # type: ignore[attr-defined]
     assert sorted(left) == sorted(poison)
+
+
+class OfABarrier(FakeSession):
+    """Messages of members; refuses a settlement that carries the result of message 1."""
+
+    def _row(self, lease_id: UUID, number: int) -> Row:
+        row = super()._row(lease_id, number)
+        row.barrier, row.epoch, row.member = "b", 7, number + 1
+        return row
+
+    def _tell(self, statement: str, arguments: Mapping[str, Any]) -> None:
+        super()._tell(statement, arguments)
+        if "1" in json.loads(arguments.get("results") or "{}"):
+            raise psycopg.errors.NumericValueOutOfRange("value overflows numeric format")
+
+
+async def test_a_result_that_the_database_refuses_fails_its_member_and_no_other() -> None:
+    # given handlers that return, one of them what only the database finds wrong
+    async def handle(delivery: Delivery) -> Any:
+        return {"n": delivery.payload}
+
+    session = OfABarrier(4)
+    bench = Bench(session, handle, batch=4, concurrency=4)
+    await bench.worker.step()
+    await bench.settled()
+    # then the others arrive with theirs, and that one fails for good, with the refusal
+    told = session.arguments(calls.QUEUE_SETTLE)
+    last = {n: told for told in session.arguments(calls.QUEUE_SETTLE) for n in told["done"]}
+    for n in (0, 2, 3):
+        assert json.loads(last[n]["results"]) == {str(n): {"n": n}}
+    (failed,) = [told["failed"].obj for told in told if told["failed"].obj]
+    assert failed == [
+        {
+            "message_id": 1,
+            "error": "the result was refused: value overflows numeric format",
+            "retryable": False,
+        }
+    ]
+    assert (bench.worker.totals.done, bench.worker.totals.lost) == (3, 0)
+
+
+async def test_large_results_are_settled_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pyshim.worker._MOST_RESULTS", 50)
+
+    async def handle(delivery: Delivery) -> str:
+        return "x" * (100 if delivery.payload == 4 else 20)
+
+    session = OfABarrier(1, 5)
+    bench = Bench(session, handle, batch=5, concurrency=5)
+    session._next = 2
+    await bench.worker.step()
+    await bench.settled()
+    await bench.worker.step()
+    await bench.settled()
+    sizes = [len(told["done"]) for told in session.arguments(calls.QUEUE_SETTLE)]
+    assert sum(sizes) == 6 and max(sizes) == 2
 
 
 async def test_what_cannot_be_given_back_holds_nothing_back() -> None:

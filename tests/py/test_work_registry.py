@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import functools
+import json
+import re
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -12,9 +15,18 @@ from uuid import UUID
 
 import pytest
 
-from pyshim import handling, traces
+from pyshim import child, handling, traces
 from pyshim.errors import ConfigError
-from pyshim.registry import Delivery, Malformed, Registry, Reject, Retry, delivery, load
+from pyshim.registry import (
+    MOST_RESULT_BYTES,
+    Delivery,
+    Malformed,
+    Registry,
+    Reject,
+    Retry,
+    delivery,
+    load,
+)
 
 ROW = {
     "message_id": 7,
@@ -28,6 +40,9 @@ ROW = {
     "run_id": None,
     "tenant": "acme",
     "topic": None,
+    "barrier": None,
+    "epoch": None,
+    "member": None,
     "enqueued_at": datetime(2024, 5, 6, tzinfo=timezone.utc),
     "payload": '{"n": 1}',
     "headers": None,
@@ -225,6 +240,67 @@ def test_what_is_raised_decides_what_becomes_of_the_message(
 ) -> None:
     outcome = _failed(error, reject=OSError)
     assert (outcome.verdict, outcome.retryable, outcome.retry_in) == (verdict, retryable, retry_in)
+
+
+MEMBER = {"barrier": "b", "epoch": 3, "member": 1}
+
+
+@pytest.mark.parametrize(
+    "value", [0, "", [], {"é€😀": [1.5, True]}, "\\u0000", "x" * (MOST_RESULT_BYTES - 2)]
+)
+async def test_what_a_handler_returns_is_its_members_result(value: Any) -> None:
+    async def handle(delivery: Delivery) -> Any:
+        return value
+
+    registry = Registry()
+    registry.handler("q")(lambda delivery: value)
+    registry.handler("q", task="async")(handle)
+    plain, on_loop = registry.find("q", None), registry.find("q", "async")
+    assert plain and on_loop
+    for outcome in (
+        handling.call(plain, _delivery(**MEMBER)),
+        await handling.call_async(on_loop, _delivery(**MEMBER)),
+        await handling.call_in_thread(plain, _delivery(**MEMBER)),
+    ):
+        assert (outcome.verdict, json.loads(outcome.result or "")) == ("done", value)
+        # and it passes the wire of a child
+        assert child.answer(json.dumps(asdict(outcome)).encode()) == outcome
+    # but is nobody's where there is no member
+    assert handling.call(plain, _delivery()) == handling.DONE
+
+
+def test_nothing_returned_is_no_result() -> None:
+    registry = Registry()
+    registry.handler("q")(_nothing)
+    handler = registry.find("q", None)
+    assert handler and handling.call(handler, _delivery(**MEMBER)) == handling.DONE
+
+
+CIRCLE: list[Any] = []
+CIRCLE.append(CIRCLE)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("a\0b", r"the result holds \\u0000"),
+        ("\ud83d", r"the result holds \\ud83d"),
+        (float("nan"), "the result cannot be written as JSON: Out of range"),
+        (CIRCLE, "the result cannot be written as JSON: Circular"),
+        ({1, 2}, "set is not JSON serializable"),
+        ("x" * MOST_RESULT_BYTES, f"the result has {MOST_RESULT_BYTES + 2} bytes; allowed: "),
+    ],
+)
+def test_a_result_that_cannot_be_stored_fails_its_message_for_good(value: Any, said: str) -> None:
+    registry = Registry()
+    registry.handler("q")(lambda delivery: value)
+    handler = registry.find("q", None)
+    assert handler
+    outcome = handling.call(handler, _delivery(**MEMBER))
+    assert (outcome.verdict, outcome.retryable, outcome.result) == ("failed", False, None)
+    assert re.search(said, outcome.error or "")
+    # and where nobody wants it, it is no mistake
+    assert handling.call(handler, _delivery()) == handling.DONE
 
 
 @pytest.mark.parametrize("in_", [-1, 1e12])

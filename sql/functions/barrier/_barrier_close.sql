@@ -36,7 +36,8 @@ begin
     perform _incident_note('_barrier_close', null, substr(v_error, 2, 5), v_error);
     update barrier
     set state = case p_state when 'fired' then 'fire_failed' else p_state end,
-        reason = concat_ws('; ', p_reason, v_error)
+        reason = concat_ws('; ', p_reason, v_error),
+        look_at = clock_now() -- recovery tries again
     where name = p_name and epoch = p_epoch;
     return case p_state when 'fired' then 'fire_failed' else p_state end;
 end;

@@ -13,9 +13,9 @@ declare
 begin
     insert into barrier_range (epoch, first_member, member_count, slot_count, key)
     values (p_epoch, p_first_member, p_count, v_slots, p_key);
-    insert into barrier_slot (epoch, slot, pending)
-    select p_epoch, p_first_member + s, (1::bigint << ((p_count - s - 1) / v_slots + 1)) - 1
-    from generate_series(0, v_slots - 1) s;
+    insert into barrier_slot (epoch, slot, pending, room)
+    select p_epoch, p_first_member + n.slot, (1::bigint << n.members) - 1, repeat(' ', 6 * n.members)
+    from (select s as slot, (p_count - s - 1) / v_slots + 1 as members from generate_series(0, v_slots - 1) s) n;
     return v_slots;
 end;
 $$;

@@ -107,12 +107,14 @@ begin
             inline_limit = excluded.inline_limit, run_id = excluded.run_id, tenant = excluded.tenant,
             key = excluded.key, answer = excluded.answer, opened_at = excluded.opened_at,
             expires_at = excluded.expires_at, stall_after = excluded.stall_after, look_at = excluded.look_at,
-            state = 'open', outcome = null, reason = null, closed_at = null, kept_at = null
+            state = 'open', outcome = null, reason = null, closed_at = null, kept_at = null, resent_at = null,
+            look_count = 0
         where b.epoch = v_former.epoch;
         exit when found; -- else somebody opened it for the first time a moment ago
     end loop;
 
-    insert into barrier_epoch (epoch, name, open_slots) values (v_epoch, p_name, 0);
+    insert into barrier_epoch (epoch, name, open_slots, room)
+    values (v_epoch, p_name, 0, repeat(' ', least(750, p_members / 8)));
     if p_members > 0 then
         update barrier_epoch e set open_slots = _barrier_grow(v_epoch, 1, p_members) where e.epoch = v_epoch;
     end if;

@@ -1,3 +1,4 @@
+{% from "macros/run.sql" import is_stopped %}
 create or replace function {{ schema }}._barrier_settle(
     p_name text, p_epoch bigint, p_member integer, p_is_failed boolean, p_result jsonb, p_error text
 ) returns text
@@ -27,7 +28,7 @@ declare
     v_open integer;
     v_state text;
 begin
-    select b.policy, b.quorum, r.first_member, r.member_count, r.slot_count into v_range
+    select b.policy, b.quorum, b.run_id, r.first_member, r.member_count, r.slot_count into v_range
     from barrier b
     cross join lateral (
         select * from barrier_range n
@@ -41,10 +42,14 @@ begin
         return _barrier_standing(p_name, p_epoch, coalesce(p_member, 0));
     end if;
 
+    if v_range.run_id is not null and {{ is_stopped("v_range.run_id") }} then
+        return 'closed'; -- it was opened while its run was cancelled, which did not see it
+    end if;
+
     v_bit := 1::bigint << ((p_member - v_range.first_member) / v_range.slot_count);
     update barrier_slot
     set pending = pending & ~v_bit, failed = case when p_is_failed then failed | v_bit else failed end,
-        arrived_at = clock_now()
+        arrived_at = clock_now(), room = null
     where epoch = p_epoch and slot = v_range.first_member + (p_member - v_range.first_member) % v_range.slot_count
         and pending & v_bit <> 0
     returning pending into v_pending;
@@ -55,7 +60,7 @@ begin
     values (p_epoch, p_member, p_is_failed, clock_now(), p_result, p_error);
 
     if v_pending = 0 then
-        update barrier_epoch set open_slots = open_slots - 1 where epoch = p_epoch
+        update barrier_epoch set open_slots = open_slots - 1, room = null where epoch = p_epoch
         returning open_slots into v_open;
     elsif p_is_failed and v_range.policy <> 'collect' then
         perform from barrier_epoch e where e.epoch = p_epoch for update;

@@ -1,4 +1,5 @@
 {% from "macros/message.sql" import message_names %}
+{% from "macros/run.sql" import fails_run_at %}
 create or replace function {{ schema }}._barrier_tell(p_barrier {{ schema }}.barrier, p_queue text) returns text
 language plpgsql volatile
 set search_path = {{ schema }}, pg_temp
@@ -41,9 +42,13 @@ begin
     if v_channel.channel_id is not null then
         perform _message_bury(v_channel.channel_id, array[v_message], array['not_retryable'], array[v_error]);
     else
-        insert into dead_letter (dead_at, channel_id, kind, channel, reason, last_error, {{ message_names() }})
+        insert into dead_letter (
+            dead_at, channel_id, kind, channel, reason, last_error, fails_run_at, {{ message_names() }}
+        )
         select
-            clock_now(), 0, 'queue', p_queue, 'not_retryable', _error_text(v_error), {{ message_names("v_message") }};
+            clock_now(), 0, 'queue', p_queue, 'not_retryable', _error_text(v_error),
+            {{ fails_run_at("v_message.run_id", "clock_now()") }},
+            {{ message_names("v_message") }};
     end if;
     return v_error;
 end;

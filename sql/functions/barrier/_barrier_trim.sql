@@ -5,9 +5,9 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
 /*
- * First the barriers that were closed long ago; then, of epochs that are no barrier's any more, results, slots and
- * ranges, and at last the row of the epoch, when nothing hangs on it. An arrival at a former epoch that is under way
- * holds a slot, which is skipped, and its epoch is left for the next pass.
+ * First the barriers that were closed long ago; then, of epochs that are no barrier's any more, results, slots, ranges
+ * and what was sent, and at last the row of the epoch, when nothing hangs on it. An arrival at a former epoch that is
+ * under way holds a slot, which is skipped, and its epoch is left for the next pass.
  */
 declare
     v_limit integer := p_limit;
@@ -29,7 +29,7 @@ begin
         for update of e skip locked
     loop
         exit when v_limit <= 0;
-{%- for table in ["slot", "result", "range"] %}
+{%- for table in ["slot", "result", "sent", "range"] %}
         if v_limit > 0 then
             delete from barrier_{{ table }} where ctid = any(array(
                 select n.ctid from barrier_{{ table }} n where n.epoch = v_epoch limit v_limit for update skip locked
@@ -40,7 +40,7 @@ begin
 {%- endfor %}
         delete from barrier_epoch e
         where e.epoch = v_epoch
-{%- for table in ["slot", "result", "range"] %}
+{%- for table in ["slot", "result", "sent", "range"] %}
             and not exists (select from barrier_{{ table }} n where n.epoch = v_epoch)
 {%- endfor %};
         get diagnostics v_count = row_count;

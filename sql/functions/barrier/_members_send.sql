@@ -58,6 +58,15 @@ begin
     into v_messages
     from input i;
     perform _message_enter(v_channel.channel_id, v_messages);
+    insert into barrier_sent (
+        epoch, first_member, queue, priority, max_attempts, headers, message_ids, payloads, body_ids
+    )
+    select
+        p_epoch, min(m.member), p_queue, p_priority, p_max_attempts, p_headers,
+        array_agg(m.message_id order by m.member), array_agg(m.payload order by m.member),
+        case when count(m.body_id) > 0 then array_agg(m.body_id order by m.member) end
+    from unnest(v_messages) m
+    group by (m.member - p_first_member) / 1000;
 end;
 $$;
 

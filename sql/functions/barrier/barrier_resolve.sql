@@ -7,7 +7,6 @@ as $$
 declare
     v_now timestamptz;
     v_barrier barrier;
-    v_outstanding integer;
     v_event_id uuid;
     v_error text;
 begin
@@ -26,7 +25,8 @@ begin
     if p_outcome = 'keep' and v_barrier.state = 'open' then
         v_now := clock_now();
         update barrier
-        set kept_at = v_now, look_at = v_now + stall_after, expires_at = greatest(expires_at, v_now + stall_after)
+        set kept_at = v_now, look_at = v_now + stall_after, expires_at = greatest(expires_at, v_now + stall_after),
+            look_count = 0, resent_at = null
         where name = p_name;
         return 'kept';
     elsif p_outcome = 'completed' then
@@ -37,16 +37,7 @@ begin
         return case v_barrier.state when 'resolved' then 'completed' else 'closed' end;
     elsif p_outcome = 'failed' then
         if v_barrier.state = 'open' then
-            select coalesce(sum(bit_count(s.pending::bit(64))), 0) into v_outstanding
-            from barrier_slot s where s.epoch = p_epoch;
-            perform _barrier_close(
-                p_name, p_epoch, 'aborted', 'expired',
-                case
-                    when v_outstanding > 0
-                        then format('incomplete: %s of %s members outstanding', v_outstanding, v_barrier.member_count)
-                    else format('never sealed: all of its %s members had arrived', v_barrier.member_count)
-                end
-            );
+            perform _barrier_close(p_name, p_epoch, 'aborted', 'expired', _barrier_reason(v_barrier));
             return 'failed';
         end if;
         return case when v_barrier.state = 'aborted' and v_barrier.outcome = 'expired' then 'failed' else 'closed' end;

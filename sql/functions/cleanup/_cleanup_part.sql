@@ -128,6 +128,8 @@ begin
             get diagnostics v_found = row_count;
         when 'barrier' then
             v_found := _barrier_trim(p_limit, p_before);
+        when 'run' then
+            v_found := _run_trim(p_limit, p_before);
     end case;
     return v_found;
 end;

@@ -7,6 +7,7 @@ create or replace function {{ schema }}.cleanup_sweep(
     p_incident_retention interval default '7 days',
     p_discard_dead_after interval default null,
     p_barrier_retention interval default '7 days',
+    p_run_retention interval default '30 days',
     out archived_removed integer,
     out keys_removed integer,
     out guards_removed integer,
@@ -18,6 +19,7 @@ create or replace function {{ schema }}.cleanup_sweep(
     out stranded_replaced integer,
     out incidents_removed integer,
     out barriers_removed integer,
+    out runs_removed integer,
     out others_removed integer,
     out has_more boolean,
     out errors jsonb
@@ -54,6 +56,7 @@ begin
             ('p_key_retention', p_key_retention), ('p_guard_retention', p_guard_retention),
             ('p_dead_letter_retention', p_dead_letter_retention), ('p_counter_retention', p_counter_retention),
             ('p_incident_retention', p_incident_retention), ('p_barrier_retention', p_barrier_retention),
+            ('p_run_retention', p_run_retention),
             ('p_discard_dead_after', coalesce(p_discard_dead_after, '1 day'))
         ) as a (name, value)
         where (a.value > '0' and a.value <= '100 years') is not true
@@ -83,11 +86,12 @@ begin
             (13, 'tide', p_limit, interval '0'),
             (14, 'floor', p_limit, interval '0'),
             (15, 'maintenance_run', p_limit, interval '0'),
-            (16, 'barrier', p_limit, p_barrier_retention)
+            (16, 'barrier', p_limit, p_barrier_retention),
+            (17, 'run', p_limit, p_run_retention)
         ) as p (number, name, bound, retention)
-        cross join (select floor(random() * 16)::integer as first) f
+        cross join (select floor(random() * 17)::integer as first) f
         where p.bound > 0
-        order by (p.number + f.first) % 16
+        order by (p.number + f.first) % 17
     loop
         begin
             v_found := _cleanup_part(v_part.name, v_part.bound, v_part.before);
@@ -116,6 +120,7 @@ begin
     stranded_replaced := coalesce((v_counts ->> 'stranded')::integer, 0);
     incidents_removed := coalesce((v_counts ->> 'incident')::integer, 0);
     barriers_removed := coalesce((v_counts ->> 'barrier')::integer, 0);
+    runs_removed := coalesce((v_counts ->> 'run')::integer, 0);
     others_removed := (
         select coalesce(sum(c.value::integer), 0)
         from jsonb_each_text(v_counts) c
@@ -125,6 +130,6 @@ end;
 $$;
 
 comment on function {{ schema }}.cleanup_sweep(
-    integer, interval, interval, interval, interval, interval, interval, interval
+    integer, interval, interval, interval, interval, interval, interval, interval, interval
 ) is
-'Remove what has outlived its retention, up to p_limit rows a kind, fold counters, and look for messages stranded below the floors (expected none). Archived messages go by their channel''s retention; idempotency keys, tombstones of guards, dead letters that were resolved or discarded, counters that say 0, incidents, and barriers that are closed by the arguments. Dead letters that nobody has dealt with stay, unless p_discard_dead_after says after how long they are to be discarded. Returns what was removed; has_more: call again. errors: what failed, by part, while the others went on; {} when all succeeded. Errors: TG010 a limit or retention that is not positive.';
+'Remove what has outlived its retention, up to p_limit rows a kind, fold counters, and look for messages stranded below the floors (expected none). Archived messages go by their channel''s retention; idempotency keys, tombstones of guards, dead letters that were resolved or discarded, counters that say 0, incidents, barriers that are closed, and runs that have ended and of which nothing is left by the arguments. Dead letters that nobody has dealt with stay, unless p_discard_dead_after says after how long they are to be discarded. Returns what was removed; has_more: call again. errors: what failed, by part, while the others went on; {} when all succeeded. Errors: TG010 a limit or retention that is not positive.';

@@ -33,7 +33,9 @@ begin
     if v_fold.position < v_last.position then
         v_fold.position := setval('counter_seq', v_last.position);
     end if;
-    select coalesce(array_agg(distinct l.virtualtransaction), '{}'), coalesce(bool_or(l.pid is null), false)
+    select
+        coalesce(array_agg(distinct concat_ws('@', l.virtualtransaction, l.pid)), '{}'),
+        coalesce(bool_or(l.pid is null), false)
     into v_fold.holders, v_is_blind
     from pg_locks l
     where l.locktype = 'relation'

@@ -13,6 +13,8 @@ as $$
  * statement that takes its snapshot after this one sees what became of it (a lock is released after its transaction
  * has become visible). The same holds for deadlines, which are never written in the past (see _tick).
  * A prepared transaction changes its virtual transaction over a restart: while one holds a lock, nothing is safe.
+ * A crash of one backend numbers them anew for all, and nothing else tells of it: so a holder is known by its process
+ * too, or one of before would seem to go on in a namesake of after, and what it left would not be looked for.
  */
 declare
     v_last tide;
@@ -45,7 +47,7 @@ begin
         with held as (
             select
                 l.relation = 'position_seq'::regclass as is_holder,
-                l.virtualtransaction as name,
+                concat_ws('@', l.virtualtransaction, l.pid) as name,
                 bool_or(l.pid is null) as is_prepared
             from pg_locks l
             where l.locktype = 'relation'

@@ -12,8 +12,13 @@ from (values
     ),
     (
         'recovery', 'recovery_sweep', interval '5 seconds', true,
-        'select false as again, null::text as error, false as systemic, to_jsonb(s) as result '
+        'select s.has_more as again, nullif(s.errors::text, ''{}'') as error, s.systemic, to_jsonb(s) as result '
         'from %I.recovery_sweep(%s) s'
+    ),
+    (
+        'runs', 'run_sweep', interval '5 seconds', false,
+        'select r.failed + r.passed + r.put_off >= 100 and r.failed + r.passed > 0 as again, r.first_error as error, '
+        'r.failed + r.passed = 0 as systemic, to_jsonb(r) as result from %I.run_sweep(%s) r'
     ),
     (
         'counters', 'counter_reconcile', interval '2 minutes', false,

@@ -24,6 +24,7 @@ begin
             )
         )),
         coalesce(s.every, j.every),
+        j.is_led,
         case when s.is_paused then null else coalesce(r.due_at, v_now) - v_now end,
         case when s.is_paused then null else coalesce(r.due_at, v_now) end,
         r.started_at,
@@ -36,7 +37,7 @@ begin
         select * from maintenance_run n where n.job = j.job order by n.entry desc limit 1
     ) r on true
     where to_regproc(format('%I.%I', current_schema, j.routine)) is not null
-    order by 5, 3;
+    order by 6, 3;
 end;
 $$;
 

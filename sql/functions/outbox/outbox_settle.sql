@@ -4,6 +4,7 @@ create or replace function {{ schema }}.outbox_settle(
 language plpgsql volatile
 security definer
 set search_path = {{ schema }}, pg_temp
+set plan_cache_mode = force_generic_plan
 as $$
 begin
     if p_failed is distinct from '[]' then

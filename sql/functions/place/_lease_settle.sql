@@ -4,7 +4,7 @@ select unnest(l.messages) as message, generate_series(1, cardinality(l.messages)
 {%- endmacro -%}
 create or replace function {{ schema }}._lease_settle(
     p_lease_id uuid, p_done bigint[], p_failed jsonb, p_released bigint[] default '{}', p_retry_in interval default '0',
-    p_result jsonb default null
+    p_result jsonb default null, p_results jsonb default null
 ) returns {{ schema }}.settled
 language plpgsql volatile
 set search_path = {{ schema }}, pg_temp
@@ -131,7 +131,7 @@ begin
             perform _member_lock(v_done || v_failed || v_cancelled, true);
         end if;
         if v_done is not null then
-            perform _message_finish(v_channel.channel_id, v_channel.archive, v_done, p_result);
+            perform _message_finish(v_channel.channel_id, v_channel.archive, v_done, p_result, p_results);
         end if;
         if v_released is not null then
             perform _message_return(v_channel.channel_id, v_released, p_retry_in);
@@ -171,5 +171,5 @@ begin
 end;
 $$;
 
-comment on function {{ schema }}._lease_settle(uuid, bigint[], jsonb, bigint[], interval, jsonb) is
-'Settle messages of a lease as done, failed or released, those of members with p_result; what is named in none of them stays leased. Answers lost when the lease is gone, and then changes nothing.';
+comment on function {{ schema }}._lease_settle(uuid, bigint[], jsonb, bigint[], interval, jsonb, jsonb) is
+'Settle messages of a lease as done, failed or released, those of members with their element of p_results, by message_id, or else with p_result; what is named in none of them stays leased. Answers lost when the lease is gone, and then changes nothing.';

@@ -1,4 +1,5 @@
 {% from "macros/message.sql" import message_names %}
+{% from "macros/run.sql" import fails_run_at %}
 create or replace function {{ schema }}._message_bury(
     p_channel_id integer,
     p_messages {{ schema }}.message[],
@@ -60,7 +61,8 @@ begin
         select
             f.*,
             f.entry_id is not null
-            and row_number() over (partition by f.entry_id order by f.ordinality) = 1 as has_entry
+            and row_number() over (partition by f.entry_id order by f.ordinality) = 1 as has_entry,
+            {{ fails_run_at("f.run_id", "v_now", " and p_state = 'dead' and f.reason <> 'purged'") }} as fails_run_at
         from fallen f
     ), landed as (
         update dead_letter d
@@ -71,7 +73,7 @@ begin
             payload = j.payload, headers = j.headers, body_id = j.body_id, body_bytes = j.body_bytes,
             event_id = coalesce(j.event_id, _event_id(j.event_prefix, j.message_id)),
             max_attempts = j.max_attempts, backoff = j.backoff, topic = j.topic, group_key = j.group_key,
-            run_id = j.run_id, tenant = j.tenant,
+            run_id = j.run_id, tenant = j.tenant, fails_run_at = j.fails_run_at,
             errors = case
                 when j.requeued_from is not null then j.errors -- it has carried the history along
                 else (
@@ -92,11 +94,12 @@ begin
         delete from body b using landed l where b.body_id = l.body_id
     )
     insert into dead_letter (
-        dead_at, channel_id, kind, channel, reason, last_error, state, resolved_at, {{ message_names() }}
+        dead_at, channel_id, kind, channel, reason, last_error, state, resolved_at, fails_run_at,
+        {{ message_names() }}
     )
     select
         v_now, p_channel_id, j.kind, j.channel, j.reason, j.error,
-        p_state, case when p_state = 'discarded' then v_now end,
+        p_state, case when p_state = 'discarded' then v_now end, j.fails_run_at,
         {{ message_names("j", {
             "event_id": "coalesce(j.event_id, _event_id(j.event_prefix, j.message_id))",
             "requeued_from": "null",

@@ -1,6 +1,7 @@
 {% from "macros/message.sql" import message_names %}
 create or replace function {{ schema }}._message_finish(
-    p_channel_id integer, p_archive boolean, p_messages {{ schema }}.message[], p_result jsonb default null
+    p_channel_id integer, p_archive boolean, p_messages {{ schema }}.message[], p_result jsonb default null,
+    p_results jsonb default null
 ) returns void
 language plpgsql volatile
 set search_path = {{ schema }}, pg_temp
@@ -12,7 +13,7 @@ as $$
  */
 begin
     if exists (select from unnest(p_messages) m where m.barrier is not null) then
-        perform _member_end(p_messages, null, p_result);
+        perform _member_end(p_messages, null, p_result, p_results);
     end if;
     if p_archive then
         insert into archive (settled_at, channel_id, {{ message_names() }})
@@ -34,5 +35,5 @@ begin
 end;
 $$;
 
-comment on function {{ schema }}._message_finish(integer, boolean, {{ schema }}.message[], jsonb) is
-'End messages that succeeded: let the members they belong to arrive with p_result, archive them or drop their bodies, resolve the dead letters they were requeued from, and hand on the turn of their group and their job key.';
+comment on function {{ schema }}._message_finish(integer, boolean, {{ schema }}.message[], jsonb, jsonb) is
+'End messages that succeeded: let the members they belong to arrive with their element of p_results or p_result, archive them or drop their bodies, resolve the dead letters they were requeued from, and hand on the turn of their group and their job key.';

@@ -8,6 +8,7 @@ create or replace function {{ schema }}.queue_nack(
 language plpgsql volatile
 security definer
 set search_path = {{ schema }}, pg_temp
+set plan_cache_mode = force_generic_plan
 as $$
 declare
     v_failed jsonb;

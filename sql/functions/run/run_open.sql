@@ -1,5 +1,8 @@
 create or replace function {{ schema }}.run_open(
-    p_run_id text, p_parent text default null, p_tenant text default null
+    p_run_id text,
+    p_parent text default null,
+    p_tenant text default null,
+    p_fail_on_dead_letter boolean default false
 ) returns text
 language plpgsql volatile
 security definer
@@ -18,6 +21,8 @@ begin
         perform _bad_argument('p_run_id', left(p_run_id, 100), 'A run is named by 1 to 512 bytes.');
     elsif p_parent = p_run_id then
         perform _bad_argument('p_parent', p_parent, 'A run is not its own parent.');
+    elsif p_fail_on_dead_letter is null then
+        perform _bad_argument('p_fail_on_dead_letter', null, 'True when the run is to fail as soon as a message dies.');
     end if;
     if p_parent is not null then
         select * into v_parent from run r where r.run_id = p_parent for share;
@@ -32,11 +37,11 @@ begin
         end if;
     end if;
 
-    insert into run (run_id, parent_id, state, reason, tenant, opened_at, finished_at)
+    insert into run (run_id, parent_id, state, reason, tenant, fail_on_dead_letter, opened_at, finished_at)
     values (
         p_run_id, p_parent, v_state,
         case v_state when 'error' then 'failed with ' || p_parent when 'stopped' then 'stopped with ' || p_parent end,
-        p_tenant, clock_now(), case when v_state <> 'open' then clock_now() end
+        p_tenant, p_fail_on_dead_letter, clock_now(), case when v_state <> 'open' then clock_now() end
     )
     on conflict do nothing;
     if found then
@@ -51,10 +56,15 @@ begin
             format('Run %L is open already, %s.', p_run_id,
                 coalesce(format('as a child of %L', v_run.parent_id), 'without a parent'))
         );
+    elsif v_run.state = 'open' and v_run.fail_on_dead_letter <> p_fail_on_dead_letter then
+        perform _bad_argument(
+            'p_fail_on_dead_letter', p_fail_on_dead_letter::text,
+            format('Run %L is open already, and the other way.', p_run_id)
+        );
     end if;
     return v_run.state;
 end;
 $$;
 
-comment on function {{ schema }}.run_open(text, text, text) is
-'Open a run, perhaps as a child of another, with which it fails and stops. Answers with its state: open, also to a repeat; or completed, error or stopped when it has ended, was cancelled before it was opened, or its parent has failed or was stopped: begin nothing then. Errors: TG010 bad argument, TG092 no such parent.';
+comment on function {{ schema }}.run_open(text, text, text, boolean) is
+'Open a run, perhaps as a child of another, with which it fails and stops. p_fail_on_dead_letter: it fails as soon as one of its messages dies, which run_sweep sees to; without it, dead letters are people''s business. Answers with its state: open, also to a repeat; or completed, error or stopped when it has ended, was cancelled before it was opened, or its parent has failed or was stopped: begin nothing then. Errors: TG010 bad argument, TG092 no such parent.';

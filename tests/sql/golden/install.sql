@@ -206,10 +206,10 @@ comment on table tidegate.tide is
 'One series for the installation, read newest first: the last position drawn, who may still hold one at or below it, and up to where every position has ended. Ticks append at most ten a second and keep the last few.';
 comment on column tidegate.tide.position is 'L: last value of position_seq when the tide was read.';
 comment on column tidegate.tide.safe_position is 'Every transaction that drew a position up to this one had ended.';
-comment on column tidegate.tide.holders is 'Virtual transactions that held RowExclusiveLock on position_seq.';
+comment on column tidegate.tide.holders is 'Virtual transactions, each with its process, that held RowExclusiveLock on position_seq.';
 comment on column tidegate.tide.drew_above is 'Beside each holder: whatever it drew lies above this position.';
 comment on column tidegate.tide.quiet_since is 'Every row with an earlier deadline was visible, or its transaction had ended.';
-comment on column tidegate.tide.movers is 'Virtual transactions that held RowExclusiveLock on scheduled or lease.';
+comment on column tidegate.tide.movers is 'Virtual transactions, each with its process, that held RowExclusiveLock on scheduled or lease.';
 comment on column tidegate.tide.moved_after is 'Beside each mover: every deadline it wrote lies after this instant.';
 comment on column tidegate.tide.outage_from is 'Last tide before the latest restart or failover; outage_until is the first one after it.';
 comment on column tidegate.tide.is_blind is 'A prepared transaction held a lock: its owner cannot be followed, so nothing was found safe.';
@@ -301,7 +301,7 @@ alter table tidegate.tally set (
 
 -- ledger/record_migration.sql
 insert into tidegate.migration (migration, checksum, version)
-values ('0002_create_kernel', '0600d1426c7c42f7d1b6a9249df17413e6ae0f48479edca1e340eb74c95d5e6e', 'VERSION');
+values ('0002_create_kernel', '8681657d89a661a3865a17c19c5d0a9d091d7de0120eaadbc326b6eb349c0ef3', 'VERSION');
 
 -- migrations/0003_create_places.up.sql
 /*
@@ -840,6 +840,7 @@ create table tidegate.guard (
 );
 
 create index guard_for_cleanup on tidegate.guard (finished_at) where state = 'done';
+create index guard_for_run on tidegate.guard (run_id) where state = 'held' and run_id is not null;
 
 comment on table tidegate.guard is
 'Who holds what by scope and key, until when; done rows are tombstones with their result, kept for their retention.';
@@ -852,7 +853,7 @@ alter table tidegate.guard set (
 
 -- ledger/record_migration.sql
 insert into tidegate.migration (migration, checksum, version)
-values ('0004_create_guard', '6393c3dfa3e18c5258a21f1de7f5868f2256a002bfad809b6f81b259ef549feb', 'VERSION');
+values ('0004_create_guard', '1a7e30179e24f48e5316951761cce91375293b2b5365ca140b2c74ed84b84541', 'VERSION');
 
 -- migrations/0005_create_barrier.up.sql
 /*
@@ -893,7 +894,9 @@ create table tidegate.barrier (
     expires_at timestamptz not null,
     stall_after interval not null,
     look_at timestamptz not null,
+    look_count integer not null default 0,
     kept_at timestamptz,
+    resent_at timestamptz,
     closed_at timestamptz,
     constraint barrier_state_is_known check (state in ('open', 'fired', 'fire_failed', 'aborted', 'resolved')),
     constraint barrier_outcome_is_known check (
@@ -922,15 +925,21 @@ comment on column tidegate.barrier.outcome is
 comment on column tidegate.barrier.inline_limit is 'Results of at most so many bytes travel in the callback.';
 comment on column tidegate.barrier.key is 'Which opening this is, so that its repeat is told the same epoch.';
 comment on column tidegate.barrier.answer is 'What the opening was told: opened, fired or fire_failed.';
-comment on column tidegate.barrier.look_at is 'When recovery should look at it next.';
-comment on column tidegate.barrier.kept_at is 'When it was last said to be alive: barrier_resolve with keep.';
+comment on column tidegate.barrier.look_at is
+'When recovery should look at it next. Never written in the past: recovery starts its scans from that.';
+comment on column tidegate.barrier.look_count is
+'How often recovery has asked or failed in a row: each time it comes back later.';
+comment on column tidegate.barrier.kept_at is
+'When it was last given time: barrier_resolve with keep, or lost members sent again.';
+comment on column tidegate.barrier.resent_at is 'When lost members were sent again, which happens once.';
 
 create table tidegate.barrier_epoch (
     epoch bigint primary key,
     name text collate "C" not null,
     open_slots integer not null,
+    room text,
     constraint barrier_epoch_open_slots_not_negative check (open_slots >= 0)
-);
+) with (fillfactor = 10);
 
 create index barrier_epoch_for_name on tidegate.barrier_epoch (name, epoch);
 
@@ -952,15 +961,47 @@ create table tidegate.barrier_range (
 comment on table tidegate.barrier_range is
 'The members that one open or add made, and over how many slots they are spread. Never updated: a member''s slot does not move.';
 
+create table tidegate.barrier_sent (
+    epoch bigint not null,
+    first_member integer not null,
+    queue text collate "C" not null,
+    priority smallint not null,
+    max_attempts integer,
+    headers jsonb,
+    message_ids bigint[] not null,
+    payloads jsonb[] not null,
+    body_ids bigint[],
+    constraint barrier_sent_pkey primary key (epoch, first_member),
+    constraint barrier_sent_has_a_payload_a_message check (cardinality(message_ids) = cardinality(payloads))
+);
+
+comment on table tidegate.barrier_sent is
+'What barrier_send has sent, a thousand members a row, so that recovery can send a message again that is nowhere. Written once, in bulk, and read by nobody else.';
+comment on column tidegate.barrier_sent.message_ids is 'A message sent again keeps its id, and so its event_id.';
+comment on column tidegate.barrier_sent.payloads is 'Null where the payload is large: the body that it was written to is not written twice.';
+
 create table tidegate.barrier_slot (
     epoch bigint not null,
     slot integer not null,
     pending bigint not null,
     failed bigint not null default 0,
     arrived_at timestamptz,
+    room text,
     constraint barrier_slot_pkey primary key (epoch, slot),
     constraint barrier_slot_failed_are_not_pending check (pending & failed = 0)
-) with (fillfactor = 50);
+) with (fillfactor = 10);
+
+-- A slot is updated by each of its members. While an old snapshot keeps vacuum away all its versions stay; as long as
+-- they stand on one page they hang on one index entry, and whoever looks for the newest reads that page only. Were they
+-- spread, each arrival would visit as many pages as there were arrivals before it. So a slot, and an epoch, is made as
+-- wide as its versions will be; the first update gives the room away.
+
+alter table tidegate.barrier_slot alter column room set storage plain;
+comment on column tidegate.barrier_slot.room is 'Nothing: keeps room on its page for its versions until it is first updated.';
+
+alter table tidegate.barrier_epoch alter column room set storage plain;
+comment on column tidegate.barrier_epoch.room is 'Nothing: keeps room on its page for its versions until it is first updated.';
+
 
 comment on table tidegate.barrier_slot is
 'A bit for each of up to 62 members. Neighbours stand in different slots, so that they do not wait for each other.';
@@ -1036,6 +1077,12 @@ alter table tidegate.barrier_range set (
     autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off
 );
 
+alter table tidegate.barrier_sent set (
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+    autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000,
+    autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off
+);
+
 alter table tidegate.barrier_slot set (
     autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
     autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000,
@@ -1050,7 +1097,7 @@ alter table tidegate.barrier_result set (
 
 -- ledger/record_migration.sql
 insert into tidegate.migration (migration, checksum, version)
-values ('0005_create_barrier', '8cf8dac9b5e216df736528e3c34c755ac2e264f48da25f7ac967f9fe9617bafb', 'VERSION');
+values ('0005_create_barrier', '04530519a55733f67c44fdf4aabdc509e47abc678ab723089f1ebd40a2296958', 'VERSION');
 
 -- migrations/0006_create_run.up.sql
 /* Runs: an optional record of a business execution, by which its messages are stopped. Leaders: who runs the loops. */
@@ -1061,6 +1108,7 @@ create table tidegate.run (
     state text not null default 'open',
     reason text,
     tenant text,
+    fail_on_dead_letter boolean not null default false,
     opened_at timestamptz not null,
     finished_at timestamptz,
     constraint run_state_is_known check (state in ('open', 'completed', 'error', 'stopped')),
@@ -1075,6 +1123,15 @@ comment on table tidegate.run is
 'Business executions, opened or only cancelled: what carries the id of a stopped one is not delivered any more. It must outlive its messages.';
 comment on column tidegate.run.state is 'open | completed (final) | error (may still become completed or stopped) | stopped (final: cancelled).';
 comment on column tidegate.run.parent_id is 'Fails and stops together with this one; no foreign key, as the parent may be cleaned up first.';
+comment on column tidegate.run.fail_on_dead_letter is 'Whether it fails when a message of it dies.';
+
+-- A settlement that buries a message holds its lease, and the run comes before leases in the order of locks: so the
+-- dead letter says that its run is to fail, and run_sweep lets it.
+alter table tidegate.dead_letter add column fails_run_at timestamptz;
+create index dead_letter_for_run_sweep on tidegate.dead_letter (fails_run_at) where fails_run_at is not null;
+
+comment on column tidegate.dead_letter.fails_run_at is
+'When run_sweep should let its run fail for it; null when it need not, or has done so.';
 
 -- A cancel finds what waits of a run in whatever channel it is: by the run alone. Partial, so that a message without a
 -- run is in none of these, and pays the test of a null.
@@ -1125,7 +1182,7 @@ comment on type tidegate.sent is
 
 -- ledger/record_migration.sql
 insert into tidegate.migration (migration, checksum, version)
-values ('0006_create_run', '35c87df4b9dadbdd6529ed6dad04457ada5359b2ee31be5290b238a0ff364af3', 'VERSION');
+values ('0006_create_run', '97ea502d9f31992b955c4300c93d3dcea5f6ab51837e146d30666d8819422310', 'VERSION');
 
 -- migrations/0007_create_counter.up.sql
 /*
@@ -1184,7 +1241,7 @@ create table tidegate.counter_fold (
 comment on table tidegate.counter_fold is 'The last fold: one row, replaced by the next; none before the first.';
 comment on column tidegate.counter_fold.folded_to is 'Additions up to this one are in counter; readers start above it.';
 comment on column tidegate.counter_fold.position is 'Last value of counter_seq at that time, or earlier while holders stand.';
-comment on column tidegate.counter_fold.holders is 'Virtual transactions that may hold additions up to position; once they are gone, it may be folded to.';
+comment on column tidegate.counter_fold.holders is 'Virtual transactions, each with its process, that may hold additions up to position; once they are gone, it may be folded to.';
 
 create table tidegate.maintenance_run (
     job text collate "C" not null,
@@ -1219,6 +1276,7 @@ create type tidegate.maintenance_job as (
     job text,
     statement text,
     every interval,
+    is_led boolean,
     due_in interval,
     due_at timestamptz,
     started_at timestamptz,
@@ -1228,7 +1286,7 @@ create type tidegate.maintenance_job as (
 );
 
 comment on type tidegate.maintenance_job is
-'A job of the upkeep. statement returns one row: again (there is more), error (what failed in it, null = nothing), systemic (nothing of it succeeded) and result. due_in: 0 or less = due now, null = paused.';
+'A job of the upkeep. statement returns one row: again (there is more), error (what failed in it, null = nothing), systemic (nothing of it succeeded) and result. is_led: for whoever leads maintain, with its epoch. due_in: 0 or less = due now, null = paused.';
 
 -- As in migration 0002: vacuum by a fixed number of dead rows, without pauses, and keep the tail.
 
@@ -1255,9 +1313,40 @@ alter table tidegate.maintenance_run set (
 
 -- ledger/record_migration.sql
 insert into tidegate.migration (migration, checksum, version)
-values ('0007_create_counter', 'f07afaebd8488aca7b69c53ed8f90b50992769315ccd42225fd956206e4b64e8', 'VERSION');
+values ('0007_create_counter', '8822aa65f8c70f810ad80003e1893bbf6707f66a4e3845f1f2ebe013e1eb7395', 'VERSION');
 
--- migrations/0008_create_metric.up.sql
+-- migrations/0008_create_recovery.up.sql
+/*
+ * Up to where recovery has seen everything, so that its scans do not begin with what vacuum may not remove. Appended,
+ * at most once a minute, and the row before it deleted: as with counters, a row that is updated becomes a chain.
+ */
+
+create table tidegate.recovery_mark (
+    source text collate "C" not null,
+    entry bigint generated always as identity,
+    scan_from timestamptz not null,
+    at timestamptz not null,
+    holders text[] not null,
+    constraint recovery_mark_pkey primary key (source, entry)
+);
+
+comment on table tidegate.recovery_mark is
+'Where scans of recovery start, read newest first: one row for barriers, for guards, and for the look below the floors.';
+comment on column tidegate.recovery_mark.scan_from is 'Nothing that is left to be looked at lies before.';
+comment on column tidegate.recovery_mark.at is 'Read before holders: what those did not write who held nothing then, lies after it.';
+comment on column tidegate.recovery_mark.holders is
+'Virtual transactions that were writing to the table at that time: once they are gone, all that was due before it is visible.';
+
+alter table tidegate.recovery_mark set (
+    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,
+    autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off
+);
+
+-- ledger/record_migration.sql
+insert into tidegate.migration (migration, checksum, version)
+values ('0008_create_recovery', '232d36fc4ed1a4d0829dbe62b0cc648a5e05e17de11f39568e4e367bc290bb08', 'VERSION');
+
+-- migrations/0009_create_metric.up.sql
 /*
  * Metrics: what the last snapshot found, and marks by which the wait of a message is read from its position.
  *
@@ -1314,7 +1403,7 @@ alter table tidegate.position_mark set (
 
 -- ledger/record_migration.sql
 insert into tidegate.migration (migration, checksum, version)
-values ('0008_create_metric', '5639c3dbb296d7ac5bd183c6930cc3581ddc931390a1f9f4ee27b8dc550bd573', 'VERSION');
+values ('0009_create_metric', '5639c3dbb296d7ac5bd183c6930cc3581ddc931390a1f9f4ee27b8dc550bd573', 'VERSION');
 
 -- ledger/check_schema.sql
 -- What stands in the schema runs with the rights of whoever migrates, and a function that fits a call better than ours
@@ -1690,6 +1779,8 @@ as $$
  * statement that takes its snapshot after this one sees what became of it (a lock is released after its transaction
  * has become visible). The same holds for deadlines, which are never written in the past (see _tick).
  * A prepared transaction changes its virtual transaction over a restart: while one holds a lock, nothing is safe.
+ * A crash of one backend numbers them anew for all, and nothing else tells of it: so a holder is known by its process
+ * too, or one of before would seem to go on in a namesake of after, and what it left would not be looked for.
  */
 declare
     v_last tide;
@@ -1722,7 +1813,7 @@ begin
         with held as (
             select
                 l.relation = 'position_seq'::regclass as is_holder,
-                l.virtualtransaction as name,
+                concat_ws('@', l.virtualtransaction, l.pid) as name,
                 bool_or(l.pid is null) as is_prepared
             from pg_locks l
             where l.locktype = 'relation'
@@ -2238,7 +2329,14 @@ begin
         select
             f.*,
             f.entry_id is not null
-            and row_number() over (partition by f.entry_id order by f.ordinality) = 1 as has_entry
+            and row_number() over (partition by f.entry_id order by f.ordinality) = 1 as has_entry,
+            case
+                when f.run_id is not null and p_state = 'dead' and f.reason <> 'purged'
+                    and exists (
+                        select from run r where r.run_id = f.run_id and r.fail_on_dead_letter and r.state = 'open'
+                    )
+                    then v_now
+            end as fails_run_at
         from fallen f
     ), landed as (
         update dead_letter d
@@ -2249,7 +2347,7 @@ begin
             payload = j.payload, headers = j.headers, body_id = j.body_id, body_bytes = j.body_bytes,
             event_id = coalesce(j.event_id, _event_id(j.event_prefix, j.message_id)),
             max_attempts = j.max_attempts, backoff = j.backoff, topic = j.topic, group_key = j.group_key,
-            run_id = j.run_id, tenant = j.tenant,
+            run_id = j.run_id, tenant = j.tenant, fails_run_at = j.fails_run_at,
             errors = case
                 when j.requeued_from is not null then j.errors -- it has carried the history along
                 else (
@@ -2270,11 +2368,12 @@ begin
         delete from body b using landed l where b.body_id = l.body_id
     )
     insert into dead_letter (
-        dead_at, channel_id, kind, channel, reason, last_error, state, resolved_at, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member
+        dead_at, channel_id, kind, channel, reason, last_error, state, resolved_at, fails_run_at,
+        attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member
     )
     select
         v_now, p_channel_id, j.kind, j.channel, j.reason, j.error,
-        p_state, case when p_state = 'discarded' then v_now end,
+        p_state, case when p_state = 'discarded' then v_now end, j.fails_run_at,
         j.attempts, j.priority, j.message_id, j.enqueued_at, j.payload, j.headers, coalesce(j.event_id, _event_id(j.event_prefix, j.message_id)), j.body_id, j.body_bytes, j.max_attempts, j.max_batch, null, j.backoff, j.topic, j.group_key, j.job_key, j.run_id, j.tenant, j.errors, j.barrier, j.epoch, j.member
     from judged j
     where not j.has_entry
@@ -2429,7 +2528,8 @@ comment on function tidegate._message_fail(
 
 -- functions/place/_message_finish.sql
 create or replace function tidegate._message_finish(
-    p_channel_id integer, p_archive boolean, p_messages tidegate.message[], p_result jsonb default null
+    p_channel_id integer, p_archive boolean, p_messages tidegate.message[], p_result jsonb default null,
+    p_results jsonb default null
 ) returns void
 language plpgsql volatile
 set search_path = tidegate, pg_temp
@@ -2441,7 +2541,7 @@ as $$
  */
 begin
     if exists (select from unnest(p_messages) m where m.barrier is not null) then
-        perform _member_end(p_messages, null, p_result);
+        perform _member_end(p_messages, null, p_result, p_results);
     end if;
     if p_archive then
         insert into archive (settled_at, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member)
@@ -2463,8 +2563,8 @@ begin
 end;
 $$;
 
-comment on function tidegate._message_finish(integer, boolean, tidegate.message[], jsonb) is
-'End messages that succeeded: let the members they belong to arrive with p_result, archive them or drop their bodies, resolve the dead letters they were requeued from, and hand on the turn of their group and their job key.';
+comment on function tidegate._message_finish(integer, boolean, tidegate.message[], jsonb, jsonb) is
+'End messages that succeeded: let the members they belong to arrive with their element of p_results or p_result, archive them or drop their bodies, resolve the dead letters they were requeued from, and hand on the turn of their group and their job key.';
 
 -- functions/place/_batch_fit.sql
 create or replace function tidegate._batch_fit(p_messages tidegate.message[]) returns integer
@@ -2607,7 +2707,7 @@ comment on function tidegate._lease_deliveries(uuid, integer) is
 -- functions/place/_lease_settle.sql
 create or replace function tidegate._lease_settle(
     p_lease_id uuid, p_done bigint[], p_failed jsonb, p_released bigint[] default '{}', p_retry_in interval default '0',
-    p_result jsonb default null
+    p_result jsonb default null, p_results jsonb default null
 ) returns tidegate.settled
 language plpgsql volatile
 set search_path = tidegate, pg_temp
@@ -2736,7 +2836,7 @@ begin
             perform _member_lock(v_done || v_failed || v_cancelled, true);
         end if;
         if v_done is not null then
-            perform _message_finish(v_channel.channel_id, v_channel.archive, v_done, p_result);
+            perform _message_finish(v_channel.channel_id, v_channel.archive, v_done, p_result, p_results);
         end if;
         if v_released is not null then
             perform _message_return(v_channel.channel_id, v_released, p_retry_in);
@@ -2776,8 +2876,8 @@ begin
 end;
 $$;
 
-comment on function tidegate._lease_settle(uuid, bigint[], jsonb, bigint[], interval, jsonb) is
-'Settle messages of a lease as done, failed or released, those of members with p_result; what is named in none of them stays leased. Answers lost when the lease is gone, and then changes nothing.';
+comment on function tidegate._lease_settle(uuid, bigint[], jsonb, bigint[], interval, jsonb, jsonb) is
+'Settle messages of a lease as done, failed or released, those of members with their element of p_results, by message_id, or else with p_result; what is named in none of them stays leased. Answers lost when the lease is gone, and then changes nothing.';
 
 -- functions/place/_failed_check.sql
 create or replace function tidegate._failed_check(p_failed jsonb) returns void
@@ -3856,6 +3956,41 @@ $$;
 comment on function tidegate.inbox_accept(text, uuid) is
 'Accept an event in the consumer''s own transaction: true the first time, false for a duplicate. Of two at once the second waits for the first to end. Remembered until retention. Errors: TG010 bad argument.';
 
+-- functions/guard/_guards_retire.sql
+create or replace function tidegate._guards_retire(p_run_ids text[]) returns integer
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
+/*
+ * Orphans: claimed for a run that has ended since, and their lease has run out. That the run has ended is the only
+ * sign that is taken: one that is not known may never have been opened. All of it is asked in the writing statement,
+ * under the lock of the row; a holder that is alive finishes, renews or is skipped.
+ */
+declare
+    v_retired integer;
+begin
+    update guard g
+    set state = 'done', finished_at = clock_now(), expires_at = null
+    where g.ctid = any(array(
+        select n.ctid from guard n
+        where n.run_id = any(p_run_ids) and n.state = 'held'
+        order by n.scope, n.key
+        for update skip locked
+    ))
+        and g.state = 'held' and g.expires_at <= clock_now()
+        and exists (
+            select from run r where r.run_id = g.run_id and r.state in ('completed', 'error', 'stopped')
+        );
+    get diagnostics v_retired = row_count;
+    return v_retired;
+end;
+$$;
+
+comment on function tidegate._guards_retire(text[]) is
+'Make tombstones of the guards that were held for these runs, where a run has ended and the lease has run out. Returns how many; 0 when there are none.';
+
 -- functions/barrier/_slot_count.sql
 create or replace function tidegate._slot_count(p_members integer) returns integer
 language sql immutable parallel safe
@@ -3915,9 +4050,9 @@ declare
 begin
     insert into barrier_range (epoch, first_member, member_count, slot_count, key)
     values (p_epoch, p_first_member, p_count, v_slots, p_key);
-    insert into barrier_slot (epoch, slot, pending)
-    select p_epoch, p_first_member + s, (1::bigint << ((p_count - s - 1) / v_slots + 1)) - 1
-    from generate_series(0, v_slots - 1) s;
+    insert into barrier_slot (epoch, slot, pending, room)
+    select p_epoch, p_first_member + n.slot, (1::bigint << n.members) - 1, repeat(' ', 6 * n.members)
+    from (select s as slot, (p_count - s - 1) / v_slots + 1 as members from generate_series(0, v_slots - 1) s) n;
     return v_slots;
 end;
 $$;
@@ -3967,6 +4102,28 @@ $$;
 
 comment on function tidegate._barrier_standing(text, bigint, integer) is
 'Why a call about an epoch, or a member of it, changes nothing: unknown (no such barrier, epoch or member), stale (it was opened anew), duplicate (that member has arrived or failed) or closed; open when none of them holds.';
+
+-- functions/barrier/_barrier_reason.sql
+create or replace function tidegate._barrier_reason(p_barrier tidegate.barrier) returns text
+language plpgsql stable
+set search_path = tidegate, pg_temp
+as $$
+declare
+    v_outstanding integer;
+begin
+    select coalesce(sum(bit_count(s.pending::bit(64))), 0) into v_outstanding
+    from barrier_slot s where s.epoch = p_barrier.epoch;
+    return case
+        when v_outstanding > 0
+            then format('incomplete: %s of %s members outstanding', v_outstanding, p_barrier.member_count)
+        when not p_barrier.is_sealed
+            then format('never sealed: all of its %s members had arrived', p_barrier.member_count)
+    end;
+end;
+$$;
+
+comment on function tidegate._barrier_reason(tidegate.barrier) is
+'Why an open barrier has not fired: members are outstanding, or it was never sealed. Null when neither holds.';
 
 -- functions/barrier/_barrier_message.sql
 create or replace function tidegate._barrier_message(p_barrier tidegate.barrier, p_with_results boolean)
@@ -4067,9 +4224,19 @@ begin
     if v_channel.channel_id is not null then
         perform _message_bury(v_channel.channel_id, array[v_message], array['not_retryable'], array[v_error]);
     else
-        insert into dead_letter (dead_at, channel_id, kind, channel, reason, last_error, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member)
+        insert into dead_letter (
+            dead_at, channel_id, kind, channel, reason, last_error, fails_run_at, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member
+        )
         select
-            clock_now(), 0, 'queue', p_queue, 'not_retryable', _error_text(v_error), v_message.attempts, v_message.priority, v_message.message_id, v_message.enqueued_at, v_message.payload, v_message.headers, v_message.event_id, v_message.body_id, v_message.body_bytes, v_message.max_attempts, v_message.max_batch, v_message.requeued_from, v_message.backoff, v_message.topic, v_message.group_key, v_message.job_key, v_message.run_id, v_message.tenant, v_message.errors, v_message.barrier, v_message.epoch, v_message.member;
+            clock_now(), 0, 'queue', p_queue, 'not_retryable', _error_text(v_error),
+            case
+                when v_message.run_id is not null
+                    and exists (
+                        select from run r where r.run_id = v_message.run_id and r.fail_on_dead_letter and r.state = 'open'
+                    )
+                    then clock_now()
+            end,
+            v_message.attempts, v_message.priority, v_message.message_id, v_message.enqueued_at, v_message.payload, v_message.headers, v_message.event_id, v_message.body_id, v_message.body_bytes, v_message.max_attempts, v_message.max_batch, v_message.requeued_from, v_message.backoff, v_message.topic, v_message.group_key, v_message.job_key, v_message.run_id, v_message.tenant, v_message.errors, v_message.barrier, v_message.epoch, v_message.member;
     end if;
     return v_error;
 end;
@@ -4117,7 +4284,8 @@ begin
     perform _incident_note('_barrier_close', null, substr(v_error, 2, 5), v_error);
     update barrier
     set state = case p_state when 'fired' then 'fire_failed' else p_state end,
-        reason = concat_ws('; ', p_reason, v_error)
+        reason = concat_ws('; ', p_reason, v_error),
+        look_at = clock_now() -- recovery tries again
     where name = p_name and epoch = p_epoch;
     return case p_state when 'fired' then 'fire_failed' else p_state end;
 end;
@@ -4174,7 +4342,7 @@ declare
     v_open integer;
     v_state text;
 begin
-    select b.policy, b.quorum, r.first_member, r.member_count, r.slot_count into v_range
+    select b.policy, b.quorum, b.run_id, r.first_member, r.member_count, r.slot_count into v_range
     from barrier b
     cross join lateral (
         select * from barrier_range n
@@ -4188,10 +4356,14 @@ begin
         return _barrier_standing(p_name, p_epoch, coalesce(p_member, 0));
     end if;
 
+    if v_range.run_id is not null and exists (select from run s where s.run_id = v_range.run_id and s.state = 'stopped') then
+        return 'closed'; -- it was opened while its run was cancelled, which did not see it
+    end if;
+
     v_bit := 1::bigint << ((p_member - v_range.first_member) / v_range.slot_count);
     update barrier_slot
     set pending = pending & ~v_bit, failed = case when p_is_failed then failed | v_bit else failed end,
-        arrived_at = clock_now()
+        arrived_at = clock_now(), room = null
     where epoch = p_epoch and slot = v_range.first_member + (p_member - v_range.first_member) % v_range.slot_count
         and pending & v_bit <> 0
     returning pending into v_pending;
@@ -4202,7 +4374,7 @@ begin
     values (p_epoch, p_member, p_is_failed, clock_now(), p_result, p_error);
 
     if v_pending = 0 then
-        update barrier_epoch set open_slots = open_slots - 1 where epoch = p_epoch
+        update barrier_epoch set open_slots = open_slots - 1, room = null where epoch = p_epoch
         returning open_slots into v_open;
     elsif p_is_failed and v_range.policy <> 'collect' then
         perform from barrier_epoch e where e.epoch = p_epoch for update;
@@ -4289,7 +4461,8 @@ comment on function tidegate._member_lock(tidegate.message[], boolean) is
 
 -- functions/barrier/_member_end.sql
 create or replace function tidegate._member_end(
-    p_messages tidegate.message[], p_errors text[] default null, p_result jsonb default null
+    p_messages tidegate.message[], p_errors text[] default null, p_result jsonb default null,
+    p_results jsonb default null
 ) returns void
 language plpgsql volatile
 set search_path = tidegate, pg_temp
@@ -4304,22 +4477,22 @@ declare
 begin
     perform _member_lock(p_messages, false);
     for v_member in
-        select m.barrier, m.epoch, m.member, p_errors[m.ordinality] as error
+        select m.message_id, m.barrier, m.epoch, m.member, p_errors[m.ordinality] as error
         from unnest(p_messages) with ordinality m
         where m.barrier is not null
         order by m.epoch, m.member
     loop
         perform _barrier_settle(
             v_member.barrier, v_member.epoch, v_member.member, p_errors is not null,
-            case when p_errors is null then p_result end,
+            case when p_errors is null then coalesce(p_results -> v_member.message_id::text, p_result) end,
             case when p_errors is not null then _error_text(v_member.error) end
         );
     end loop;
 end;
 $$;
 
-comment on function tidegate._member_end(tidegate.message[], text[], jsonb) is
-'Let the members that messages belong to arrive with a result or, where p_errors runs beside the messages, fail: in the transaction in which these end. Errors: TG030 not READ COMMITTED.';
+comment on function tidegate._member_end(tidegate.message[], text[], jsonb, jsonb) is
+'Let the members that messages belong to arrive with their results (p_results by message_id, or else p_result) or, where p_errors runs beside the messages, fail: in the transaction in which these end. Errors: TG030 not READ COMMITTED.';
 
 -- functions/barrier/_barrier_open.sql
 create or replace function tidegate._barrier_open(
@@ -4445,12 +4618,14 @@ begin
             inline_limit = excluded.inline_limit, run_id = excluded.run_id, tenant = excluded.tenant,
             key = excluded.key, answer = excluded.answer, opened_at = excluded.opened_at,
             expires_at = excluded.expires_at, stall_after = excluded.stall_after, look_at = excluded.look_at,
-            state = 'open', outcome = null, reason = null, closed_at = null, kept_at = null
+            state = 'open', outcome = null, reason = null, closed_at = null, kept_at = null, resent_at = null,
+            look_count = 0
         where b.epoch = v_former.epoch;
         exit when found; -- else somebody opened it for the first time a moment ago
     end loop;
 
-    insert into barrier_epoch (epoch, name, open_slots) values (v_epoch, p_name, 0);
+    insert into barrier_epoch (epoch, name, open_slots, room)
+    values (v_epoch, p_name, 0, repeat(' ', least(750, p_members / 8)));
     if p_members > 0 then
         update barrier_epoch e set open_slots = _barrier_grow(v_epoch, 1, p_members) where e.epoch = v_epoch;
     end if;
@@ -4520,6 +4695,15 @@ begin
     into v_messages
     from input i;
     perform _message_enter(v_channel.channel_id, v_messages);
+    insert into barrier_sent (
+        epoch, first_member, queue, priority, max_attempts, headers, message_ids, payloads, body_ids
+    )
+    select
+        p_epoch, min(m.member), p_queue, p_priority, p_max_attempts, p_headers,
+        array_agg(m.message_id order by m.member), array_agg(m.payload order by m.member),
+        case when count(m.body_id) > 0 then array_agg(m.body_id order by m.member) end
+    from unnest(v_messages) m
+    group by (m.member - p_first_member) / 1000;
 end;
 $$;
 
@@ -4527,6 +4711,104 @@ comment on function tidegate._members_send(
     text, bigint, integer, text, jsonb[], jsonb, integer, integer, text, text
 ) is
 'Send the messages of members to a queue, from p_first_member on. Errors: TG010 bad argument, TG020 no such queue, TG023 it is draining.';
+
+-- functions/barrier/_members_resend.sql
+create or replace function tidegate._members_resend(p_barrier tidegate.barrier, p_limit integer)
+returns integer
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+/*
+ * Lost is who is outstanding and whose message is nowhere. Both are asked in one statement, so in one snapshot, and
+ * whatever moves a message or ends it does so in one transaction: a message on its way is seen where it was, with its
+ * member outstanding, or where it is. A dead one is none of these, as its member has failed with it; nor is one in
+ * blocked, as members have no group. Where nothing is kept to be sent, as after barrier_open, nobody is lost.
+ *
+ * This reads what waits in the queue, above the floor, and what is leased of it: once a stranded barrier. An index
+ * would be every message's to keep up.
+ *
+ * The caller holds the epoch. A message keeps its message_id, so it is the same event, and the same large payload, as
+ * long as that is there: else it cannot be sent again.
+ */
+declare
+    v_queue text;
+    v_channel channel;
+    v_messages message[];
+begin
+    select n.queue into v_queue from barrier_sent n where n.epoch = p_barrier.epoch order by n.first_member limit 1;
+    select * into v_channel from channel c where c.kind = 'queue' and c.name = v_queue;
+    if not found then
+        return 0;
+    end if;
+    with outstanding as materialized (
+        select s.slot + b.bit * r.slot_count as member
+        from barrier_slot s
+        cross join lateral (
+            select * from barrier_range n
+            where n.epoch = s.epoch and n.first_member <= s.slot
+            order by n.first_member desc
+            limit 1
+        ) r
+        cross join generate_series(0, 61) b (bit)
+        where s.epoch = p_barrier.epoch and s.pending & (1::bigint << b.bit) <> 0
+    ), mark as materialized (
+        select * from floor n where n.channel_id = v_channel.channel_id order by n.floor_id desc limit 1
+    ), present as materialized (
+        select r.member
+        from mark f
+        cross join unnest(f.floors) with ordinality o (floor, number)
+        inner join ready r
+            on r.channel_id = v_channel.channel_id and r.priority = o.number - 1 and r.position > o.floor
+        where r.epoch = p_barrier.epoch
+        union all
+        select s.member
+        from mark f
+        inner join scheduled s
+            on s.channel_id = v_channel.channel_id and s.due_at >= f.scheduled_from - interval '1 minute'
+        where s.epoch = p_barrier.epoch
+        union all
+        select m.member
+        from mark f
+        inner join lease l on l.channel_id = v_channel.channel_id and l.expires_at >= f.lease_from - interval '1 minute'
+        cross join unnest(l.messages) m
+        where m.epoch = p_barrier.epoch
+    ), sent as materialized (
+        select
+            n.priority, n.max_attempts, n.headers, n.first_member + u.number::integer - 1 as member, u.message_id,
+            u.payload, u.body_id
+        from barrier_sent n
+        cross join unnest(n.message_ids, n.payloads, n.body_ids) with ordinality
+            as u (message_id, payload, body_id, number)
+        where n.epoch = p_barrier.epoch
+    ), lost as (
+        select s.*, _json_size(y.payload) as body_bytes
+        from outstanding o
+        inner join sent s on s.member = o.member
+        left join body y on y.body_id = s.body_id
+        where not exists (select from present p where p.member = o.member)
+            and (s.body_id is null or y.body_id is not null)
+        order by s.member
+        limit p_limit
+    )
+    select array_agg(row(0, l.priority, l.message_id, clock_now(), l.payload, l.headers, null, l.body_id, l.body_bytes, l.max_attempts, null, null, null, null, null, null, p_barrier.run_id, p_barrier.tenant, null, p_barrier.name, p_barrier.epoch, l.member)::message order by l.member)
+    into v_messages
+    from lost l;
+    if v_messages is null then
+        return 0;
+    end if;
+    if v_channel.tenant_required and p_barrier.tenant is null then
+        perform _bad_argument('p_tenant', null, format('Queue %s requires a tenant.', v_queue));
+    end if;
+    perform _message_enter(v_channel.channel_id, v_messages);
+    return cardinality(v_messages);
+end;
+$$;
+
+comment on function tidegate._members_resend(tidegate.barrier, integer) is
+'Send the messages of outstanding members again that are nowhere, up to p_limit. Returns how many; 0 when none is lost, or nothing was kept that could be sent.';
 
 -- functions/barrier/barrier_open.sql
 create or replace function tidegate.barrier_open(
@@ -4763,7 +5045,7 @@ end;
 $$;
 
 comment on function tidegate.barrier_arrive(text, bigint, integer, jsonb) is
-'Say that a member is done, with its result, in the caller''s transaction; keep that short, as others of its slot wait for it. Returns arrived, or fired for the last one: the callback then enters its queue with this commit (fire_failed: it became a dead letter). Or, having changed nothing: duplicate (it has arrived or failed before), stale (the barrier was opened anew), closed, or unknown (no such barrier, epoch or member). Errors: TG030 not READ COMMITTED.';
+'Say that a member is done, with its result, in the caller''s transaction; keep that short, as others of its slot wait for it. Returns arrived, or fired for the last one: the callback then enters its queue with this commit (fire_failed: it became a dead letter). Or, having changed nothing: duplicate (it has arrived or failed before), stale (the barrier was opened anew), closed (also when its run was stopped), or unknown (no such barrier, epoch or member). Errors: TG030 not READ COMMITTED.';
 
 -- functions/barrier/barrier_fail.sql
 create or replace function tidegate.barrier_fail(
@@ -4890,7 +5172,6 @@ as $$
 declare
     v_now timestamptz;
     v_barrier barrier;
-    v_outstanding integer;
     v_event_id uuid;
     v_error text;
 begin
@@ -4909,7 +5190,8 @@ begin
     if p_outcome = 'keep' and v_barrier.state = 'open' then
         v_now := clock_now();
         update barrier
-        set kept_at = v_now, look_at = v_now + stall_after, expires_at = greatest(expires_at, v_now + stall_after)
+        set kept_at = v_now, look_at = v_now + stall_after, expires_at = greatest(expires_at, v_now + stall_after),
+            look_count = 0, resent_at = null
         where name = p_name;
         return 'kept';
     elsif p_outcome = 'completed' then
@@ -4920,16 +5202,7 @@ begin
         return case v_barrier.state when 'resolved' then 'completed' else 'closed' end;
     elsif p_outcome = 'failed' then
         if v_barrier.state = 'open' then
-            select coalesce(sum(bit_count(s.pending::bit(64))), 0) into v_outstanding
-            from barrier_slot s where s.epoch = p_epoch;
-            perform _barrier_close(
-                p_name, p_epoch, 'aborted', 'expired',
-                case
-                    when v_outstanding > 0
-                        then format('incomplete: %s of %s members outstanding', v_outstanding, v_barrier.member_count)
-                    else format('never sealed: all of its %s members had arrived', v_barrier.member_count)
-                end
-            );
+            perform _barrier_close(p_name, p_epoch, 'aborted', 'expired', _barrier_reason(v_barrier));
             return 'failed';
         end if;
         return case when v_barrier.state = 'aborted' and v_barrier.outcome = 'expired' then 'failed' else 'closed' end;
@@ -4975,9 +5248,9 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
 /*
- * First the barriers that were closed long ago; then, of epochs that are no barrier's any more, results, slots and
- * ranges, and at last the row of the epoch, when nothing hangs on it. An arrival at a former epoch that is under way
- * holds a slot, which is skipped, and its epoch is left for the next pass.
+ * First the barriers that were closed long ago; then, of epochs that are no barrier's any more, results, slots, ranges
+ * and what was sent, and at last the row of the epoch, when nothing hangs on it. An arrival at a former epoch that is
+ * under way holds a slot, which is skipped, and its epoch is left for the next pass.
  */
 declare
     v_limit integer := p_limit;
@@ -5014,6 +5287,13 @@ begin
             v_limit := v_limit - v_count;
         end if;
         if v_limit > 0 then
+            delete from barrier_sent where ctid = any(array(
+                select n.ctid from barrier_sent n where n.epoch = v_epoch limit v_limit for update skip locked
+            ));
+            get diagnostics v_count = row_count;
+            v_limit := v_limit - v_count;
+        end if;
+        if v_limit > 0 then
             delete from barrier_range where ctid = any(array(
                 select n.ctid from barrier_range n where n.epoch = v_epoch limit v_limit for update skip locked
             ));
@@ -5024,6 +5304,7 @@ begin
         where e.epoch = v_epoch
             and not exists (select from barrier_slot n where n.epoch = v_epoch)
             and not exists (select from barrier_result n where n.epoch = v_epoch)
+            and not exists (select from barrier_sent n where n.epoch = v_epoch)
             and not exists (select from barrier_range n where n.epoch = v_epoch);
         get diagnostics v_count = row_count;
         v_removed := v_removed + v_count;
@@ -5171,7 +5452,9 @@ begin
     if v_fold.position < v_last.position then
         v_fold.position := setval('counter_seq', v_last.position);
     end if;
-    select coalesce(array_agg(distinct l.virtualtransaction), '{}'), coalesce(bool_or(l.pid is null), false)
+    select
+        coalesce(array_agg(distinct concat_ws('@', l.virtualtransaction, l.pid)), '{}'),
+        coalesce(bool_or(l.pid is null), false)
     into v_fold.holders, v_is_blind
     from pg_locks l
     where l.locktype = 'relation'
@@ -7668,17 +7951,22 @@ as $$
 #variable_conflict use_column
 /*
  * What waits is taken away; what is leased is flagged: its holder learns of it by queue_extend, and it is not handed
- * out again. A message on its way from one place to the next is waited for, and looked for again: three times, as its
- * way has no more stations.
+ * out again.
+ *
+ * Locked in the order of a settlement: leases, keys, turns, then messages. A message may move on while its key is
+ * waited for, and then stand in a lease whose holder, about to settle it, waits for that key. So whenever one was
+ * missed, all of this round is undone, locks and all, and begun again with what a fresh look says.
  */
 declare
     v_channel_id integer;
-    v_ids bigint[] := p_message_ids;
+    v_ids bigint[];
+    v_waiting bigint[];
     v_keys text[];
     v_groups text[];
     v_messages message[];
-    v_cancelled bigint[] := '{}';
-    v_leased bigint[] := '{}';
+    v_cancelled bigint[];
+    v_leased bigint[];
+    v_is_missed boolean;
 begin
     if (p_message_ids is null) = (p_job_key is null) then
         perform _bad_argument(
@@ -7692,116 +7980,153 @@ begin
         perform _no_such_channel('queue', p_queue);
     end if;
 
-    -- Locked in the order of a settlement: keys, turns, then messages. What is not found here because it is on its way
-    -- is cancelled all the same.
-    if p_message_ids is not null then
-        select array_agg(distinct w.job_key), array_agg(distinct w.group_key) into v_keys, v_groups
-        from (
-            
-            select p.job_key, p.group_key from scheduled p
-            where p.channel_id = v_channel_id and p.message_id = any(p_message_ids)
-            union all
-            select p.job_key, p.group_key from blocked p
-            where p.channel_id = v_channel_id and p.message_id = any(p_message_ids)
-            union all
-            select p.job_key, p.group_key from ready p
-            where p.channel_id = v_channel_id and p.message_id = any(p_message_ids)
-        ) w;
-    end if;
-    -- Follow-ups first: the message before one must not hand over to it.
-    with taken as (
-        select j.key, j.follow_up, j.message_id from job_key j
-        where j.channel_id = v_channel_id
-            and (
-                j.key = p_job_key or j.key = any(v_keys)
-                or (p_message_ids is not null and (j.follow_up).message_id = any(p_message_ids))
+    loop
+        v_is_missed := false;
+        v_cancelled := '{}';
+        v_leased := '{}';
+        v_ids := coalesce(p_message_ids, array(
+            select j.message_id from job_key j where j.channel_id = v_channel_id and j.key = p_job_key
+        ));
+        begin
+            -- What waits is not looked for in leases.
+            select
+                coalesce(array_agg(w.message_id), '{}'),
+                array_agg(distinct w.job_key), array_agg(distinct w.group_key) filter (where p_job_key is null)
+            into v_waiting, v_keys, v_groups
+            from (
+                
+                select p.message_id, p.job_key, p.group_key from scheduled p
+                where p.channel_id = v_channel_id and p.message_id = any(v_ids)
+                    and (p_job_key is null or p.job_key = p_job_key)
+                union all
+                select p.message_id, p.job_key, p.group_key from blocked p
+                where p.channel_id = v_channel_id and p.message_id = any(v_ids)
+                    and (p_job_key is null or p.job_key = p_job_key)
+                union all
+                select p.message_id, p.job_key, p.group_key from ready p
+                where p.channel_id = v_channel_id and p.message_id = any(v_ids)
+                    and (p_job_key is null or p.job_key = p_job_key)
+            ) w;
+            if cardinality(v_waiting) < cardinality(v_ids) then
+                with held as (
+                    select l.channel_id, l.messages, l.settled from lease l
+                    where l.channel_id = v_channel_id and exists (
+                        select from unnest(l.messages) m
+                        where m.message_id = any(v_ids) and m.message_id <> all(v_waiting)
+                    )
+                    order by l.lease_id
+                    for update
+                ), flagged as (
+                    insert into cancel_request (channel_id, message_id, requested_at)
+                    select h.channel_id, m.message_id, clock_now()
+                    from held h
+                    cross join lateral unnest(h.messages) with ordinality m
+                    where m.message_id = any(v_ids) and m.ordinality <> all(coalesce(h.settled, '{}'))
+                    on conflict (channel_id, message_id) do update set requested_at = excluded.requested_at
+                    returning cancel_request.message_id
+                )
+                select coalesce(array_agg(f.message_id), '{}') into v_leased from flagged f;
+            end if;
+
+            -- Follow-ups first: the message before one must not hand over to it.
+            with taken as (
+                select j.key, j.follow_up, j.message_id from job_key j
+                where j.channel_id = v_channel_id
+                    and (
+                        j.key = p_job_key or j.key = any(v_keys)
+                        or (p_message_ids is not null and (j.follow_up).message_id = any(p_message_ids))
+                    )
+                order by j.key
+                for update
+            ), emptied as (
+                update job_key j set follow_up = null, follow_up_due_at = null
+                from taken t
+                where j.channel_id = v_channel_id and j.key = t.key and t.follow_up is distinct from null
+                    and (t.key = p_job_key or (t.follow_up).message_id = any(p_message_ids))
             )
-        order by j.key
-        for update
-    ), emptied as (
-        update job_key j set follow_up = null, follow_up_due_at = null
-        from taken t
-        where j.channel_id = v_channel_id and j.key = t.key and t.follow_up is distinct from null
-            and (t.key = p_job_key or (t.follow_up).message_id = any(p_message_ids))
-    )
-    select
-        array_agg(t.follow_up) filter (
-            where t.follow_up is distinct from null
-                and (t.key = p_job_key or (t.follow_up).message_id = any(p_message_ids))
-        ),
-        case when p_job_key is null then p_message_ids else array_agg(t.message_id) end
-    into v_messages, v_ids
-    from taken t;
-    if v_messages is not null then
-        v_cancelled := array(select m.message_id from unnest(v_messages) m);
-        perform _message_cancel(v_channel_id, v_messages, 'cancelled while it waited');
-    end if;
+            select
+                array_agg(t.follow_up) filter (
+                    where t.follow_up is distinct from null
+                        and (t.key = p_job_key or (t.follow_up).message_id = any(p_message_ids))
+                ),
+                case when p_job_key is null then p_message_ids else array_agg(t.message_id) end
+            into v_messages, v_ids
+            from taken t;
+            if v_messages is not null then
+                v_cancelled := array(select m.message_id from unnest(v_messages) m);
+                perform _message_cancel(v_channel_id, v_messages, 'cancelled while it waited');
+            end if;
 
-    perform
-    from (select u.key from unnest(v_groups) u (key) where u.key is not null order by u.key) g
-    cross join lateral (
-        select from group_turn n
-        where n.channel_id = v_channel_id and n.group_key = g.key
-        order by n.turn desc
-        limit 1
-        for update
-    ) t;
-
-    for v_round in 1 .. 3 loop
-        with taken as (
-            delete from scheduled p
-            where p.channel_id = v_channel_id and p.message_id = any(v_ids)
-                and (p_job_key is null or p.job_key = p_job_key)
-            returning *
-        )
-        select array_agg(row(t.attempts, t.priority, t.message_id, t.enqueued_at, t.payload, t.headers, t.event_id, t.body_id, t.body_bytes, t.max_attempts, t.max_batch, t.requeued_from, t.backoff, t.topic, t.group_key, t.job_key, t.run_id, t.tenant, t.errors, t.barrier, t.epoch, t.member)::message order by t.message_id) into v_messages from taken t;
-        if v_messages is not null then
-            v_cancelled := v_cancelled || array(select m.message_id from unnest(v_messages) m);
-            perform _message_cancel(v_channel_id, v_messages, 'cancelled while it waited');
-        end if;
-        with taken as (
-            delete from blocked p
-            where p.channel_id = v_channel_id and p.message_id = any(v_ids)
-                and (p_job_key is null or p.job_key = p_job_key)
-            returning *
-        )
-        select array_agg(row(t.attempts, t.priority, t.message_id, t.enqueued_at, t.payload, t.headers, t.event_id, t.body_id, t.body_bytes, t.max_attempts, t.max_batch, t.requeued_from, t.backoff, t.topic, t.group_key, t.job_key, t.run_id, t.tenant, t.errors, t.barrier, t.epoch, t.member)::message order by t.message_id) into v_messages from taken t;
-        if v_messages is not null then
-            v_cancelled := v_cancelled || array(select m.message_id from unnest(v_messages) m);
-            perform _message_cancel(v_channel_id, v_messages, 'cancelled while it waited');
-        end if;
-        with taken as (
-            delete from ready p
-            where p.channel_id = v_channel_id and p.message_id = any(v_ids)
-                and (p_job_key is null or p.job_key = p_job_key)
-            returning *
-        )
-        select array_agg(row(t.attempts, t.priority, t.message_id, t.enqueued_at, t.payload, t.headers, t.event_id, t.body_id, t.body_bytes, t.max_attempts, t.max_batch, t.requeued_from, t.backoff, t.topic, t.group_key, t.job_key, t.run_id, t.tenant, t.errors, t.barrier, t.epoch, t.member)::message order by t.message_id) into v_messages from taken t;
-        if v_messages is not null then
-            v_cancelled := v_cancelled || array(select m.message_id from unnest(v_messages) m);
-            perform _message_cancel(v_channel_id, v_messages, 'cancelled while it waited');
-        end if;
-        v_ids := array(select i.id from unnest(v_ids) i (id) where i.id <> all(v_cancelled || v_leased));
-        exit when v_ids = '{}';
-
-        with held as (
-            select l.channel_id, l.messages, l.settled from lease l
-            where l.channel_id = v_channel_id
-                and exists (select from unnest(l.messages) m where m.message_id = any(v_ids))
-            order by l.lease_id
-            for update
-        ), flagged as (
-            insert into cancel_request (channel_id, message_id, requested_at)
-            select h.channel_id, m.message_id, clock_now()
-            from held h
-            cross join lateral unnest(h.messages) with ordinality m
-            where m.message_id = any(v_ids) and m.ordinality <> all(coalesce(h.settled, '{}'))
-            on conflict (channel_id, message_id) do update set requested_at = excluded.requested_at
-            returning cancel_request.message_id
-        )
-        select v_leased || coalesce(array_agg(f.message_id), '{}') into v_leased from flagged f;
-        v_ids := array(select i.id from unnest(v_ids) i (id) where i.id <> all(v_leased));
-        exit when v_ids = '{}';
+            perform
+            from (select u.key from unnest(v_groups) u (key) where u.key is not null order by u.key) g
+            cross join lateral (
+                select from group_turn n
+                where n.channel_id = v_channel_id and n.group_key = g.key
+                order by n.turn desc
+                limit 1
+                for update
+            ) t;
+            with taken as (
+                delete from scheduled p
+                where p.channel_id = v_channel_id and p.message_id = any(v_ids)
+                    and (p_job_key is null or p.job_key = p_job_key)
+                returning *
+            )
+            select array_agg(row(t.attempts, t.priority, t.message_id, t.enqueued_at, t.payload, t.headers, t.event_id, t.body_id, t.body_bytes, t.max_attempts, t.max_batch, t.requeued_from, t.backoff, t.topic, t.group_key, t.job_key, t.run_id, t.tenant, t.errors, t.barrier, t.epoch, t.member)::message order by t.message_id) into v_messages from taken t;
+            if v_messages is not null then
+                v_cancelled := v_cancelled || array(select m.message_id from unnest(v_messages) m);
+                perform _message_cancel(v_channel_id, v_messages, 'cancelled while it waited');
+            end if;
+            with taken as (
+                delete from blocked p
+                where p.channel_id = v_channel_id and p.message_id = any(v_ids)
+                    and (p_job_key is null or p.job_key = p_job_key)
+                returning *
+            )
+            select array_agg(row(t.attempts, t.priority, t.message_id, t.enqueued_at, t.payload, t.headers, t.event_id, t.body_id, t.body_bytes, t.max_attempts, t.max_batch, t.requeued_from, t.backoff, t.topic, t.group_key, t.job_key, t.run_id, t.tenant, t.errors, t.barrier, t.epoch, t.member)::message order by t.message_id) into v_messages from taken t;
+            if v_messages is not null then
+                v_cancelled := v_cancelled || array(select m.message_id from unnest(v_messages) m);
+                perform _message_cancel(v_channel_id, v_messages, 'cancelled while it waited');
+            end if;
+            with taken as (
+                delete from ready p
+                where p.channel_id = v_channel_id and p.message_id = any(v_ids)
+                    and (p_job_key is null or p.job_key = p_job_key)
+                returning *
+            )
+            select array_agg(row(t.attempts, t.priority, t.message_id, t.enqueued_at, t.payload, t.headers, t.event_id, t.body_id, t.body_bytes, t.max_attempts, t.max_batch, t.requeued_from, t.backoff, t.topic, t.group_key, t.job_key, t.run_id, t.tenant, t.errors, t.barrier, t.epoch, t.member)::message order by t.message_id) into v_messages from taken t;
+            if v_messages is not null then
+                v_cancelled := v_cancelled || array(select m.message_id from unnest(v_messages) m);
+                perform _message_cancel(v_channel_id, v_messages, 'cancelled while it waited');
+            end if;
+            v_ids := array(select i.id from unnest(v_ids) i (id) where i.id <> all(v_cancelled || v_leased));
+            -- One statement sees whatever is alive in exactly one place.
+            exit when v_ids = '{}' or not exists (
+                select from scheduled p
+                where p.channel_id = v_channel_id and p.message_id = any(v_ids)
+                    and (p_job_key is null or p.job_key = p_job_key)
+                union all
+                select from blocked p
+                where p.channel_id = v_channel_id and p.message_id = any(v_ids)
+                    and (p_job_key is null or p.job_key = p_job_key)
+                union all
+                select from ready p
+                where p.channel_id = v_channel_id and p.message_id = any(v_ids)
+                    and (p_job_key is null or p.job_key = p_job_key)
+                union all
+                select from lease l
+                cross join lateral unnest(l.messages) with ordinality m
+                where l.channel_id = v_channel_id and m.message_id = any(v_ids)
+                    and m.ordinality <> all(coalesce(l.settled, '{}'))
+            );
+            v_is_missed := true;
+            raise exception 'let go';
+        exception
+            when raise_exception then
+                if not v_is_missed then
+                    raise;
+                end if;
+        end;
     end loop;
 
     return query
@@ -8131,6 +8456,7 @@ create or replace function tidegate.queue_nack(
 language plpgsql volatile
 security definer
 set search_path = tidegate, pg_temp
+set plan_cache_mode = force_generic_plan
 as $$
 declare
     v_failed jsonb;
@@ -8158,22 +8484,29 @@ comment on function tidegate.queue_nack(uuid, bigint[], text, boolean, interval)
 
 -- functions/queue/queue_settle.sql
 create or replace function tidegate.queue_settle(
-    p_lease_id uuid, p_done bigint[], p_failed jsonb default '[]'
+    p_lease_id uuid, p_done bigint[], p_failed jsonb default '[]', p_results jsonb default null
 ) returns tidegate.settled
 language plpgsql volatile
 security definer
 set search_path = tidegate, pg_temp
+set plan_cache_mode = force_generic_plan
 as $$
 begin
     if p_failed is distinct from '[]' then
         perform _failed_check(p_failed);
     end if;
-    return _lease_settle(p_lease_id, coalesce(p_done, '{}'), p_failed);
+    if jsonb_typeof(p_results) <> 'object' then
+        perform _bad_argument(
+            'p_results', left(p_results::text, 200),
+            'Give a JSON object of results by message_id: {"3": {"words": 100}}'
+        );
+    end if;
+    return _lease_settle(p_lease_id, coalesce(p_done, '{}'), p_failed, p_results => p_results);
 end;
 $$;
 
-comment on function tidegate.queue_settle(uuid, bigint[], jsonb) is
-'Settle messages of a lease one by one: p_done succeeded; p_failed is a JSON array of {"message_id", "error", "retryable", "retry_in", "reason"} and only these are charged; a reason (not_retryable, malformed, unknown_handler) is final, and a retry_in out of range is the nearest one in it. What is in neither stays leased; ids that are not in the lease, or settled before, change nothing and are not counted. Answers lost = true, and does nothing, when the lease is gone. p_done null names none. Errors: TG010 bad p_failed, 22P02 or 22007 a value in it of the wrong type, TG030 the lease is not to be seen in an older snapshot, or holds messages with a group key.';
+comment on function tidegate.queue_settle(uuid, bigint[], jsonb, jsonb) is
+'Settle messages of a lease one by one: p_done succeeded; p_failed is a JSON array of {"message_id", "error", "retryable", "retry_in", "reason"} and only these are charged; a reason (not_retryable, malformed, unknown_handler) is final, and a retry_in out of range is the nearest one in it. p_results is a JSON object of results by message_id: a message of p_done that belongs to a member of a barrier is its arrival with that one; elsewhere they are kept nowhere. What is in neither p_done nor p_failed stays leased; ids that are not in the lease, or settled before, change nothing and are not counted. Answers lost = true, and does nothing, when the lease is gone. p_done null names none. Errors: TG010 bad p_failed or p_results, 22P02 or 22007 a value in it of the wrong type, TG030 the lease is not to be seen in an older snapshot, or holds messages with a group key.';
 
 -- functions/queue/queue_release.sql
 create or replace function tidegate.queue_release(
@@ -9648,6 +9981,7 @@ create or replace function tidegate.outbox_settle(
 language plpgsql volatile
 security definer
 set search_path = tidegate, pg_temp
+set plan_cache_mode = force_generic_plan
 as $$
 begin
     if p_failed is distinct from '[]' then
@@ -10010,7 +10344,10 @@ comment on function tidegate._run_stop(text, text, text) is
 
 -- functions/run/run_open.sql
 create or replace function tidegate.run_open(
-    p_run_id text, p_parent text default null, p_tenant text default null
+    p_run_id text,
+    p_parent text default null,
+    p_tenant text default null,
+    p_fail_on_dead_letter boolean default false
 ) returns text
 language plpgsql volatile
 security definer
@@ -10029,6 +10366,8 @@ begin
         perform _bad_argument('p_run_id', left(p_run_id, 100), 'A run is named by 1 to 512 bytes.');
     elsif p_parent = p_run_id then
         perform _bad_argument('p_parent', p_parent, 'A run is not its own parent.');
+    elsif p_fail_on_dead_letter is null then
+        perform _bad_argument('p_fail_on_dead_letter', null, 'True when the run is to fail as soon as a message dies.');
     end if;
     if p_parent is not null then
         select * into v_parent from run r where r.run_id = p_parent for share;
@@ -10043,11 +10382,11 @@ begin
         end if;
     end if;
 
-    insert into run (run_id, parent_id, state, reason, tenant, opened_at, finished_at)
+    insert into run (run_id, parent_id, state, reason, tenant, fail_on_dead_letter, opened_at, finished_at)
     values (
         p_run_id, p_parent, v_state,
         case v_state when 'error' then 'failed with ' || p_parent when 'stopped' then 'stopped with ' || p_parent end,
-        p_tenant, clock_now(), case when v_state <> 'open' then clock_now() end
+        p_tenant, p_fail_on_dead_letter, clock_now(), case when v_state <> 'open' then clock_now() end
     )
     on conflict do nothing;
     if found then
@@ -10062,13 +10401,18 @@ begin
             format('Run %L is open already, %s.', p_run_id,
                 coalesce(format('as a child of %L', v_run.parent_id), 'without a parent'))
         );
+    elsif v_run.state = 'open' and v_run.fail_on_dead_letter <> p_fail_on_dead_letter then
+        perform _bad_argument(
+            'p_fail_on_dead_letter', p_fail_on_dead_letter::text,
+            format('Run %L is open already, and the other way.', p_run_id)
+        );
     end if;
     return v_run.state;
 end;
 $$;
 
-comment on function tidegate.run_open(text, text, text) is
-'Open a run, perhaps as a child of another, with which it fails and stops. Answers with its state: open, also to a repeat; or completed, error or stopped when it has ended, was cancelled before it was opened, or its parent has failed or was stopped: begin nothing then. Errors: TG010 bad argument, TG092 no such parent.';
+comment on function tidegate.run_open(text, text, text, boolean) is
+'Open a run, perhaps as a child of another, with which it fails and stops. p_fail_on_dead_letter: it fails as soon as one of its messages dies, which run_sweep sees to; without it, dead letters are people''s business. Answers with its state: open, also to a repeat; or completed, error or stopped when it has ended, was cancelled before it was opened, or its parent has failed or was stopped: begin nothing then. Errors: TG010 bad argument, TG092 no such parent.';
 
 -- functions/run/run_finish.sql
 create or replace function tidegate.run_finish(
@@ -10178,6 +10522,679 @@ $$;
 
 comment on function tidegate.run_status(text) is
 'What became of a run: its state (open, completed, error, stopped), why and when, how many children are open, how many of its messages wait (leased ones are not counted) and how many are dead. No row for a run that was neither opened nor cancelled.';
+
+-- functions/run/run_sweep.sql
+create or replace function tidegate.run_sweep(
+    p_limit integer default 100,
+    out failed integer,
+    out passed integer,
+    out put_off integer,
+    out first_error text
+)
+language plpgsql volatile
+security definer
+set search_path = tidegate, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_sort = off
+set jit = off
+set lock_timeout = '100 ms'
+as $$
+/*
+ * A message dies in a settlement, which holds its lease; its run comes before leases in the order of locks. So the
+ * burial only notes on the dead letter that its run is to fail, and here the run is locked first and the dead letter
+ * last. One that was requeued or discarded meanwhile has not died, and its run goes on.
+ *
+ * Each in a subtransaction, and nobody is waited for: a run that somebody ends, or a child of it, at this moment is
+ * left for the next time. What cannot be done now is due again in a minute, and holds up no other.
+ */
+declare
+    v_entry record;
+    v_run run;
+begin
+    if p_limit is null or p_limit not between 1 and 10000 then
+        perform _bad_argument('p_limit', p_limit::text, 'Look at between 1 and 10000 dead letters at a time.');
+    end if;
+    if current_setting('transaction_isolation') <> 'read committed' then
+        perform _require_read_committed('run_sweep');
+    end if;
+    failed := 0;
+    passed := 0;
+    put_off := 0;
+    for v_entry in
+        select d.dead_letter_id, d.run_id from dead_letter d
+        where d.fails_run_at <= clock_now()
+        order by d.fails_run_at
+        limit p_limit
+    loop
+        begin
+            select * into v_run from run r where r.run_id = v_entry.run_id for update skip locked;
+            if not found and exists (select from run r where r.run_id = v_entry.run_id) then
+                put_off := put_off + 1;
+                continue;
+            end if;
+            perform from dead_letter d
+            where d.dead_letter_id = v_entry.dead_letter_id and d.fails_run_at is not null and d.state = 'dead'
+            for update;
+            if found and v_run.state = 'open' then
+                update run r
+                set state = 'error', finished_at = clock_now(), reason = (
+                    select format(
+                        'message %s of %s %s died: %s: %s',
+                        d.message_id, d.kind, d.channel, d.reason, d.last_error
+                    )
+                    from dead_letter d where d.dead_letter_id = v_entry.dead_letter_id
+                )
+                where r.run_id = v_run.run_id;
+                perform _run_cascade(v_run.run_id, 'error');
+                failed := failed + 1;
+            else
+                passed := passed + 1;
+            end if;
+            update dead_letter d set fails_run_at = null where d.dead_letter_id = v_entry.dead_letter_id;
+        exception
+            when lock_not_available then
+                put_off := put_off + 1;
+            when others then
+                first_error := coalesce(first_error, format('dead letter %s: %s', v_entry.dead_letter_id, sqlerrm));
+                put_off := put_off + 1;
+                perform _incident_note('run_sweep', null, sqlstate, sqlerrm);
+                update dead_letter d set fails_run_at = clock_now() + interval '1 minute'
+                where d.dead_letter_id = (
+                    select n.dead_letter_id from dead_letter n where n.dead_letter_id = v_entry.dead_letter_id
+                    for update skip locked
+                );
+        end;
+    end loop;
+end;
+$$;
+
+comment on function tidegate.run_sweep(integer) is
+'Let runs fail whose messages have died, where they were opened with p_fail_on_dead_letter, up to p_limit dead letters: state error, with the message as the reason, and their open children with them. failed: runs that were open until now; passed: dead letters whose run had ended already, or that were requeued or discarded meanwhile; put_off: somebody else has them in hand, or it failed (first_error), and the next call looks again. Zeros when there is nothing to do. Errors: TG010 bad p_limit, TG030 not READ COMMITTED.';
+
+-- functions/run/_run_trim.sql
+create or replace function tidegate._run_trim(p_limit integer, p_before timestamptz) returns integer
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+/*
+ * What the row of a run that has ended is still needed for: a stopped one refuses its messages at delivery, so it
+ * outlives whatever of it may yet be delivered: what waits, follow-ups, what is leased, and dead letters that could be
+ * requeued or have been. All of these are asked, of every run alike, in the statement that deletes. One that is sent
+ * meanwhile finds the row and is refused, as it is there until this commits; a sender that looked before a cancel
+ * would have to be open for the whole retention. An open child or barrier keeps it too: they end by it.
+ *
+ * After that it is as if the run had never been: what is sent for it then, by that name, is delivered.
+ */
+declare
+    v_leased text[];
+    v_run_ids text[];
+    v_removed integer;
+begin
+    select array_agg(r.run_id) into v_run_ids
+    from (
+        select n.run_id from run n where n.finished_at < p_before order by n.finished_at limit p_limit
+    ) r;
+    if v_run_ids is null then
+        return 0;
+    end if;
+    perform _guards_retire(v_run_ids);
+    select array_agg(distinct u.run_id) into v_leased from lease l cross join unnest(l.run_ids) u (run_id);
+    delete from run where ctid = any(array(
+        select r.ctid from run r
+        where r.finished_at < p_before
+            and not exists (select from run c where c.parent_id = r.run_id and c.state = 'open')
+            and not exists (select from barrier b where b.run_id = r.run_id and b.state = 'open')
+            and not exists (select from guard g where g.run_id = r.run_id and g.state = 'held')
+            and not exists (select from ready m where m.run_id = r.run_id)
+            and not exists (select from scheduled m where m.run_id = r.run_id)
+            and not exists (select from blocked m where m.run_id = r.run_id)
+            and not exists (select from job_key k where (k.follow_up).run_id = r.run_id)
+            and not exists (
+                select from dead_letter d where d.run_id = r.run_id and d.state in ('dead', 'requeued')
+            )
+            and r.run_id <> all(coalesce(v_leased, '{}'))
+        order by r.finished_at
+        limit p_limit
+        for update skip locked
+    ));
+    get diagnostics v_removed = row_count;
+    return v_removed;
+end;
+$$;
+
+comment on function tidegate._run_trim(integer, timestamptz) is
+'Remove up to p_limit runs that ended before p_before and of which nothing is left: no open child or barrier, no guard that is held, no message, no dead letter that may come back. Returns how many; 0 when there are none.';
+
+-- functions/recovery/_leases_recover.sql
+create or replace function tidegate._leases_recover(
+    p_limit integer, p_leader_epoch bigint, out expired integer, out errors jsonb
+)
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
+as $$
+/*
+ * Claims and maintenance_tick take expired leases back within a second: what is here has been out for ten. It is found
+ * by the marks of the last tick.
+ */
+declare
+    v_now constant timestamptz := clock_now();
+    v_stop constant timestamptz := clock_timestamp() + interval '500 ms';
+    v_channel record;
+begin
+    expired := 0;
+    errors := '{}';
+    for v_channel in
+        select c.channel_id, c.kind, c.name, f.lease_from
+        from channel c
+        cross join lateral (
+            select * from floor n where n.channel_id = c.channel_id order by n.floor_id desc limit 1
+        ) f
+        where exists (
+            select from lease l
+            where l.channel_id = c.channel_id
+                and l.expires_at >= f.lease_from - interval '1 minute' and l.expires_at <= v_now - interval '10 seconds'
+        )
+        order by f.ticked_at
+        limit p_limit
+    loop
+        exit when expired >= p_limit or clock_timestamp() > v_stop;
+        begin
+            expired := expired + coalesce((
+                select _lease_expire(v_channel.channel_id, v_channel.lease_from - interval '1 minute', p_limit)
+                where _leader_check('maintain', p_leader_epoch)
+            ), 0);
+        exception
+            when others then
+                if sqlstate = 'TG090' then
+                    raise;
+                end if;
+                errors := errors || jsonb_build_object(
+                    format('%s %s', v_channel.kind, v_channel.name), sqlstate || ': ' || _error_text(sqlerrm)
+                );
+                perform _incident_note('recovery_sweep', v_channel.channel_id, sqlstate, sqlerrm);
+        end;
+    end loop;
+end;
+$$;
+
+comment on function tidegate._leases_recover(integer, bigint) is
+'Take back leases that ran out ten seconds ago and that no tick has seen, of up to p_limit channels. Returns how many were looked at, and what failed by channel. Errors: TG090 the leader''s epoch is over.';
+
+-- functions/recovery/_barriers_mark.sql
+create or replace function tidegate._barriers_mark() returns timestamptz
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+as $$
+/*
+ * Where the scan of barriers starts. Each one that closes leaves an entry in the index at the instant at which it was
+ * to be looked at, and under an old snapshot all of them stay. So scans start at the lowest instant that is left,
+ * unless somebody may still commit one below it.
+ *
+ * The proof is that of deadlines in _tide_advance. An instant is never written in the past, and whoever writes one
+ * holds RowExclusiveLock on the table from then to his end. The clock is read first, and then who holds that lock: who
+ * held none, and writes later, writes later instants. Those who held it are waited for, by remembering them. What is
+ * lowest is looked at in a later statement, so in a snapshot that sees what they have left. A minute is taken off for
+ * who read the clock and was slow to take the lock. A prepared transaction cannot be followed: while one stands,
+ * nothing is found safe. A clock that was set back, or pg_locks that may not be read, begins at the beginning.
+ */
+declare
+    v_now timestamptz;
+    v_last recovery_mark;
+    v_mark recovery_mark;
+    v_is_blind boolean;
+    v_safe timestamptz;
+    v_lowest timestamptz;
+begin
+    select * into v_last from recovery_mark m where m.source = 'barrier' order by m.entry desc limit 1;
+    v_now := clock_now();
+    if v_last.at <= v_now and v_now < v_last.at + interval '1 minute' then
+        return v_last.scan_from;
+    end if;
+    begin
+        select coalesce(array_agg(distinct concat_ws('@', l.virtualtransaction, l.pid)), '{}'), coalesce(bool_or(l.pid is null), false)
+        into v_mark.holders, v_is_blind
+        from pg_locks l
+        where l.locktype = 'relation'
+            and l.relation = 'barrier'::regclass
+            and l.database = (select d.oid from pg_database d where d.datname = current_database())
+            and l.mode = 'RowExclusiveLock'
+            and l.pid is distinct from pg_backend_pid();
+    exception
+        when insufficient_privilege then
+            return '-infinity';
+    end;
+    if v_last.at > v_now or v_last.at is null then
+        v_mark.scan_from := '-infinity';
+    elsif v_is_blind or v_mark.holders && v_last.holders then
+        return v_last.scan_from;
+    else
+        v_safe := case when v_mark.holders = '{}' then v_now else v_last.at end - interval '1 minute';
+        select b.look_at into v_lowest
+        from barrier b
+        where b.state in ('open', 'fire_failed') and b.look_at >= v_last.scan_from
+        order by b.look_at
+        limit 1;
+        v_mark.scan_from := greatest(v_last.scan_from, least(v_safe, v_lowest));
+    end if;
+    if v_is_blind then
+        return '-infinity';
+    end if;
+    insert into recovery_mark (source, scan_from, at, holders)
+    values ('barrier', v_mark.scan_from, v_now, v_mark.holders);
+    delete from recovery_mark where ctid = any(array(
+        select m.ctid from recovery_mark m where m.source = 'barrier' and m.entry = v_last.entry for update skip locked
+    ));
+    return v_mark.scan_from;
+end;
+$$;
+
+comment on function tidegate._barriers_mark() is
+'Below which instant no barrier is left to be looked at, found anew at most once a minute; -infinity when that is not known.';
+
+-- functions/recovery/_barrier_ask.sql
+create or replace function tidegate._barrier_ask(p_barrier tidegate.barrier, p_expired_at timestamptz)
+returns void
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+as $$
+/*
+ * One question for each time it expires, under an event_id of its own; while the one before has not been answered and
+ * is still in the queue, no other joins it.
+ */
+declare
+    v_failed integer;
+    v_outstanding integer;
+begin
+    select coalesce(sum(bit_count(s.failed::bit(64))), 0), coalesce(sum(bit_count(s.pending::bit(64))), 0)
+    into v_failed, v_outstanding
+    from barrier_slot s where s.epoch = p_barrier.epoch;
+    perform queue_send(
+        p_barrier.expire_queue,
+        jsonb_build_object(
+            'barrier', p_barrier.name, 'epoch', p_barrier.epoch, 'outcome', 'expired',
+            'reason', _barrier_reason(p_barrier), 'members', p_barrier.member_count,
+            'arrived', p_barrier.member_count - v_failed - v_outstanding, 'failed', v_failed,
+            'outstanding', v_outstanding, 'run_id', p_barrier.run_id, 'payload', p_barrier.failure_payload
+        ),
+        p_job_key => 'expired ' || p_barrier.epoch,
+        p_key_mode => 'dedupe',
+        p_event_id => _barrier_event_id(
+            i.event_prefix, p_barrier.epoch, 'expired ' || extract(epoch from p_expired_at)
+        ),
+        p_run_id => p_barrier.run_id,
+        p_tenant => p_barrier.tenant
+    )
+    from installation i;
+end;
+$$;
+
+comment on function tidegate._barrier_ask(tidegate.barrier, timestamptz) is
+'Ask, through its expire queue, what is to become of a stranded barrier. Errors: those of queue_send.';
+
+-- functions/recovery/_barrier_recover.sql
+create or replace function tidegate._barrier_recover(
+    p_name text, p_epoch bigint, p_leader_epoch bigint, out did text, out members integer
+)
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+set lock_timeout = '100ms'
+as $$
+/*
+ * Recover, then close: whatever fails on the way undoes all of it, and the row stays.
+ *
+ * Locks in the order of design section 5: the run, the epoch, the barrier; slots are only read. Children of the run are
+ * locked last: whoever holds one of those wants no barrier of a run above it, so nobody waits in a circle. What others
+ * hold is left for the next pass. From the lock of the epoch on nobody fires, seals or aborts it; under that of the
+ * barrier, by which its epoch is compared, nobody opens it anew, and a look that another recovery has had is over.
+ *
+ * Each write is a statement that checks the leader's epoch, if there is one.
+ */
+declare
+    v_now timestamptz;
+    v_barrier barrier;
+    v_run run;
+    v_queue text;
+    v_progress_at timestamptz;
+    v_outstanding integer;
+    v_answer text;
+begin
+    did := 'kept';
+    select * into v_barrier from barrier b where b.name = p_name and b.epoch = p_epoch;
+    if v_barrier.run_id is not null then
+        select * into v_run from run r where r.run_id = v_barrier.run_id for update skip locked;
+        if not found and exists (select from run r where r.run_id = v_barrier.run_id) then
+            return;
+        end if;
+    end if;
+    perform from barrier_epoch e where e.epoch = p_epoch for update skip locked;
+    if not found then
+        return;
+    end if;
+    select * into v_barrier from barrier b where b.name = p_name and b.epoch = p_epoch for update skip locked;
+    v_now := clock_now();
+    if v_barrier.state in ('open', 'fire_failed') is not true or v_barrier.look_at > v_now then
+        return;
+    end if;
+    select max(s.arrived_at), coalesce(sum(bit_count(s.pending::bit(64))), 0) into v_progress_at, v_outstanding
+    from barrier_slot s where s.epoch = p_epoch;
+    v_progress_at := greatest(v_barrier.opened_at, v_barrier.kept_at, v_progress_at);
+
+    v_queue := case
+        when v_barrier.state = 'fire_failed' or (v_outstanding = 0 and v_barrier.is_sealed)
+            then v_barrier.callback_queue
+        else v_barrier.failure_queue
+    end;
+    if v_barrier.tenant is null
+        and exists (select from channel c where c.kind = 'queue' and c.name = v_queue and c.tenant_required)
+    then
+        perform _bad_argument('p_tenant', null, format('Queue %s requires a tenant.', v_queue));
+    end if;
+
+    if v_barrier.state = 'fire_failed' then
+        if not exists (select from channel c where c.kind = 'queue' and c.name = v_queue) then
+            perform _no_such_channel('queue', v_queue);
+        end if;
+        v_answer := (select barrier_resolve(p_name, p_epoch, 'fire') where _leader_check('maintain', p_leader_epoch));
+    elsif v_outstanding = 0 and v_barrier.is_sealed then
+        -- Full and silent: by the proof in _barrier_settle this cannot be, and if it ever is, it ends here.
+        v_answer := (
+            select _barrier_close(p_name, p_epoch, 'fired', null) where _leader_check('maintain', p_leader_epoch)
+        );
+    end if;
+    if v_answer = 'fired' then
+        did := 'refired';
+        return;
+    elsif v_answer is not null then
+        raise exception using
+            message = (
+                select coalesce(b.reason, 'its callback could not be sent') from barrier b where b.name = p_name
+            );
+    end if;
+
+    if v_now < v_barrier.expires_at and v_now < v_progress_at + v_barrier.stall_after then
+        update barrier set look_at = least(expires_at, v_progress_at + stall_after), look_count = 0
+        where name = p_name and _leader_check('maintain', p_leader_epoch);
+        return;
+    elsif v_run.state in ('completed', 'stopped') then
+        -- What has ended is not ended otherwise; nobody waits for this barrier any more.
+        perform _barrier_close(
+            p_name, p_epoch, case v_run.state when 'completed' then 'resolved' else 'aborted' end,
+            case v_run.state when 'completed' then 'completed' else 'aborted' end, 'its run is ' || v_run.state
+        )
+        where _leader_check('maintain', p_leader_epoch);
+        did := 'reclaimed';
+        return;
+    end if;
+
+    if v_barrier.resent_at is null then
+        members := (select _members_resend(v_barrier, 10000) where _leader_check('maintain', p_leader_epoch));
+        if members > 0 then
+            -- They get their time, once. Where there are more, the next look goes on.
+            update barrier
+            set look_at = case when members < 10000 then v_now + stall_after else v_now end,
+                kept_at = case when members < 10000 then v_now end,
+                resent_at = case when members < 10000 then v_now end,
+                expires_at = greatest(expires_at, v_now + stall_after), look_count = 0
+            where name = p_name and _leader_check('maintain', p_leader_epoch);
+            did := 'resent';
+            return;
+        end if;
+    end if;
+
+    if v_barrier.expire_queue is not null then
+        perform _barrier_ask(v_barrier, v_barrier.look_at) where _leader_check('maintain', p_leader_epoch);
+        update barrier
+        set look_at = v_now + interval '1 minute' * power(2, least(look_count, 5)), look_count = look_count + 1
+        where name = p_name and _leader_check('maintain', p_leader_epoch);
+        did := 'asked';
+        return;
+    end if;
+
+    if v_run.run_id is not null then
+        perform run_finish(v_run.run_id, 'error', format('barrier %s: %s', p_name, _barrier_reason(v_barrier)))
+        where _leader_check('maintain', p_leader_epoch);
+    end if;
+    perform _barrier_close(p_name, p_epoch, 'aborted', 'expired', _barrier_reason(v_barrier))
+    where _leader_check('maintain', p_leader_epoch);
+    did := 'failed';
+end;
+$$;
+
+comment on function tidegate._barrier_recover(text, bigint, bigint) is
+'Look at a barrier that is due. did: kept (it is alive, somebody has it in hand, or it was opened anew), refired, resent (members says how many messages), asked, failed (its run too, where it has one), or reclaimed, as its run had ended. Errors: whatever went wrong, with nothing changed; TG090 the leader''s epoch is over.';
+
+-- functions/recovery/_barrier_postpone.sql
+create or replace function tidegate._barrier_postpone(p_name text, p_epoch bigint, p_leader_epoch bigint)
+returns void
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+as $$
+begin
+    update barrier
+    set look_at = clock_now() + interval '1 minute' * power(2, least(look_count, 5)), look_count = look_count + 1
+    where ctid = any(array(
+        select b.ctid from barrier b where b.name = p_name and b.epoch = p_epoch for update skip locked
+    )) and _leader_check('maintain', p_leader_epoch);
+end;
+$$;
+
+comment on function tidegate._barrier_postpone(text, bigint, bigint) is
+'Look again, after a failure, in 1 minute, 2, 4, … 32; unless somebody has the barrier in hand. Errors: TG090 the leader''s epoch is over.';
+
+-- functions/recovery/_guards_recover.sql
+create or replace function tidegate._guards_recover(p_limit integer, p_leader_epoch bigint) returns integer
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+as $$
+/*
+ * By runs, in the order in which they ended, an hour ago: so what is read is what has ended since the last pass, and
+ * not what vacuum has not removed. A guard that is alive then, or whose run's end takes more than an hour to commit,
+ * is found when the run itself is cleaned up.
+ */
+declare
+    v_now constant timestamptz := clock_now();
+    v_last recovery_mark;
+    v_run_ids text[];
+    v_last_at timestamptz;
+    v_retired integer;
+begin
+    select * into v_last from recovery_mark m where m.source = 'guard' order by m.entry desc limit 1;
+    if v_last.at > v_now then
+        v_last.scan_from := least(v_last.scan_from, v_now - interval '1 hour');
+    end if;
+    select array_agg(e.run_id), max(e.finished_at) into v_run_ids, v_last_at
+    from (
+        select r.run_id, r.finished_at from run r
+        where r.finished_at is not null
+            and r.finished_at > coalesce(v_last.scan_from, '-infinity') and r.finished_at <= v_now - interval '1 hour'
+        order by r.finished_at
+        fetch first p_limit rows with ties
+    ) e;
+    if v_run_ids is null and v_last.at is not null then
+        return 0;
+    end if;
+    v_retired := coalesce((
+        select _guards_retire(v_run_ids) where v_run_ids is not null and _leader_check('maintain', p_leader_epoch)
+    ), 0);
+    insert into recovery_mark (source, scan_from, at, holders)
+    select
+        'guard',
+        case when cardinality(v_run_ids) >= p_limit then v_last_at else v_now - interval '1 hour' end,
+        v_now, '{}'
+    where _leader_check('maintain', p_leader_epoch);
+    delete from recovery_mark where ctid = any(array(
+        select m.ctid from recovery_mark m where m.source = 'guard' and m.entry = v_last.entry for update skip locked
+    ));
+    return v_retired;
+end;
+$$;
+
+comment on function tidegate._guards_recover(integer, bigint) is
+'Make tombstones of guards that were left behind by runs that ended more than an hour ago, p_limit runs at a time. Returns how many. Errors: TG090 the leader''s epoch is over.';
+
+-- functions/recovery/recovery_sweep.sql
+create or replace function tidegate.recovery_sweep(
+    p_limit integer default 100,
+    p_leader_epoch bigint default null,
+    out leases_expired integer,
+    out barriers integer,
+    out resent integer,
+    out refired integer,
+    out failed integer,
+    out reclaimed integer,
+    out asked integer,
+    out kept integer,
+    out guards integer,
+    out stranded integer,
+    out errors jsonb,
+    out has_more boolean,
+    out systemic boolean
+)
+language plpgsql volatile
+security definer
+set search_path = tidegate, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
+as $$
+/*
+ * Each barrier is a subtransaction: one that cannot be recovered is noted, comes back later each time, and holds up no
+ * other; neither do those that others hold, which are passed by. What is recovered stays locked until this commits, so
+ * it ends after a second; run out of time, it ends with what is done.
+ *
+ * Two at once are right, by the locks of the rows. With the epoch of a leader, each write checks it: one that was
+ * stopped beyond its lease and goes on is refused at its next write, and all of its pass is undone.
+ */
+declare
+    v_started constant timestamptz := clock_timestamp();
+    v_now constant timestamptz := clock_now();
+    v_barrier record;
+    v_recovered record;
+    v_last recovery_mark;
+    v_state text;
+    v_error text;
+begin
+    if current_setting('transaction_isolation') <> 'read committed' then
+        perform _require_read_committed('recovery_sweep');
+    end if;
+    if p_limit is null or p_limit not between 1 and 10000 then
+        perform _bad_argument('p_limit', p_limit::text, 'Recover between 1 and 10000 rows of a kind at a time.');
+    end if;
+    perform _leader_check('maintain', p_leader_epoch);
+    barriers := 0;
+    resent := 0;
+    refired := 0;
+    failed := 0;
+    reclaimed := 0;
+    asked := 0;
+    kept := 0;
+    guards := 0;
+    stranded := 0;
+    has_more := false;
+    select l.expired, l.errors into leases_expired, errors from _leases_recover(p_limit, p_leader_epoch) l;
+
+    for v_barrier in
+        select b.name, b.epoch
+        from (select _barriers_mark() as scan_from) m
+        cross join lateral (
+            select n.name, n.epoch, n.look_at from barrier n
+            where n.state in ('open', 'fire_failed') and n.look_at >= m.scan_from and n.look_at <= v_now
+            order by n.look_at
+            limit p_limit * 10
+        ) b
+    loop
+        if barriers - kept >= p_limit or clock_timestamp() > v_started + interval '1 second' then
+            has_more := true;
+            exit;
+        end if;
+        barriers := barriers + 1;
+        begin
+            select * into v_recovered from _barrier_recover(v_barrier.name, v_barrier.epoch, p_leader_epoch);
+            case v_recovered.did
+                when 'resent' then resent := resent + v_recovered.members;
+                when 'refired' then refired := refired + 1;
+                when 'failed' then failed := failed + 1;
+                when 'reclaimed' then reclaimed := reclaimed + 1;
+                when 'asked' then asked := asked + 1;
+                else kept := kept + 1;
+            end case;
+        exception
+            when others or query_canceled then
+                v_state := sqlstate;
+                v_error := sqlerrm;
+                if v_state = 'TG090' then
+                    raise;
+                end if;
+                kept := kept + 1;
+                errors := errors || jsonb_build_object(v_barrier.name, v_state || ': ' || _error_text(v_error));
+                perform _incident_note(
+                    'recovery_sweep', null, v_state, format('barrier %s: %s', v_barrier.name, v_error)
+                );
+                perform _barrier_postpone(v_barrier.name, v_barrier.epoch, p_leader_epoch);
+                exit when v_state = '57014';
+        end;
+    end loop;
+
+    begin
+        if v_state is distinct from '57014' then
+            guards := _guards_recover(p_limit, p_leader_epoch);
+            select * into v_last from recovery_mark m where m.source = 'stranded' order by m.entry desc limit 1;
+        end if;
+    exception
+        when others or query_canceled then
+            v_state := sqlstate;
+            if v_state = 'TG090' then
+                raise;
+            end if;
+            errors := errors || jsonb_build_object('guards', v_state || ': ' || _error_text(sqlerrm));
+            perform _incident_note('recovery_sweep', null, v_state, 'guards: ' || sqlerrm);
+    end;
+
+    -- The net below the floors walks over what vacuum has not removed: every five minutes, and last.
+    if v_state is distinct from '57014' and (v_now between v_last.at and v_last.at + interval '5 minutes') is not true
+    then
+        insert into recovery_mark (source, scan_from, at, holders)
+        select 'stranded', '-infinity', v_now, '{}' where _leader_check('maintain', p_leader_epoch);
+        delete from recovery_mark where ctid = any(array(
+            select m.ctid from recovery_mark m
+            where m.source = 'stranded' and m.entry = v_last.entry
+            for update skip locked
+        ));
+        begin
+            stranded := (select _stranded_replace(1000) where _leader_check('maintain', p_leader_epoch));
+        exception
+            when others or query_canceled then
+                v_state := sqlstate;
+                if v_state = 'TG090' then
+                    raise;
+                end if;
+                errors := errors || jsonb_build_object('stranded', v_state || ': ' || _error_text(sqlerrm));
+                perform _incident_note('recovery_sweep', null, v_state, 'stranded: ' || sqlerrm);
+        end;
+    end if;
+    perform _leader_check('maintain', p_leader_epoch);
+    systemic := errors <> '{}'
+        and leases_expired + resent + refired + failed + reclaimed + asked + guards + stranded = 0;
+end;
+$$;
+
+comment on function tidegate.recovery_sweep(integer, bigint) is
+'Get back what was stranded, up to p_limit of a kind: expired leases of channels that nobody claims from; barriers past expires_at, or without an arrival for stall_after; guards left behind by runs that have ended; messages below the floors (every five minutes, expected none). Of a barrier, lost members are first sent again, once, and a callback that failed is fired again. Else a barrier with an expire queue asks there, and waits for barrier_resolve; of any other the run, if it has one that is open, fails, and the barrier is aborted as expired, which its failure queue hears. Barriers of a run that has completed or was stopped are closed. kept: left as they are, being alive, in somebody''s hands, or among the errors, an object with an entry for each row that failed; those come back after 1 to 32 minutes. has_more: call again; systemic: something failed, and nothing was recovered. p_leader_epoch: refuse to write once another leads maintain. Call it in a transaction of its own. Errors: TG010 bad limit, TG030 not READ COMMITTED, TG090 the leader''s epoch is over.';
 
 -- functions/cleanup/_cleanup_part.sql
 create or replace function tidegate._cleanup_part(
@@ -10310,6 +11327,8 @@ begin
             get diagnostics v_found = row_count;
         when 'barrier' then
             v_found := _barrier_trim(p_limit, p_before);
+        when 'run' then
+            v_found := _run_trim(p_limit, p_before);
     end case;
     return v_found;
 end;
@@ -10328,6 +11347,7 @@ create or replace function tidegate.cleanup_sweep(
     p_incident_retention interval default '7 days',
     p_discard_dead_after interval default null,
     p_barrier_retention interval default '7 days',
+    p_run_retention interval default '30 days',
     out archived_removed integer,
     out keys_removed integer,
     out guards_removed integer,
@@ -10339,6 +11359,7 @@ create or replace function tidegate.cleanup_sweep(
     out stranded_replaced integer,
     out incidents_removed integer,
     out barriers_removed integer,
+    out runs_removed integer,
     out others_removed integer,
     out has_more boolean,
     out errors jsonb
@@ -10375,6 +11396,7 @@ begin
             ('p_key_retention', p_key_retention), ('p_guard_retention', p_guard_retention),
             ('p_dead_letter_retention', p_dead_letter_retention), ('p_counter_retention', p_counter_retention),
             ('p_incident_retention', p_incident_retention), ('p_barrier_retention', p_barrier_retention),
+            ('p_run_retention', p_run_retention),
             ('p_discard_dead_after', coalesce(p_discard_dead_after, '1 day'))
         ) as a (name, value)
         where (a.value > '0' and a.value <= '100 years') is not true
@@ -10404,11 +11426,12 @@ begin
             (13, 'tide', p_limit, interval '0'),
             (14, 'floor', p_limit, interval '0'),
             (15, 'maintenance_run', p_limit, interval '0'),
-            (16, 'barrier', p_limit, p_barrier_retention)
+            (16, 'barrier', p_limit, p_barrier_retention),
+            (17, 'run', p_limit, p_run_retention)
         ) as p (number, name, bound, retention)
-        cross join (select floor(random() * 16)::integer as first) f
+        cross join (select floor(random() * 17)::integer as first) f
         where p.bound > 0
-        order by (p.number + f.first) % 16
+        order by (p.number + f.first) % 17
     loop
         begin
             v_found := _cleanup_part(v_part.name, v_part.bound, v_part.before);
@@ -10437,6 +11460,7 @@ begin
     stranded_replaced := coalesce((v_counts ->> 'stranded')::integer, 0);
     incidents_removed := coalesce((v_counts ->> 'incident')::integer, 0);
     barriers_removed := coalesce((v_counts ->> 'barrier')::integer, 0);
+    runs_removed := coalesce((v_counts ->> 'run')::integer, 0);
     others_removed := (
         select coalesce(sum(c.value::integer), 0)
         from jsonb_each_text(v_counts) c
@@ -10446,9 +11470,9 @@ end;
 $$;
 
 comment on function tidegate.cleanup_sweep(
-    integer, interval, interval, interval, interval, interval, interval, interval
+    integer, interval, interval, interval, interval, interval, interval, interval, interval
 ) is
-'Remove what has outlived its retention, up to p_limit rows a kind, fold counters, and look for messages stranded below the floors (expected none). Archived messages go by their channel''s retention; idempotency keys, tombstones of guards, dead letters that were resolved or discarded, counters that say 0, incidents, and barriers that are closed by the arguments. Dead letters that nobody has dealt with stay, unless p_discard_dead_after says after how long they are to be discarded. Returns what was removed; has_more: call again. errors: what failed, by part, while the others went on; {} when all succeeded. Errors: TG010 a limit or retention that is not positive.';
+'Remove what has outlived its retention, up to p_limit rows a kind, fold counters, and look for messages stranded below the floors (expected none). Archived messages go by their channel''s retention; idempotency keys, tombstones of guards, dead letters that were resolved or discarded, counters that say 0, incidents, barriers that are closed, and runs that have ended and of which nothing is left by the arguments. Dead letters that nobody has dealt with stay, unless p_discard_dead_after says after how long they are to be discarded. Returns what was removed; has_more: call again. errors: what failed, by part, while the others went on; {} when all succeeded. Errors: TG010 a limit or retention that is not positive.';
 
 -- functions/maintenance/_maintenance_jobs.sql
 create or replace function tidegate._maintenance_jobs(
@@ -10465,8 +11489,13 @@ from (values
     ),
     (
         'recovery', 'recovery_sweep', interval '5 seconds', true,
-        'select false as again, null::text as error, false as systemic, to_jsonb(s) as result '
+        'select s.has_more as again, nullif(s.errors::text, ''{}'') as error, s.systemic, to_jsonb(s) as result '
         'from %I.recovery_sweep(%s) s'
+    ),
+    (
+        'runs', 'run_sweep', interval '5 seconds', false,
+        'select r.failed + r.passed + r.put_off >= 100 and r.failed + r.passed > 0 as again, r.first_error as error, '
+        'r.failed + r.passed = 0 as systemic, to_jsonb(r) as result from %I.run_sweep(%s) r'
     ),
     (
         'counters', 'counter_reconcile', interval '2 minutes', false,
@@ -10519,6 +11548,7 @@ begin
             )
         )),
         coalesce(s.every, j.every),
+        j.is_led,
         case when s.is_paused then null else coalesce(r.due_at, v_now) - v_now end,
         case when s.is_paused then null else coalesce(r.due_at, v_now) end,
         r.started_at,
@@ -10531,7 +11561,7 @@ begin
         select * from maintenance_run n where n.job = j.job order by n.entry desc limit 1
     ) r on true
     where to_regproc(format('%I.%I', current_schema, j.routine)) is not null
-    order by 5, 3;
+    order by 6, 3;
 end;
 $$;
 
@@ -12301,21 +13331,26 @@ begin
         ('_backoff', 'e6c93728b35a0dd799c9693e8e9fd192b36e952f258142d6dec77727706308fb'),
         ('_backoff_check', 'ad3dcb6034c2d0f107c670f9845542068eacb81153e1967fc7c2a8c0b6ce81fd'),
         ('_bad_argument', 'af3c40a042ee2c84175cad08526b162e65e07c257ae12c0e2eec57816703e6ce'),
-        ('_barrier_close', '91b79436281f16871d65ee842dc246f703626bfec1a130308a76b60dd13ddc50'),
+        ('_barrier_ask', '2466d2a4eb8fc2a4a7f22171fc1adb5a53811366143750dcfbf352571de01b53'),
+        ('_barrier_close', 'e63e3d8924cf15a5a969ef9cd9bd21060b7d6a2f57a5e3763a6b39f7bdc615ba'),
         ('_barrier_event_id', '654c368cfa9909db21828c962864d5562b8cc85af6a109cc0fe5108ea2b217ec'),
-        ('_barrier_grow', '292e997598944d2fdbe4ddf785be7e50e906ae26f8a2d8f37c6c7ff1fefedeb4'),
+        ('_barrier_grow', '09169118fa6ecfce40db2592c54b9db0517b92ae5f1d1d4d5a4004a99ad83a41'),
         ('_barrier_message', 'd990abd95cd4e76090fa7085fa6ecf35e8d3b232bd5a1895f4f0b7a0769faa1b'),
-        ('_barrier_open', 'e36faf288004c5526545e5b3c371d88f9dd25d90dc4b8018ba7ae569782a13d0'),
-        ('_barrier_settle', '72efa2f096d3b2bd84a90010316d87c7c31cf9fc7e9844947ce72e9c3a3a3f54'),
+        ('_barrier_open', 'c18013676b9a2fcff403056a10dd51a818928c5548390817324664053c5f1455'),
+        ('_barrier_postpone', '306e1212d6ffce2969e1a42a082489d3df717329501158d9ae02fbc28ceb1c7d'),
+        ('_barrier_reason', 'eff1b2dbd7f04d5a1d68431178070bbc2a69c59f70ffcd82046ff71ca5725081'),
+        ('_barrier_recover', '9c3e5f0650d0ea6b9bfba9f5fc9188a530940258bc45bbdb7f794f9df9df10d6'),
+        ('_barrier_settle', '0afec2ee4d54e8401e686782ed5dc4277e7ac60497ca5dd5688be25928ce0bb2'),
         ('_barrier_standing', '6b3db278b3538b6922ebbcde3cd7b44b65b1848e8dbfe595dde705f3b196f384'),
-        ('_barrier_tell', '8680707057d6bfff7fa9d5fc5d6714ab954e641ba84b9e0a360cf754b2f1a879'),
-        ('_barrier_trim', '92f387949e9d078ca961ef00525bd185d8f7babf1ecfbd634555b43065178edb'),
+        ('_barrier_tell', '60861c5f779f13f79bc0c7dff16551082454b1ad4d87147e4c3c6453a05e4633'),
+        ('_barrier_trim', '932d1046f024d2130c556608fadb11a42103644e2c89a6118d5cfa737f6b19f6'),
+        ('_barriers_mark', '186cde065bb4ac67a27cdc62fc4852a6706d93d5a1fbd168c85205c75cc79af0'),
         ('_batch_fit', 'e2631162b50b68fc89b1e2ccff06d5057644b64fe75a0e85a97c0ca5324f6b6b'),
         ('_cancelled', '99f154f629ca35d5d7e3128079b014c5b48e6b7a9ede429c4278704cfa781d51'),
         ('_channel_configure', '3df405a5b39d690ca302c67f4be7daeb78c550892eab3a2190b77a781d48bf17'),
-        ('_cleanup_part', '7f8159054ebf9090dbcbae600464cd648605eaf26c991e25c33432cfb1fad6d8'),
+        ('_cleanup_part', '4f524bf64c4b00698d778c7cd82bdb56eeeab6e249e36d88115dc19c0e86cd08'),
         ('_counter_closed', 'e0301ce1e8fc9ab24578026b26525c952de5fdac8a0d9f990a78123256abb261'),
-        ('_counter_fold', '1afecd47975346dd14e4034b0c07de14daab5834889c93a780f7ec823b1dfbcb'),
+        ('_counter_fold', '4a706587529f6308a5f40ac9befd5749812a35f6e61768656b4eb170e7dc1ce4'),
         ('_counter_write', '8c8ee81beb2e3b5148ddbbc3b123b46014a095078551142559192b35ec4ad114'),
         ('_dead_letter_count', '491d7f1751d54e27a6a404fff838a9f27ea525f41fea8772d40eb8f3230d2360'),
         ('_dead_letter_newest', 'abb0ded6698574f7546c18a4f9196a7b21166f287cc5fad06731ee6b297398cb'),
@@ -12328,6 +13363,8 @@ begin
         ('_failed_check', '8a3402dfd35a05abb2e167dc9dfdf736ba7e4d57a916dcd1e11343088de738e3'),
         ('_group_advance', '781236f4bdfa8396fc453e8ae35196b3b7d2f81362c1daea4d17693f39091e05'),
         ('_guard_check', '7c6180b8969f0cb66b93690ec2179c67f5d9954e41f1047ba7e5558963280476'),
+        ('_guards_recover', '515344d067c2fe3c38b79ae3286cbeceb2b682645fbb08fa830399f57ca9c3d6'),
+        ('_guards_retire', '89e1a21683394b67e18bb9a78f905ff7af97ccb9977213849418c4b2b00b56f4'),
         ('_handler_call', 'c25bef023217ed6f076fa8ceeb46c235259c15f41445bc2ab187a373668114e1'),
         ('_handler_name', '9d7032806e7362f11643018ab17af62dea437bea8251acc612d9d75afeeda34e'),
         ('_handler_oid', '8073315386d4ec9c7f747f0831eebf80a8e25a8e5913e444d0f018f853257d21'),
@@ -12340,20 +13377,22 @@ begin
         ('_lease_deliveries', 'ae307a3384bf6ef3a6ce18db591d068c6f35bf8944ecdb7b60563e4a6400f38c'),
         ('_lease_expire', 'c743878b8be00721caad63e81848925d4b40d7263764c985008dcaa3fb09064b'),
         ('_lease_left', 'ed0911cbdd0c578b06ce20cc16fbb61b72072fd70f5da27b9aebf976e8155d84'),
-        ('_lease_settle', '97abad7db534f096a14d848057a4df9b48c3c792ad18478d854cbbc3b6a0bb87'),
+        ('_lease_settle', '6a9a09e0705269a20d07bd1eac189cc3c162350d3c243a0d43432cb964983b5b'),
+        ('_leases_recover', 'a8efe50f5001ad13da8b8c2341c88bd1a29a648689089fb4b8788f4f803eeba0'),
         ('_lock_key', '25200ead6fd8ec53d7de24584aa0d649f5c99ca6e9f9b714efa3e2b99837f6ae'),
-        ('_maintenance_jobs', '1423cc7af89045f3dd5e11403dd75fb7d04d62db4d138a5fbfd4bac94736a741'),
+        ('_maintenance_jobs', 'f66df667e592b8f1794e059b88651b73b28f4fc012b6286b140ce5a659c7fd2e'),
         ('_maintenance_note', 'cbc7742c6d1202c0baa240598927e07ecbae887b46873a9c723f9f1d3c2578de'),
-        ('_member_end', '91b0666c7faeb0556bfcc34e2eb5596ac9daf28a640dd69293a9b6638d8456f1'),
+        ('_member_end', '6e82653b746f31de6611c6bcef8312eeacf20c2ec1ebd53014288bb7c2be299c'),
         ('_member_lock', 'd41ce364817bcee629373f8bbae3188b657490a9905730e7c94825b73086c734'),
-        ('_members_send', 'e88a0e1d7e1a13e2879032793fd0a5d9cc33b0a608472a2926b089d743cf3bb6'),
-        ('_message_bury', '198713e2be0312f821fe63eddb3686ec2d472166c22b6f159842ea06cb5cf96b'),
+        ('_members_resend', 'd4f4c4c520ab66656cb9bf7b39e172b5cf7e7bdf54d1b27bd5f19ccab7861d47'),
+        ('_members_send', '70cfb31ec378fcf345d68172b4e98b7a15e0641e204281ea370072cf9a00edd6'),
+        ('_message_bury', '0b506d9486ab9c52143091e35d1f0c739f745cc00e49bbc6c3667eceddbdff76'),
         ('_message_cancel', 'e3fa3da826dd26793df02465328b7e7fd9b3817620e42930a5df0fb90f36bf6a'),
         ('_message_drop', '7cf4e4909b052a07c2a6ebfbf8b079a873714fef7d24a8b73ad5de1a1c07c8a1'),
         ('_message_end', '1bd2694c1ca48e2efd2f2a0557c717d26255b8cfd803c6a9943a01828c382e10'),
         ('_message_enter', '21071612a8c4fc48272a7c9a252701f2cddf513a8e3a13f5b8f508f29b0726c8'),
         ('_message_fail', '2b63b2e083cca44de712e62234badfcab9ca18edc99eae3d689553d9185e6c93'),
-        ('_message_finish', '8e890cab04805661f9c221a4cecd2bc4c3602ecfde811664b84b49918645d76a'),
+        ('_message_finish', 'aca2cb314b795abb9796ea81d78db95edc3ec2710cd934a0a61d86478c8165da'),
         ('_message_refuse', 'e4c111c17c29ddce6ee49b2e9f99b76f231a844668e10d633c1bc945c5effa49'),
         ('_message_return', '6c9d6801a57f70b6ee327d617f77a548e6176b3e084fcb36da681b5bf3b26e0c'),
         ('_metric_list', '5681e1ca44acf867bab29001db97e0363f71d76ef35eec97da3d1f8e25476186'),
@@ -12371,12 +13410,13 @@ begin
         ('_run_lock', '6506a620484c7ff0dae60eb94916f8051147eaaa695770725371d167ae390015'),
         ('_run_remove', '0069504465a11fbb36871110de9be449fd5a576db40cc6c2c53d10f2bcc6c915'),
         ('_run_stop', 'f9f22eaf1334678d5a6197eeff4bc29e956befc686168d268b68b1d021c9defa'),
+        ('_run_trim', '07076a9db70a2e26910f02f72ce9cfbef6169e3bcfa987244a6998a8a68bc460'),
         ('_scheduled_promote', 'a186ae0fe4220fd448d11429e085d35b704f65eb94a5730363b7d1a7dc7fc4a5'),
         ('_slot_count', 'dd2bd15c048b7f64b55ae9f313de3005ab36ace418a21f4ee44b234db119d6ea'),
         ('_specs_check', '313960c7570cdaa3bb8e2df704eb5010ae990e23b615d8a624e8980d659a5bab'),
         ('_stranded_replace', '13bc550ca1b0404813052de85fa0cea7bed3ec1e22c5793b4e87390189e6db11'),
         ('_tick', 'b3aeded044468d2d5593ea8241e2d2b46962f90396091cd5b3fd616319c4d82e'),
-        ('_tide_advance', 'eef70d953ccdcf426f7dccf6680359fd5c7b6ac829482b9b89d1d7d88f674c45'),
+        ('_tide_advance', 'd63ee898236cfdbdac761cc989b730923c8c78a53c17b695b68288e54d30b8f2'),
         ('_tide_forget', '01b7e12a13b82c373b70f389fe16be5e9d4ae8be80f260073fb7eed4663c599c'),
         ('_tide_forget_deadlines', '18fab7064fe7df00c64d01b25aeedc6369e616917fed695b79bb2722ce3aa6cf'),
         ('_topic_deliver', 'd845dcbe144772882875f9fe2d9ba027ac9e675856f071c50b1bd69ebcec0212'),
@@ -12387,16 +13427,16 @@ begin
         ('backlog', 'bed738727cee8c63701f0e21c681b0f3dfd2278c236a510e06cdf1da5b6a9c9b'),
         ('barrier_abort', '21fb178cbac7e627d247074ed2e0919d49032b4bb4282f8dc29233d99f65f0be'),
         ('barrier_add', '3b0e57ce49e59f502a424f26674b426a598d2652e5ab929d0aa1d9aae5d7ef06'),
-        ('barrier_arrive', 'bf2535f904ccf1a51da521b37cb240dedf24b035effede36923046dbec7286cc'),
+        ('barrier_arrive', '344eeb19c35b8ceed95b01dc0e4bda53194d66e76b804b31760273f61b8b158d'),
         ('barrier_fail', 'e9128cc35a74448b60bf4d816923036e6dbad5409cea42839f3d5cc80d35272c'),
         ('barrier_open', 'f09ec3ca107403dc2c2f72f2819aea1360d02cec2336e50ad16c1e76e653e64e'),
         ('barrier_progress', 'c19772bc5ec329f389bdc6b49470b9be69b43af35908ec239330393234f60c71'),
-        ('barrier_resolve', '2d8cd6270545b3d62e6fb7aa1058b8a87fa53fe2c0659f4f83ea8b7016c057df'),
+        ('barrier_resolve', '6d0868fdeae77c424ef4242c93e53d06993e831f313767258ecc268135f3cdc2'),
         ('barrier_results', '2a5df96c7e6743b955edf9bd5cf30cdebfbc938d1ce1794aa888183c37cff946'),
         ('barrier_seal', '7f6d642a7bc78226842dcca2b114aebaea39a5074b3068b70aaab36b3dc7356e'),
         ('barrier_send', 'a38b4a8c3ccd1045506a376e8ce481460da721d51c0a2df8542e20f2cdbb3fc5'),
         ('barrier_status', '598a623c9ea159c222ca8c9f7563487ffb1b51f37ab95c3631e28e7bf8ad911b'),
-        ('cleanup_sweep', '6977fc7069caa6f6dea870cb58de8009df14e70603e2e4c5617faefe3645c156'),
+        ('cleanup_sweep', 'f9e6ba722dc2f9ccbc9a154dc6f82e850c7d1fabd95494da8966cd09b46e2849'),
         ('clock_now', 'ddeefe2d6f3e3b6e3bcc63e7b223e578613d7393cb5f3253d06e700692700b10'),
         ('counter_add', '4f2951b1c0750de387141907d583df256d553c57b14aea9f48e716051896684c'),
         ('counter_peek', '55cf181ea1d45d9c0b3775c0274fb04b2ab00198647a7faafbea0641261c3c62'),
@@ -12425,7 +13465,7 @@ begin
         ('leader_renew', '918fc715e4d7e7242b15a1759d14c98c999c15053768cec2d25ca6bdd8576a93'),
         ('leader_resign', '45da5f43dbdef52741616101a6103f12b590fe190bb1976f10af085292274e67'),
         ('maintenance_configure', '8f455a8e5dc4f7d770768fc858226d078689df2b6e9950ac5706a4f60f9a6c4d'),
-        ('maintenance_due', '4a09efc751a02564fe626947c9105d77222f893371102e1119580a9468adacdc'),
+        ('maintenance_due', 'abd089f64135b2b29464f74a88c22e1ead5dad5bfd7d948a356b4a32ab7558f3'),
         ('maintenance_finish', 'f300be606a4f1872ba8bb544c509c62fe6c286780183c90feb5e3d81824c78f1'),
         ('maintenance_start', '1b52d49746045891ec34d1c680fed28f949aa57ab342fad2705a9cf1290e3b1f'),
         ('maintenance_tick', '7b8b8d0bd74ecee56a56a53e5b994a4a5b71d1b1f3fdadd9f13955a7ce794b0c'),
@@ -12437,20 +13477,20 @@ begin
         ('outbox_put_specs', 'c22754031be20456707af82a5fdc732214f51aea6199bbf8166cb9013016a0c5'),
         ('outbox_release', '5f366fc983d189a344fd6a718b931afa37a4a19a24b59cef1da5d8a5363126ab'),
         ('outbox_route', '752e32d7a2265ff47ed97fecfea5eb859be13f3613b2ecc811c526942499711d'),
-        ('outbox_settle', 'd74c0b875f2f6a19d4fb3b4dbc30ff705c0a532054c04bbbd086b447333da943'),
+        ('outbox_settle', '8580e6cedb5e7bd1bde469331c75a0cea76e409f3e51a41e24980c112a6cf878'),
         ('outbox_sweep', '87daf3e310e111a08802e309ca84ebc154ffd6bfd10063d0942b5a0fe368ee3d'),
         ('outbox_unroute', '04ac6d72dea99092a478cc0fc5e2afd864869cab5100911e46c68b613874246e'),
         ('outcomes', '7dac06ee606afea79fc710f5f75d3b2cb82fc44baf6d4abd0b6ccc9b299a961d'),
         ('policy', 'e83b2d6b133eb32f8ade2ca166e1fde1f55e25456ea4f48c3644cb21a31851b5'),
         ('queue_ack', 'ec1504d6cbc3719fafc7f7aaa2a0068f8e3d8f9b57da39d79bc43a6e60e79b76'),
-        ('queue_cancel', 'd305ee3a0e50013a59d41cf7c1d9755916ab2e8a808a5c302203f29004418847'),
+        ('queue_cancel', '0c5d0157da649dd8e3abccc092033db549ce26bf0279451069fb3437bca58f3d'),
         ('queue_claim', '42a84837482225b9acc10d5ae72302a912714ba22708fd3162817fdc6d3cf788'),
         ('queue_configure', '78a6bd49ef5349ecd5a74d4631c5f1e7ef22961ab7a6c502e2845ee9c35f618c'),
         ('queue_create', '462b58bd405e566a1e9a252cabf224391aeb2b7df133f0101008789dbe4949d0'),
         ('queue_drain', '59dfe4f20eec83c0bc7b670b841919bcbc19a11694a1fa248590fc5a7d99cf94'),
         ('queue_drop', 'c93a6b1228f8a0374f5b5c518b970868f8b2a6eef1abff76857b5ffefc5a2035'),
         ('queue_extend', 'ce04802f714495be54902ed46142c816f07a04f46bdf7197645e9874f806bcc3'),
-        ('queue_nack', '8005bfcab9011e90e84ef732e39dadc4c17ad4c84d297de208c5e0ad4a405581'),
+        ('queue_nack', '2b826ec5544a6dae1b6c5aae11a8cd1f9bf0069f7d4078eca012aa342b4e2e02'),
         ('queue_pause', '3cf8ff0e3e945af2e9e7ea50524e1be6daf2a8c348ccfe54d65ef1643cb6e383'),
         ('queue_peek', 'bf92502351670670fac708af6dd48f9e9847a251b092d21c07812ef3ac288fdd'),
         ('queue_purge', 'd59eb4da2ebfea79b694b25cbdf51492df533a5a3ac5be97fcfabb24f1b4193f'),
@@ -12459,12 +13499,14 @@ begin
         ('queue_send', 'a573192c04b9d6b2796b2343cb8aa9c65273eb700b9d49938f4bd8ecd937768c'),
         ('queue_send_many', '9d952e5f9cadd67ca2b7d108149a743553cefa5dd04864a982e3733a8acd7bc0'),
         ('queue_send_specs', '5f3785c4abaaa588b27e029b4513e67cd9bd81afa7145fabe1daa64246f7c0e7'),
-        ('queue_settle', 'd2d2f31fb6668edfc3aec44135bb72ed429a09372bcf99df88cb7ca965009dfd'),
+        ('queue_settle', 'fdef187033dcd156ccd77b3f39313d4c2d2723b09bdbc5f6ebe49756dfc002e7'),
         ('queue_work', '1d1eb58516a0e2bc344194e877154abf2c97d9090d8fb83a73ee4385a223656e'),
+        ('recovery_sweep', 'ec85ac2fe508d4e6f143bd7dc3b58170ceb8cd1049797c798d0a6d725bef610b'),
         ('run_cancel', 'faa35a2f9a597bcd643b49f3309c8d4455bdff10db8416124912c0fea19605be'),
         ('run_finish', '49d6cc7043bbe4e3ed954282a2cf23e59851f9c436fe2b075aceb19b639df345'),
-        ('run_open', 'f0ab727530929878cd8924f305d0de598eef8220de28c82a8dc342bc6d2f7dcd'),
+        ('run_open', '2e6130ab7b5032d91f4a2da0a18e58cdacb4f0ba0b2a9001898e18fe5987e843'),
         ('run_status', '2d64bb7852b195cf50c974a05e5e82c842e8b8eb31ebc7b3cfc1f1fd74ddf21b'),
+        ('run_sweep', '0bd1597f0b243e5756d5743d70d6a0ea45fdb12f1f8771c6067bd82b741b7a31'),
         ('schema_version', '96c4a83da33dfa6ce71ca3f880c9c4b1a9b3f1344bb24ee54f23a250db3f81b4'),
         ('topic_configure', 'b0efc754f9d6d805cfe7afdaa87e216e99e7954aa27959eeaba8332656dd1c98'),
         ('topic_create', '80f673891f727ebc8ee26f7694b192f04e2884c62a8188cfeb8a03baeffb678f'),

@@ -6,13 +6,13 @@ create table shop.saw (setting text);
 create function shop.slow(p_payload jsonb) returns void language sql
 set search_path = shop, pg_temp as $$
 insert into saw values (current_setting('tidegate.tick', true));
-select pg_sleep(0.5);
+select pg_sleep(1.1);
 insert into claimed select (d.payload #>> '{}')::integer from tidegate.queue_claim('mail', 100) as d;
 $$;
 select queue_create('mail');
 select count(*) from queue_send_many('mail', array['1', '2', '3']::jsonb[]);
 
-set statement_timeout = '0.8 s';
+set statement_timeout = '2 s';
 begin;
 set local tidegate.tick = 'on';
 select w.acked from queue_work('mail', 'shop.slow') as w \gset

@@ -1,0 +1,87 @@
+create or replace function {{ schema }}.run_sweep(
+    p_limit integer default 100,
+    out failed integer,
+    out passed integer,
+    out put_off integer,
+    out first_error text
+)
+language plpgsql volatile
+security definer
+set search_path = {{ schema }}, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_sort = off
+set jit = off
+set lock_timeout = '100 ms'
+as $$
+/*
+ * A message dies in a settlement, which holds its lease; its run comes before leases in the order of locks. So the
+ * burial only notes on the dead letter that its run is to fail, and here the run is locked first and the dead letter
+ * last. One that was requeued or discarded meanwhile has not died, and its run goes on.
+ *
+ * Each in a subtransaction, and nobody is waited for: a run that somebody ends, or a child of it, at this moment is
+ * left for the next time. What cannot be done now is due again in a minute, and holds up no other.
+ */
+declare
+    v_entry record;
+    v_run run;
+begin
+    if p_limit is null or p_limit not between 1 and 10000 then
+        perform _bad_argument('p_limit', p_limit::text, 'Look at between 1 and 10000 dead letters at a time.');
+    end if;
+    if current_setting('transaction_isolation') <> 'read committed' then
+        perform _require_read_committed('run_sweep');
+    end if;
+    failed := 0;
+    passed := 0;
+    put_off := 0;
+    for v_entry in
+        select d.dead_letter_id, d.run_id from dead_letter d
+        where d.fails_run_at <= clock_now()
+        order by d.fails_run_at
+        limit p_limit
+    loop
+        begin
+            select * into v_run from run r where r.run_id = v_entry.run_id for update skip locked;
+            if not found and exists (select from run r where r.run_id = v_entry.run_id) then
+                put_off := put_off + 1;
+                continue;
+            end if;
+            perform from dead_letter d
+            where d.dead_letter_id = v_entry.dead_letter_id and d.fails_run_at is not null and d.state = 'dead'
+            for update;
+            if found and v_run.state = 'open' then
+                update run r
+                set state = 'error', finished_at = clock_now(), reason = (
+                    select format(
+                        'message %s of %s %s died: %s: %s',
+                        d.message_id, d.kind, d.channel, d.reason, d.last_error
+                    )
+                    from dead_letter d where d.dead_letter_id = v_entry.dead_letter_id
+                )
+                where r.run_id = v_run.run_id;
+                perform _run_cascade(v_run.run_id, 'error');
+                failed := failed + 1;
+            else
+                passed := passed + 1;
+            end if;
+            update dead_letter d set fails_run_at = null where d.dead_letter_id = v_entry.dead_letter_id;
+        exception
+            when lock_not_available then
+                put_off := put_off + 1;
+            when others then
+                first_error := coalesce(first_error, format('dead letter %s: %s', v_entry.dead_letter_id, sqlerrm));
+                put_off := put_off + 1;
+                perform _incident_note('run_sweep', null, sqlstate, sqlerrm);
+                update dead_letter d set fails_run_at = clock_now() + interval '1 minute'
+                where d.dead_letter_id = (
+                    select n.dead_letter_id from dead_letter n where n.dead_letter_id = v_entry.dead_letter_id
+                    for update skip locked
+                );
+        end;
+    end loop;
+end;
+$$;
+
+comment on function {{ schema }}.run_sweep(integer) is
+'Let runs fail whose messages have died, where they were opened with p_fail_on_dead_letter, up to p_limit dead letters: state error, with the message as the reason, and their open children with them. failed: runs that were open until now; passed: dead letters whose run had ended already, or that were requeued or discarded meanwhile; put_off: somebody else has them in hand, or it failed (first_error), and the next call looks again. Zeros when there is nothing to do. Errors: TG010 bad p_limit, TG030 not READ COMMITTED.';
