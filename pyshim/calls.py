@@ -391,6 +391,11 @@ select facet, name, dead, requeued, resolved, discarded, requeues, oldest_at, ne
 from {schema}.dead_letter_stats()
 """
 
+# How it all is: for a scrape, and for people.
+METRICS = "select name, type, labels, value, help from {schema}.metrics()"
+
+DOCTOR = "select check_name, status, seen, advice from {schema}.doctor()"
+
 # Types of the arguments that `{options}` may name, where text is not what they are: a parameter has
 # the type that the caller's connection gives it, and functions are found by type.
 _TYPES = {

@@ -16,6 +16,7 @@ from pyshim.commands import (
     barrier,
     dead_letter,
     demo,
+    doctor,
     guard,
     maintain,
     queue,
@@ -23,6 +24,7 @@ from pyshim.commands import (
     relay,
     run,
     sweep,
+    top,
     work,
 )
 from pyshim.options import Options, shared_options
@@ -35,6 +37,7 @@ interrupted."""
 SECTIONS = {
     "Schema": ("migrate", "rollback", "render", "status"),
     "Loops": ("sweep", "relay", "work", "maintain"),
+    "Health": ("doctor", "top"),
     "By hand": ("queue", "dead-letter", "run", "barrier", "guard", "recover"),
     "To begin with": ("demo",),
 }
@@ -198,6 +201,7 @@ for module in (
     barrier,
     dead_letter,
     demo,
+    doctor,
     guard,
     maintain,
     queue,
@@ -205,6 +209,7 @@ for module in (
     relay,
     run,
     sweep,
+    top,
     work,
 ):
     cli.add_command(module.command)

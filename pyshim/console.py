@@ -33,6 +33,7 @@ T = TypeVar("T")
 DEFAULT_TIMEOUT = "30s"
 LONGEST_CELL = 200  # of a table; --json has all of it
 
+_NUMBER = re.compile(r"\d+(\.\d)?")
 _SPAN = re.compile(r"(\d+)\s*(s|min|h|d)")
 _SPAN_UNITS = {"s": "seconds", "min": "minutes", "h": "hours", "d": "days"}
 _UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
@@ -126,28 +127,34 @@ class Console:
 
     def table(self, titles: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         """Rows as psql shows them, the last column cut where the terminal ends."""
-        cells = [[_cell(value) for value in row] for row in rows]
-        right = [
-            all(not cell or cell.isdecimal() for cell in column)
-            for column in zip(*cells, strict=True)
-        ]
-        widths = [max(map(_width, column)) for column in zip(titles, *cells, strict=True)]
         most = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-        head = " | ".join(
-            _pad(title, width, "^") for title, width in zip(titles, widths, strict=True)
-        )
-        self._line(head, most)
-        self._line("-+-".join("-" * width for width in widths), most)
-        for row in cells:
-            line = " | ".join(
-                _pad(cell, width, ">" if is_right else "<")
-                for cell, width, is_right in zip(row, widths, right, strict=True)
-            )
+        for line in columns(titles, rows):
             self._line(line, most)
 
     @staticmethod
     def _line(text: str, most: int | None) -> None:
-        click.echo(text.rstrip() if most is None else _cut(text.rstrip(), most))
+        click.echo(text if most is None else _cut(text, most))
+
+
+def columns(titles: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    """The lines of a table: titles, a rule, and the rows; numbers to the right."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    right = [
+        all(not cell or _NUMBER.fullmatch(cell) for cell in column)
+        for column in zip(*cells, strict=True)
+    ]
+    widths = [max(map(_width, column)) for column in zip(titles, *cells, strict=True)]
+    pairs = zip(titles, widths, strict=True)
+    lines = [" | ".join(_pad(title, width, "^") for title, width in pairs)]
+    lines.append("-+-".join("-" * width for width in widths))
+    for row in cells:
+        lines.append(
+            " | ".join(
+                _pad(cell, width, ">" if is_right else "<")
+                for cell, width, is_right in zip(row, widths, right, strict=True)
+            )
+        )
+    return [line.rstrip() for line in lines]
 
 
 def console_options(role: str) -> Callable[[Callable[..., None]], Callable[..., None]]:

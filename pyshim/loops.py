@@ -8,12 +8,14 @@ import enum
 import logging
 import random
 import signal
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
 from pyshim import logs
 from pyshim.errors import DatabaseUnavailable
+from pyshim.meter import Meter
 from pyshim.retry import Verdict, classify
 
 log = logging.getLogger("tidegate")
@@ -117,7 +119,7 @@ class Stop:
 Step = Callable[[], Awaitable[Progress]]
 
 
-async def run(name: str, step: Step, pace: Pace, stop: Stop) -> None:
+async def run(name: str, step: Step, pace: Pace, stop: Stop, meter: Meter | None = None) -> None:
     """Repeat `step` until `stop`.
 
     Errors are logged in one line and backed off from; success resets the backoff. On the very first
@@ -127,13 +129,16 @@ async def run(name: str, step: Step, pace: Pace, stop: Stop) -> None:
     """
     errors = idle = 0
     proven = False
+    meter = meter or Meter()
     while not stop:
+        began = time.monotonic()
         try:
             progress = await step()
         except EndOfLoop as error:
             logs.event(log, logging.WARNING, "ended", loop=name, error=error)
             return
         except Exception as error:
+            meter.stepped(name, "error", time.monotonic() - began)
             verdict = classify(error)
             hopeless = verdict is Verdict.NEVER or isinstance(error, DatabaseUnavailable)
             if hopeless and not proven:
@@ -145,6 +150,7 @@ async def run(name: str, step: Step, pace: Pace, stop: Stop) -> None:
                 retry_in=f"{pause:.1f}s", error=error,
             )  # fmt: skip
         else:
+            meter.stepped(name, progress.value, time.monotonic() - began)
             proven = True
             errors = 0
             idle = idle + 1 if progress is Progress.NONE else 0

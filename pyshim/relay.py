@@ -25,6 +25,7 @@ from psycopg.types.json import Jsonb
 from pyshim import calls, logs
 from pyshim.batch import Batch
 from pyshim.loops import EndOfLoop, Progress
+from pyshim.meter import Meter
 from pyshim.publishers.base import Message, Outcome, Publisher, TransportDown, TransportGone
 from pyshim.session import Session
 
@@ -63,8 +64,10 @@ class Relay:
         lease: timedelta | None = None,
         worker: str | None = None,
         ordered: bool = False,
+        meter: Meter | None = None,
     ) -> None:
         self.totals = Relayed()
+        self._meter = meter or Meter()
         self._session = session
         self._publisher = publisher
         self._topic = topic
@@ -89,8 +92,20 @@ class Relay:
             return Progress.NONE
         self.totals.claimed += len(rows)
         started = time.monotonic()
-        outcomes = await self._publish(lease_id, rows)
-        published = await self._settle(lease_id, rows, outcomes, started)
+        outcome = "error"
+        try:
+            outcomes = await self._publish(lease_id, rows)
+            lost = self.totals.lost
+            published = await self._settle(lease_id, rows, outcomes, started)
+            if self.totals.lost > lost:
+                outcome = "duplicate"
+            elif published == len(rows):
+                outcome = "success"
+        finally:
+            took = time.monotonic() - started
+            self._meter.observe(
+                "tidegate_publish_duration_seconds", took, channel=self._topic, outcome=outcome
+            )
         # In order, a batch is one of each group, and the next of each is ready now.
         if published and (len(rows) >= asked or self._ordered):
             return Progress.FULL

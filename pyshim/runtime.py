@@ -7,15 +7,17 @@ import functools
 import logging
 import os
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 import click
 
 from pyshim import config, logs, loops
-from pyshim.connect import Connection, connect
+from pyshim.connect import ATTEMPTS, Connection, connect
+from pyshim.meter import Meter
 from pyshim.migrate import check_schema
 from pyshim.options import Options, shared_options
+from pyshim.serve import Address, Endpoint, address, label, serving
 from pyshim.session import DEFAULT_TIMEOUT, Session
 
 log = logging.getLogger("tidegate")
@@ -29,10 +31,21 @@ def seconds(context: click.Context, option: click.Parameter, value: str | None) 
 class Runtime:
     """Where the database is, how long a call may take, and sessions to it."""
 
-    def __init__(self, database: config.Database, schema: str, timeout: float, role: str) -> None:
+    def __init__(
+        self,
+        database: config.Database,
+        schema: str,
+        timeout: float,
+        role: str,
+        listen: Address | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> None:
         self.database = database
         self.schema = schema
         self.timeout = timeout
+        self.meter = Meter()
+        self.listen = listen
+        self._labels = labels
         self._name = f"tidegate {role}"
 
     def session(self) -> Session:
@@ -46,9 +59,31 @@ class Runtime:
             log, logging.INFO, "started", loop=loop, schema=self.schema, database=place, **fields
         )
 
-    async def connection(self) -> Connection:
+    def once(self) -> None:
+        """For what runs once: nobody could scrape it."""
+        if self.listen is not None:
+            raise click.UsageError("--listen is for a loop")
+
+    def run(self, work: Callable[[loops.Stop], Coroutine[Any, Any, None]]) -> None:
+        """Run `work` with a stop that SIGTERM and SIGINT set; meanwhile answer on `--listen`."""
+
+        async def main() -> None:
+            stop = loops.Stop()
+            stop.on_signals()
+            if self.listen is None:
+                await work(stop)
+            else:
+                endpoint = Endpoint(self._connection_once, self.schema, self.meter, self._labels)
+                await serving(endpoint, self.listen, lambda: work(stop))
+
+        asyncio.run(main())
+
+    async def _connection_once(self) -> Connection:
+        return await self.connection(attempts=1)
+
+    async def connection(self, attempts: int = ATTEMPTS) -> Connection:
         """A new connection, to a schema that this driver fits."""
-        connection = await connect(self.database, application_name=self._name)
+        connection = await connect(self.database, application_name=self._name, attempts=attempts)
         try:
             await check_schema(connection, self.schema)
         except BaseException:
@@ -81,6 +116,22 @@ def runtime_options(role: str) -> Callable[[Callable[..., None]], Callable[..., 
             help="Log lines as key=value or as JSON, on standard error.",
         )
         @click.option("-v", "--verbose", is_flag=True, help="Log every batch, not only failures.")
+        @click.option(
+            "--listen",
+            metavar="HOST:PORT",
+            callback=lambda _, option, value: value and address(option.opts[0], value),
+            envvar="TIDEGATE_LISTEN",
+            show_envvar=True,
+            help="Answer /metrics, /healthz and /readyz there.",
+        )
+        @click.option(
+            "--label",
+            "labels",
+            multiple=True,
+            metavar="NAME=VALUE",
+            callback=lambda _, option, values: dict(label(option.opts[0], v) for v in values),
+            help="A label on every sample; may be repeated.",
+        )
         @shared_options
         @functools.wraps(command)
         def wrapper(
@@ -88,25 +139,17 @@ def runtime_options(role: str) -> Callable[[Callable[..., None]], Callable[..., 
             timeout: float,
             log_format: logs.Format,
             verbose: bool,
+            listen: Address | None,
+            labels: dict[str, str],
             **rest: object,
         ) -> None:
             logs.configure(log_format, logging.DEBUG if verbose else logging.INFO)
-            command(runtime=Runtime(options.database(), options.schema(), timeout, role), **rest)
+            runtime = Runtime(options.database(), options.schema(), timeout, role, listen, labels)
+            command(runtime=runtime, **rest)
 
         return wrapper
 
     return decorate
-
-
-def run_until_stopped(work: Callable[[loops.Stop], Coroutine[Any, Any, None]]) -> None:
-    """Run `work` with a stop that SIGTERM and SIGINT set."""
-
-    async def main() -> None:
-        stop = loops.Stop()
-        stop.on_signals()
-        await work(stop)
-
-    asyncio.run(main())
 
 
 def worker_name() -> str:

@@ -27,6 +27,7 @@ from pyshim.errors import ConfigError, DatabaseUnavailable
 from pyshim.handling import LOST, Outcome
 from pyshim.heart import Beat, Heart, Pulse
 from pyshim.loops import Pace, Progress, Stop
+from pyshim.meter import Meter
 from pyshim.registry import Handler, Malformed, Registry, delivery
 from pyshim.retry import Verdict, classify
 from pyshim.session import Session
@@ -54,6 +55,13 @@ class _Refused(Exception):
     """The database refuses a settlement, and would refuse it again."""
 
 
+_TOLD = {
+    "done": "success",
+    "acked": "success",
+    "failed": "error",
+    "released": "released",
+    "lost": "duplicate",
+}
 _RELEASED = Outcome("released", retry_in=0.0)
 _CANCELLED = Outcome("failed", "cancelled", retryable=False)
 
@@ -145,7 +153,9 @@ class QueueWorker:
         concurrency: int | None = None,
         batch: int | None = None,
         worker: str | None = None,
+        meter: Meter | None = None,
     ) -> None:
+        self._meter = meter or Meter()
         self.queue = queue
         self.totals = Worked()
         self.idle_since = -1  # how much had been finished anywhere when a claim last found nothing
@@ -188,6 +198,14 @@ class QueueWorker:
     def in_hand(self) -> int:
         """Messages that are claimed and not settled."""
         return sum(len(lease.items) + len(lease.finished) for lease in self._leases.values())
+
+    @property
+    def running(self) -> int:
+        """Messages whose handlers run."""
+        running = (
+            item.is_running for lease in self._leases.values() for item in lease.items.values()
+        )
+        return sum(running)
 
     @property
     def finished(self) -> int:
@@ -295,6 +313,10 @@ class QueueWorker:
             self._tell_failure(item, handler, outcome)
         self._finish(item, outcome)
         took = time.monotonic() - (item.started or 0.0)
+        self._meter.observe(
+            "tidegate_handler_duration_seconds", took,
+            channel=self.queue, outcome=_TOLD[outcome.verdict],
+        )  # fmt: skip
         self._takes = took if self._takes is None else 0.8 * self._takes + 0.2 * took
         self._free += 1
         self._start_waiting()

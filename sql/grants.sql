@@ -15,7 +15,7 @@ revoke all on all procedures in schema {{ schema }} from public;
     "guard_claim", "guard_renew", "guard_finish", "guard_release", "inbox_accept", "cleanup_sweep",
     "counter_add", "counter_sync", "counter_reconcile",
     "recovery_sweep", "leader_acquire", "leader_renew", "leader_resign", "run_open", "run_finish", "run_sweep",
-    "maintenance_due", "maintenance_start", "maintenance_finish", "maintenance_tick",
+    "maintenance_due", "maintenance_start", "maintenance_finish", "maintenance_tick", "metrics_snapshot", "metrics",
 ] %}
 {%- set operator = [
     "topic_create", "topic_configure", "topic_pause", "topic_resume", "topic_drop",
@@ -25,7 +25,7 @@ revoke all on all procedures in schema {{ schema }} from public;
     "dead_letter_list", "dead_letter_peek", "dead_letter_payload", "dead_letter_history", "dead_letter_stats",
     "dead_letter_requeue", "dead_letter_requeue_matching", "dead_letter_discard", "dead_letter_discard_matching",
 ] %}
-{%- set monitor = ["dead_letter_count", "counter_peek", "run_status", "barrier_status"] %}
+{%- set monitor = ["metrics", "doctor", "dead_letter_count", "counter_peek", "run_status", "barrier_status"] %}
 {%- set views = ["backlog", "in_flight", "policy", "dead_letter_summary", "outcomes", "counters", "upkeep", "barrier_progress"] %}
 {%- set everybody = [role_producer, role_worker, role_operator, role_monitor] %}
 

@@ -210,6 +210,17 @@
 {% include "functions/maintenance/maintenance_finish.sql" %}
 {% include "functions/maintenance/maintenance_tick.sql" %}
 
+-- Metrics: every sample from counters and cached snapshots, and what is wrong.
+{% include "functions/metrics/_metric_list.sql" %}
+{% include "functions/metrics/_ready_wait.sql" %}
+{% include "functions/metrics/_place_estimate.sql" %}
+{% include "functions/metrics/_metrics_probe.sql" %}
+{% include "functions/metrics/metrics_snapshot.sql" %}
+{% include "functions/metrics/metrics.sql" %}
+{% include "functions/metrics/_doctor_look.sql" %}
+{% include "functions/metrics/_doctor_look_server.sql" %}
+{% include "functions/metrics/doctor.sql" %}
+
 -- Views: windows for people and dashboards.
 {% include "views/backlog.sql" %}
 {% include "views/in_flight.sql" %}

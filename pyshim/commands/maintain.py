@@ -12,7 +12,8 @@ import click
 from pyshim import logs, loops
 from pyshim.leadership import DEFAULT_LEASE, check_lease
 from pyshim.maintain import DEFAULT_INTERVAL, Maintainer, Outcome
-from pyshim.runtime import Runtime, run_until_stopped, runtime_options, seconds
+from pyshim.runtime import Runtime, runtime_options, seconds
+from pyshim.serve import STALE_MAINTAINER
 
 log = logging.getLogger("tidegate")
 
@@ -47,8 +48,9 @@ def command(runtime: Runtime, once: bool, interval: float, lease: float, as_json
     if not once:
         if as_json:
             raise click.UsageError("--json is for --once; in a loop use --log-format json -v")
-        run_until_stopped(lambda stop: _follow(runtime, stop, interval, lease))
+        runtime.run(lambda stop: _follow(runtime, stop, interval, lease))
         return
+    runtime.once()
     outcomes = asyncio.run(_once(runtime, lease))
     if as_json:
         click.echo(json.dumps([asdict(each) for each in outcomes]))
@@ -74,9 +76,11 @@ async def _once(runtime: Runtime, lease: float) -> list[Outcome]:
 async def _follow(runtime: Runtime, stop: loops.Stop, interval: float, lease: float) -> None:
     session = runtime.session()
     maintainer = Maintainer(session, stop, lease=lease)
+    runtime.meter.watch("maintain", max(STALE_MAINTAINER, 3 * interval))
     runtime.announce("maintain", interval=f"{interval:g}s")
     try:
-        await loops.run("maintain", maintainer.step, loops.Pace.every(interval), stop)
+        pace = loops.Pace.every(interval)
+        await loops.run("maintain", maintainer.step, pace, stop, runtime.meter)
     finally:
         await maintainer.close()
         await session.close()

@@ -11,7 +11,8 @@ import click
 from pyshim import logs, loops
 from pyshim.publishers import Publisher, publisher_for
 from pyshim.relay import DEFAULT_LIMIT, Relay
-from pyshim.runtime import Runtime, run_until_stopped, runtime_options, seconds, worker_name
+from pyshim.runtime import Runtime, runtime_options, seconds, worker_name
+from pyshim.serve import STALE_CONSUMER
 
 log = logging.getLogger("tidegate")
 
@@ -58,9 +59,7 @@ def command(
     nothing is claimed and no event is charged an attempt.
     """
     publisher = publisher_for(target)
-    run_until_stopped(
-        lambda stop: _relay(runtime, stop, publisher, topic, ordered, limit, lease, drain)
-    )
+    runtime.run(lambda stop: _relay(runtime, stop, publisher, topic, ordered, limit, lease, drain))
 
 
 async def _relay(
@@ -82,6 +81,7 @@ async def _relay(
         lease=None if lease is None else timedelta(seconds=lease),
         worker=worker_name(),
         ordered=ordered,
+        meter=runtime.meter,
     )
 
     async def step() -> loops.Progress:
@@ -91,10 +91,12 @@ async def _relay(
             stop.set()
         return progress
 
-    runtime.announce(f"relay {topic}")
+    name = f"relay {topic}"
+    runtime.meter.watch(name, STALE_CONSUMER)
+    runtime.announce(name)
     try:
-        await loops.run(f"relay {topic}", step, loops.Pace.polling(), stop)
+        await loops.run(name, step, loops.Pace.polling(), stop, runtime.meter)
     finally:
         await session.close()
         await publisher.close()
-    logs.event(log, logging.INFO, "stopped", loop=f"relay {topic}", **asdict(relay.totals))
+    logs.event(log, logging.INFO, "stopped", loop=name, **asdict(relay.totals))

@@ -12,7 +12,8 @@ from typing import Any
 import click
 
 from pyshim import logs, loops
-from pyshim.runtime import Runtime, run_until_stopped, runtime_options, seconds
+from pyshim.runtime import Runtime, runtime_options, seconds
+from pyshim.serve import STALE_CONSUMER
 from pyshim.sweeper import CLEANUP_INTERVAL, DEFAULT_INTERVAL, DEFAULT_LIMIT, Cleaner, Sweeper
 
 log = logging.getLogger("tidegate")
@@ -51,12 +52,13 @@ def command(
     Prints how many were claimed, dispatched, retried and dead-lettered, and the first error.
     """
     if not follow:
+        runtime.once()
         result = asyncio.run(_once(runtime, limit, topic))
         click.echo(json.dumps(result) if as_json else _table(result))
         return
     if as_json:
         raise click.UsageError("--json is for one sweep; with --follow use --log-format json -v")
-    run_until_stopped(lambda stop: _follow(runtime, stop, limit, topic, interval, cleanup))
+    runtime.run(lambda stop: _follow(runtime, stop, limit, topic, interval, cleanup))
 
 
 async def _once(runtime: Runtime, limit: int, topic: str | None) -> dict[str, Any]:
@@ -77,11 +79,14 @@ async def _follow(
 ) -> None:
     session = runtime.session()
     sweeper = Sweeper(session, limit=limit, topic=topic)
-    running = [loops.run("sweep", sweeper.step, loops.Pace.every(interval), stop)]
+    pace = loops.Pace.every(interval)
+    running = [loops.run("sweep", sweeper.step, pace, stop, runtime.meter)]
     if cleanup:
         pace = loops.Pace.every(CLEANUP_INTERVAL)
-        cleaning = loops.run("cleanup", Cleaner(runtime.session()).step, pace, stop)
+        cleaner = Cleaner(runtime.session())
+        cleaning = loops.run("cleanup", cleaner.step, pace, stop, runtime.meter)
         running.append(_after_a_sweep(sweeper, cleaning, stop))
+    runtime.meter.watch("sweep", max(STALE_CONSUMER, 3 * interval))
     runtime.announce("sweep", topic=topic, interval=f"{interval:g}s")
     try:
         await loops.together(stop, *running)

@@ -14,7 +14,8 @@ from pyshim import logs, loops
 from pyshim.errors import ConfigError
 from pyshim.heart import Heart
 from pyshim.registry import MOST_AT_ONCE, Registry, load
-from pyshim.runtime import Runtime, run_until_stopped, runtime_options, seconds, worker_name
+from pyshim.runtime import Runtime, runtime_options, seconds, worker_name
+from pyshim.serve import STALE_CONSUMER
 from pyshim.worker import DEFAULT_GRACE, QueueWorker
 
 log = logging.getLogger("tidegate")
@@ -70,6 +71,7 @@ def command(
             QueueWorker(
                 found, queue, runtime.session(), runtime.session(), heart, stop,
                 concurrency=concurrency, batch=batch, worker=worker or worker_name(),
+                meter=runtime.meter,
             )
             for queue in chosen
         ]  # fmt: skip
@@ -81,7 +83,7 @@ def command(
             await heart.close()
             _leave(sum(each.stuck for each in workers))
 
-    run_until_stopped(work)
+    runtime.run(work)
 
 
 def _chosen(registry: Registry, queues: Sequence[str]) -> list[str]:
@@ -112,10 +114,11 @@ async def _work(
             stop.set()
         return progress
 
+    runtime.meter.watch(name, STALE_CONSUMER, lambda: worker.running > 0)
     runtime.announce(name, concurrency=worker.concurrency)
     try:
         pace = _DRAINING if drain else loops.Pace.polling()
-        await loops.run(name, step if drain else worker.step, pace, stop)
+        await loops.run(name, step if drain else worker.step, pace, stop, runtime.meter)
     finally:
         await worker.finish(grace)
     logs.event(log, logging.INFO, "stopped", loop=name, **asdict(worker.totals))

@@ -1,6 +1,7 @@
 """Who may call whom. The table stands here; nothing may point up.
 
-metrics  maintenance      read everything, or name what is due; nobody calls them
+metrics                   reads everything; nobody calls it
+maintenance               names what is due; only metrics asks it
 recovery  cleanup         sweepers: call below, never each other
 run                       cancels and finishes across places
 outbox  queue             the faces: sends, claims, settlements
@@ -31,7 +32,8 @@ LAYERS = [
     ("outbox", "queue"),
     ("run",),
     ("recovery", "cleanup"),
-    ("metrics", "maintenance"),
+    ("maintenance",),
+    ("metrics",),
 ]
 LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 

@@ -193,7 +193,8 @@ def test_once_says_how_each_job_went(run: Run, conn: psycopg.Connection[Any]) ->
     told = run("maintain", "--once")
     assert told.returncode == 0, told.stderr
     assert [line.split()[:2] for line in sorted(told.stdout.splitlines())] == [
-        ["cleanup", "ok"], ["counters", "ok"], ["recovery", "ok"], ["runs", "ok"], ["tick", "ok"]
+        ["cleanup", "ok"], ["counters", "ok"], ["metrics", "ok"], ["recovery", "ok"],
+        ["runs", "ok"], ["tick", "ok"],
     ]  # fmt: skip
     assert "counters_folded=1" in told.stdout
     conn.execute("alter table lease rename column messages to messages_away")

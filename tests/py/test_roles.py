@@ -25,7 +25,7 @@ MAY = {
         "topic_drop",
         "dead_letter_requeue",
     },
-    "monitor": {"dead_letter_count", "schema_version"},
+    "monitor": {"dead_letter_count", "doctor", "metrics", "schema_version"},
 }
 MAY_NOT = {
     "producer": {"queue_claim", "outbox_route", "dead_letter_list", "_tick"},

@@ -32,6 +32,11 @@ from (values
         'cleanup', 'cleanup_sweep', interval '5 minutes', false,
         'select c.has_more as again, nullif(c.errors::text, ''{}'') as error, false as systemic, '
         'to_jsonb(c) as result from %I.cleanup_sweep(%s) c'
+    ),
+    (
+        'metrics', 'metrics_snapshot', interval '1 minute', false,
+        'select false as again, nullif(m.errors::text, ''{}'') as error, m.samples = 0 as systemic, '
+        'to_jsonb(m) as result from %I.metrics_snapshot(%s) m'
     )
 ) as j (job, routine, every, is_led, statement);
 end;

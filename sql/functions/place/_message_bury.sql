@@ -108,6 +108,11 @@ begin
     where not j.has_entry
     order by j.ordinality;
 
+    if p_state = 'dead' then
+        insert into tally (amount, channel_id, outcome)
+        select count(*), p_channel_id, 'dead_letter.' || r.reason from unnest(p_reasons) r (reason) group by r.reason;
+    end if;
+
     if exists (select from unnest(p_messages) m where m.group_key is not null or m.job_key is not null) then
         perform _message_end(p_channel_id, p_messages);
     end if;

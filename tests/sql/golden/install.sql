@@ -1346,6 +1346,65 @@ alter table tidegate.recovery_mark set (
 insert into tidegate.migration (migration, checksum, version)
 values ('0008_create_recovery', '232d36fc4ed1a4d0829dbe62b0cc648a5e05e17de11f39568e4e367bc290bb08', 'VERSION');
 
+-- migrations/0009_create_metric.up.sql
+/*
+ * Metrics: what the last snapshot found, and marks by which the wait of a message is read from its position.
+ *
+ * As everywhere, rows are appended and the newest counts: what a scrape reads every few seconds is never updated.
+ */
+
+create type tidegate.metric as (name text, type text, labels jsonb, value double precision, help text);
+
+comment on type tidegate.metric is
+'A sample: what it measures, counter or gauge, its labels (closed sets and channel names), its value, and what that means.';
+
+create type tidegate.diagnosis as (check_name text, status text, seen text, advice text);
+
+comment on type tidegate.diagnosis is
+'What a check found. status: ok | warn | fail. advice: what to do next; null = nothing.';
+
+create table tidegate.metric_snapshot (
+    snapshot_id bigint generated always as identity primary key,
+    taken_at timestamptz not null,
+    took interval not null,
+    failed_probes integer not null,
+    samples jsonb not null,
+    totals jsonb not null,
+    constraint metric_snapshot_samples_are_a_list check (jsonb_typeof(samples) = 'array')
+);
+
+comment on table tidegate.metric_snapshot is
+'Gauges as metrics_snapshot found them, newest first; the rows of a quarter of an hour are kept, for what moved meanwhile.';
+comment on column tidegate.metric_snapshot.failed_probes is 'Probes that failed: their samples are absent.';
+comment on column tidegate.metric_snapshot.totals is 'Counters at that time, by channel_id and outcome.';
+
+create table tidegate.position_mark (
+    position bigint not null,
+    at timestamptz not null,
+    constraint position_mark_pkey primary key (position, at)
+);
+
+comment on table tidegate.position_mark is
+'Last value of position_seq at an instant: what stands at or below it has been ready since then at least. A row a snapshot in which the sequence had moved, kept for a week.';
+
+-- As in migration 0002: vacuum by a fixed number of dead rows, without pauses, and keep the tail.
+
+alter table tidegate.metric_snapshot set (
+    autovacuum_vacuum_scale_factor = 0,
+    autovacuum_vacuum_threshold = 50,
+    autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off
+);
+
+alter table tidegate.position_mark set (
+    autovacuum_vacuum_scale_factor = 0,
+    autovacuum_vacuum_threshold = 1000,
+    autovacuum_vacuum_cost_delay = 0, vacuum_truncate = off
+);
+
+-- ledger/record_migration.sql
+insert into tidegate.migration (migration, checksum, version)
+values ('0009_create_metric', '5639c3dbb296d7ac5bd183c6930cc3581ddc931390a1f9f4ee27b8dc550bd573', 'VERSION');
+
 -- ledger/check_schema.sql
 -- What stands in the schema runs with the rights of whoever migrates, and a function that fits a call better than ours
 -- would be called instead. So the schema is that role's, nobody else may create anything in it, or has.
@@ -2319,6 +2378,11 @@ begin
     from judged j
     where not j.has_entry
     order by j.ordinality;
+
+    if p_state = 'dead' then
+        insert into tally (amount, channel_id, outcome)
+        select count(*), p_channel_id, 'dead_letter.' || r.reason from unnest(p_reasons) r (reason) group by r.reason;
+    end if;
 
     if exists (select from unnest(p_messages) m where m.group_key is not null or m.job_key is not null) then
         perform _message_end(p_channel_id, p_messages);
@@ -11447,6 +11511,11 @@ from (values
         'cleanup', 'cleanup_sweep', interval '5 minutes', false,
         'select c.has_more as again, nullif(c.errors::text, ''{}'') as error, false as systemic, '
         'to_jsonb(c) as result from %I.cleanup_sweep(%s) c'
+    ),
+    (
+        'metrics', 'metrics_snapshot', interval '1 minute', false,
+        'select false as again, nullif(m.errors::text, ''{}'') as error, m.samples = 0 as systemic, '
+        'to_jsonb(m) as result from %I.metrics_snapshot(%s) m'
     )
 ) as j (job, routine, every, is_led, statement);
 end;
@@ -11751,6 +11820,1257 @@ $$;
 comment on function tidegate.maintenance_tick(integer) is
 'Turn the machine for channels that nobody claims from: due messages to ready, expired leases taken back. Up to p_limit channels, whichever has waited longest first. Returns how many; has_more: call again; first_error: what went wrong in one of them, while the others went on. Call it in a transaction of its own. Errors: TG010 bad limit, TG030 not READ COMMITTED.';
 
+-- functions/metrics/_metric_list.sql
+create or replace function tidegate._metric_list(out name text, out type text, out help text) returns setof record
+language sql immutable parallel safe rows 50
+begin atomic
+select m.*
+from (values
+    (
+        'tidegate_messages_total', 'counter',
+        'Outcomes of messages since the channel was made, exact: each was counted in the transaction of its effect.'
+    ),
+    ('tidegate_dead_lettered_total', 'counter', 'Messages that became dead letters, by reason; exact.'),
+    ('tidegate_stranded_total', 'counter', 'Messages found below a floor and put back. Expected 0 for ever.'),
+    ('tidegate_positions_total', 'counter', 'Positions drawn: one an entry into ready or blocked, retries included.'),
+    ('tidegate_info', 'gauge', 'Always 1; version is that of the installed routines.'),
+    ('tidegate_schema_version', 'gauge', 'Number of the newest migration.'),
+    ('tidegate_standby', 'gauge', '1 on a standby, which exports neither counters nor gauges of queues.'),
+    (
+        'tidegate_snapshot_age_seconds', 'gauge',
+        'Age of the snapshot that the gauges of channels and tables come from.'
+    ),
+    ('tidegate_snapshot_duration_seconds', 'gauge', 'How long that snapshot took.'),
+    ('tidegate_snapshot_failed_probes', 'gauge', 'Probes of that snapshot that failed: their samples are absent.'),
+    (
+        'tidegate_snapshot_estimates', 'gauge',
+        'Values of that snapshot that are estimates, as more was there than is counted.'
+    ),
+    ('tidegate_upkeep_interval_seconds', 'gauge', 'How often a job of the upkeep is to run; absent when it is paused.'),
+    (
+        'tidegate_upkeep_failures', 'gauge',
+        'Failures in a row of a job of the upkeep, or of a part of a cleanup; 0 after a success.'
+    ),
+    ('tidegate_upkeep_last_start_timestamp_seconds', 'gauge', 'When a job of the upkeep last began; absent if never.'),
+    (
+        'tidegate_upkeep_last_success_timestamp_seconds', 'gauge',
+        'When a job of the upkeep last succeeded; absent if never.'
+    ),
+    ('tidegate_leaders', 'gauge', 'Leaderships: held, expired (nobody has taken over) or resigned.'),
+    (
+        'tidegate_depth', 'gauge',
+        'Messages in a place: ready, scheduled, blocked, leased. Exact up to 100000 a place, above that an estimate.'
+    ),
+    ('tidegate_due', 'gauge', 'Scheduled messages that are due and not ready yet; at most 100001.'),
+    ('tidegate_expired', 'gauge', 'Messages in leases that have expired and were not taken back yet.'),
+    ('tidegate_leases', 'gauge', 'Leases that are out.'),
+    (
+        'tidegate_oldest_ready_seconds', 'gauge',
+        'How long the longest waiting message has been ready, at least: to the interval of snapshots. 0 = none waits.'
+    ),
+    (
+        'tidegate_oldest_due_seconds', 'gauge',
+        'For how long the longest due scheduled message has been due; 0 = none is.'
+    ),
+    ('tidegate_oldest_expired_seconds', 'gauge', 'For how long the longest expired lease has been; 0 = none is.'),
+    ('tidegate_paused', 'gauge', '1 when the channel is paused.'),
+    (
+        'tidegate_dead_letters', 'gauge',
+        'Dead letters that nobody has dealt with; at most 100001 a channel and reason.'
+    ),
+    (
+        'tidegate_dead_letter_oldest_seconds', 'gauge',
+        'Age of the oldest dead letter that nobody has dealt with; 0 = none.'
+    ),
+    ('tidegate_barriers_open', 'gauge', 'Barriers that are open; at most 100001.'),
+    (
+        'tidegate_barriers_stalled', 'gauge',
+        'Open barriers beyond their expiry, or without progress for too long; at most 1001.'
+    ),
+    ('tidegate_barriers_fire_failed', 'gauge', 'Barriers whose callback could not enter its queue; at most 100001.'),
+    ('tidegate_guards', 'gauge', 'Guards: held, expired (held beyond their lease), done. An estimate above 100000.'),
+    ('tidegate_incidents', 'gauge', 'Errors of the last ten minutes that a tick or a sweep met and went on from.'),
+    ('tidegate_table_rows', 'gauge', 'Live rows of a table, as the statistics estimate them.'),
+    ('tidegate_table_dead_rows', 'gauge', 'Dead rows of a table that vacuum has not removed yet, as estimated.'),
+    ('tidegate_table_bytes', 'gauge', 'Size of a table with its indexes.'),
+    (
+        'tidegate_horizon_seconds', 'gauge',
+        'Age of the oldest transaction in this database that keeps vacuum from removing rows.'
+    ),
+    (
+        'tidegate_horizon_transactions', 'gauge',
+        'How many transactions back vacuum is held, by session, prepared, slot or feedback.'
+    )
+) as m (name, type, help);
+end;
+
+comment on function tidegate._metric_list() is 'Every metric that there can be, its type, and what it means.';
+
+-- functions/metrics/_ready_wait.sql
+create or replace function tidegate._ready_wait(p_channel_id integer) returns interval
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
+as $$
+/*
+ * A message does not say since when it is ready: it may have been put for next week. Its position does: it was drawn
+ * before any mark at or above it. One probe a priority, from the floor, so that what is dead is not visited.
+ */
+declare
+    v_now constant timestamptz := clock_now();
+    v_head record;
+    v_at timestamptz;
+begin
+    select h.position, h.enqueued_at into v_head
+    from (select f.floors from floor f where f.channel_id = p_channel_id order by f.floor_id desc limit 1) f
+    cross join unnest(_priorities(p_channel_id)) p (priority)
+    cross join lateral (
+        select r.position, r.enqueued_at from ready r
+        where r.channel_id = p_channel_id and r.priority = p.priority and r.position > f.floors[p.priority + 1]
+        order by r.position
+        limit 1
+    ) h
+    order by h.position
+    limit 1;
+    if not found then
+        return null;
+    end if;
+    select m.at into v_at from position_mark m where m.position >= v_head.position order by m.position, m.at limit 1;
+    if found then
+        return greatest(v_now - v_at, '0');
+    end if;
+    -- Drawn since the last snapshot. Where nobody takes snapshots, that may be long ago: it waits no longer than this.
+    select s.taken_at into v_at from metric_snapshot s order by s.snapshot_id desc limit 1;
+    if v_at > v_now - interval '2 minutes' then
+        return '0';
+    end if;
+    return greatest(v_now - greatest(v_at, v_head.enqueued_at), '0');
+end;
+$$;
+
+comment on function tidegate._ready_wait(integer) is
+'How long the longest waiting message of a channel has been ready, at least, to the interval of snapshots; without recent snapshots at most. Null when none is ready.';
+
+-- functions/metrics/_place_estimate.sql
+create or replace function tidegate._place_estimate(p_place text) returns jsonb
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+as $$
+/* Live rows in a thousand pages at random, whatever the table has, scaled up: statistics may be old. */
+declare
+    v_share constant double precision := least(
+        100, 100.0 * 1000 * current_setting('block_size')::integer / greatest(pg_relation_size(p_place::regclass), 1)
+    );
+    v_found jsonb;
+begin
+    case p_place
+        when 'ready' then
+            select jsonb_object_agg(n.channel_id, round(n.rows * 100 / v_share)) into v_found
+            from (
+                select r.channel_id, count(*) as rows
+                    from ready r tablesample system (v_share) group by r.channel_id
+            ) n;
+        when 'scheduled' then
+            select jsonb_object_agg(n.channel_id, round(n.rows * 100 / v_share)) into v_found
+            from (
+                select r.channel_id, count(*) as rows
+                    from scheduled r tablesample system (v_share) group by r.channel_id
+            ) n;
+        when 'blocked' then
+            select jsonb_object_agg(n.channel_id, round(n.rows * 100 / v_share)) into v_found
+            from (
+                select r.channel_id, count(*) as rows
+                    from blocked r tablesample system (v_share) group by r.channel_id
+            ) n;
+    end case;
+    return coalesce(v_found, '{}');
+end;
+$$;
+
+comment on function tidegate._place_estimate(text) is
+'About how many messages of each channel stand in a place, by channel_id, from a sample of at most a thousand pages; {} when none was met.';
+
+-- functions/metrics/_metrics_probe.sql
+create or replace function tidegate._metrics_probe(
+    p_probe text, p_limit integer, p_until timestamptz, out name text, out labels jsonb, out value double precision
+) returns setof record
+language plpgsql volatile rows 100
+set search_path = tidegate, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
+as $$
+/*
+ * No more is counted than p_limit rows of a place, and from p_until on nothing: the rest is read from samples. Searches
+ * begin at the floors and marks of the last tick, so that what is dead is not visited. Names and labels are constants.
+ */
+declare
+    v_now constant timestamptz := clock_now();
+    v_channel record;
+    v_lease record;
+    v_due record;
+    v_count bigint;
+    v_estimates jsonb := '{}';
+    v_estimated integer := 0;
+begin
+    case p_probe
+        when 'channel' then
+            for v_channel in
+                select c.channel_id, c.is_paused, f.floors, f.scheduled_from, f.lease_from,
+                    jsonb_build_object('kind', c.kind, 'channel', c.name) as labels
+                from channel c
+                cross join lateral (
+                    select * from floor n where n.channel_id = c.channel_id order by n.floor_id desc limit 1
+                ) f
+                order by c.channel_id
+            loop
+                v_count := null;
+                if clock_timestamp() < p_until then
+                    select count(*) into v_count
+                    from (
+                        select from unnest(_priorities(v_channel.channel_id)) p (priority)
+                        cross join lateral (
+                            select from ready r
+                            where r.channel_id = v_channel.channel_id and r.priority = p.priority
+                                and r.position > v_channel.floors[p.priority + 1]
+                        ) r
+                        limit p_limit + 1
+                    ) n;
+                end if;
+                if v_count is null or v_count > p_limit then
+                    if not v_estimates ? 'ready' then
+                        v_estimates := v_estimates || jsonb_build_object('ready', _place_estimate('ready'));
+                    end if;
+                    v_count := greatest(
+                        v_count, (v_estimates -> 'ready' ->> v_channel.channel_id::text)::bigint
+                    );
+                    v_estimated := v_estimated + 1;
+                end if;
+                -- Neither counted nor met in the sample: absent.
+                if v_count is not null then
+                    return query
+                    select 'tidegate_depth', v_channel.labels || '{"place": "ready"}', v_count::double precision;
+                end if;
+                v_count := null;
+                if clock_timestamp() < p_until then
+                    select count(*) into v_count
+                    from (
+                        select from scheduled s
+                        where s.channel_id = v_channel.channel_id
+                            and s.due_at >= v_channel.scheduled_from - interval '1 minute'
+                        limit p_limit + 1
+                    ) n;
+                end if;
+                if v_count is null or v_count > p_limit then
+                    if not v_estimates ? 'scheduled' then
+                        v_estimates := v_estimates || jsonb_build_object('scheduled', _place_estimate('scheduled'));
+                    end if;
+                    v_count := greatest(
+                        v_count, (v_estimates -> 'scheduled' ->> v_channel.channel_id::text)::bigint
+                    );
+                    v_estimated := v_estimated + 1;
+                end if;
+                -- Neither counted nor met in the sample: absent.
+                if v_count is not null then
+                    return query
+                    select 'tidegate_depth', v_channel.labels || '{"place": "scheduled"}', v_count::double precision;
+                end if;
+                v_count := null;
+                if clock_timestamp() < p_until then
+                    select count(*) into v_count
+                    from (
+                        select from blocked b where b.channel_id = v_channel.channel_id
+                        limit p_limit + 1
+                    ) n;
+                end if;
+                if v_count is null or v_count > p_limit then
+                    if not v_estimates ? 'blocked' then
+                        v_estimates := v_estimates || jsonb_build_object('blocked', _place_estimate('blocked'));
+                    end if;
+                    v_count := greatest(
+                        v_count, (v_estimates -> 'blocked' ->> v_channel.channel_id::text)::bigint
+                    );
+                    v_estimated := v_estimated + 1;
+                end if;
+                -- Neither counted nor met in the sample: absent.
+                if v_count is not null then
+                    return query
+                    select 'tidegate_depth', v_channel.labels || '{"place": "blocked"}', v_count::double precision;
+                end if;
+
+                select count(*) as leases, sum(l.message_count) as messages,
+                    sum(l.message_count) filter (where l.expires_at <= v_now) as expired, min(l.expires_at) as first_at
+                into v_lease
+                from (
+                    select l.message_count, l.expires_at from lease l
+                    where l.channel_id = v_channel.channel_id
+                        and l.expires_at >= v_channel.lease_from - interval '1 minute'
+                    order by l.expires_at
+                    limit p_limit + 1
+                ) l;
+                select count(*) as messages, min(s.due_at) as first_at into v_due
+                from (
+                    select s.due_at from scheduled s
+                    where s.channel_id = v_channel.channel_id
+                        and s.due_at >= v_channel.scheduled_from - interval '1 minute' and s.due_at <= v_now
+                    order by s.due_at
+                    limit p_limit + 1
+                ) s;
+                return query
+                select s.name, v_channel.labels || s.more, s.value
+                from (values
+                    ('tidegate_depth', '{"place": "leased"}'::jsonb, coalesce(v_lease.messages, 0)::double precision),
+                    ('tidegate_leases', '{}', v_lease.leases),
+                    ('tidegate_expired', '{}', coalesce(v_lease.expired, 0)),
+                    (
+                        'tidegate_oldest_expired_seconds', '{}',
+                        coalesce(greatest(extract(epoch from v_now - v_lease.first_at), 0), 0)
+                    ),
+                    ('tidegate_due', '{}', v_due.messages),
+                    ('tidegate_oldest_due_seconds', '{}', coalesce(extract(epoch from v_now - v_due.first_at), 0)),
+                    (
+                        'tidegate_oldest_ready_seconds', '{}',
+                        coalesce(extract(epoch from _ready_wait(v_channel.channel_id)), 0)
+                    ),
+                    ('tidegate_paused', '{}', v_channel.is_paused::integer)
+                ) as s (name, more, value);
+            end loop;
+            return query select 'tidegate_snapshot_estimates', '{}'::jsonb, v_estimated::double precision;
+
+        when 'dead_letter' then
+            -- Their channels may be gone: names are read from the entries too, one probe a name.
+            return query
+            with recursive named as (
+                (select d.channel from dead_letter d order by d.channel limit 1)
+                union all
+                select (select d.channel from dead_letter d where d.channel > n.channel order by d.channel limit 1)
+                from named n
+                where n.channel is not null
+            ), owner as (
+                select n.channel, k.kind
+                from named n
+                cross join (values ('topic'), ('queue')) as k (kind)
+                where n.channel is not null
+                union
+                select c.name, c.kind from channel c
+            ), found as (
+                select o.kind, o.channel, r.reason, n.entries, n.oldest_at,
+                    exists (select from channel c where c.kind = o.kind and c.name = o.channel) as is_there
+                from owner o
+                cross join unnest(array['exhausted', 'not_retryable', 'expired', 'malformed', 'unknown_handler', 'cancelled', 'purged']) r (reason)
+                cross join lateral (
+                    select count(*) as entries, min(d.dead_at) as oldest_at
+                    from (
+                        select d.dead_at from dead_letter d
+                        where d.channel = o.channel and d.state = 'dead' and d.reason = r.reason and d.kind = o.kind
+                        order by d.dead_at
+                        limit p_limit + 1
+                    ) d
+                ) n
+            )
+            select 'tidegate_dead_letters', jsonb_build_object('kind', f.kind, 'channel', f.channel, 'reason',
+                f.reason),
+                f.entries::double precision
+            from found f
+            where f.entries > 0
+            union all
+            select 'tidegate_dead_letter_oldest_seconds', jsonb_build_object('kind', f.kind, 'channel', f.channel),
+                coalesce(greatest(extract(epoch from v_now - min(f.oldest_at)), 0), 0)::double precision
+            from found f
+            group by f.kind, f.channel
+            having bool_or(f.is_there) or sum(f.entries) > 0;
+
+        when 'barrier' then
+            return query
+            select s.name, '{}'::jsonb, s.value::double precision
+            from (
+                select 'tidegate_barriers_open', count(*)
+                from (select from barrier b where b.state = 'open' limit p_limit + 1) n
+                union all
+                select 'tidegate_barriers_fire_failed', count(*)
+                from (select from barrier b where b.state = 'fire_failed' limit p_limit + 1) n
+                union all
+                select 'tidegate_barriers_stalled', count(*)
+                from (
+                    select from barrier b
+                    where b.state = 'open' and b.look_at <= v_now
+                        and (
+                            b.expires_at <= v_now
+                            or v_now >= b.stall_after + greatest(b.opened_at, b.kept_at, (
+                                select max(n.arrived_at) from barrier_slot n where n.epoch = b.epoch
+                            ))
+                        )
+                    limit 1001
+                ) n
+            ) as s (name, value);
+
+        when 'guard' then
+            select count(*) into v_count from (select from guard limit p_limit + 1) n;
+            return query
+            select 'tidegate_guards', jsonb_build_object('state', s.state), coalesce(n.guards, 0)
+            from (values ('held'), ('expired'), ('done')) as s (state)
+            left join (
+                select case when g.expires_at <= v_now then 'expired' else g.state end as state,
+                    round(count(*) * greatest(1, g.pages / 1000.0))::double precision as guards
+                from (
+                    select t.state, t.expires_at, 1000.0 as pages from guard t where v_count <= p_limit
+                    union all
+                    select t.state, t.expires_at,
+                        greatest(1000.0, pg_relation_size('guard') / current_setting('block_size')::numeric)
+                    from guard t tablesample system (least(
+                        100,
+                        100.0 * 1000 * current_setting('block_size')::integer / greatest(pg_relation_size('guard'), 1)
+                    ))
+                    where v_count > p_limit
+                ) g
+                group by 1, g.pages
+            ) n on n.state = s.state;
+
+        when 'incident' then
+            -- By the key, newest first: the ten minutes are among the last thousand, as each is noted once a minute.
+            return query
+            select 'tidegate_incidents', jsonb_build_object('routine', r.routine), coalesce(n.incidents,
+                0)::double precision
+            from unnest(array['_tick', 'maintenance_tick', 'outbox_sweep', 'cleanup_sweep', 'counter_reconcile', '_lease_expire',
+'_scheduled_promote', 'other']) as r (routine)
+            left join (
+                select case when i.routine in ('_tick', 'maintenance_tick', 'outbox_sweep', 'cleanup_sweep', 'counter_reconcile', '_lease_expire',
+'_scheduled_promote') then i.routine else 'other' end as routine,
+                    count(*) as incidents
+                from (select * from incident i order by i.incident_id desc limit 1000) i
+                where i.at > v_now - interval '10 minutes'
+                group by 1
+            ) n on n.routine = r.routine;
+
+        when 'table' then
+            return query
+            select s.name, jsonb_build_object('table', t.relname), s.value
+            from pg_stat_all_tables t
+            cross join lateral (values
+                ('tidegate_table_rows', t.n_live_tup::double precision),
+                ('tidegate_table_dead_rows', t.n_dead_tup),
+                ('tidegate_table_bytes', pg_total_relation_size(t.relid))
+            ) as s (name, value)
+            where t.schemaname = current_schema and s.value is not null;
+
+        when 'horizon' then
+            -- Sessions of others are only seen with the rights of pg_read_all_stats: without them, nothing is said.
+            return query
+            with holder as (
+                select 'session' as kind, greatest(age(a.backend_xmin), age(a.backend_xid)) as transactions,
+                    a.xact_start
+                from pg_stat_activity a
+                where a.datname = current_database() and a.backend_type not in ('autovacuum worker', 'walsender')
+                    and a.pid <> pg_backend_pid()
+                union all
+                select 'feedback', age(a.backend_xmin), null from pg_stat_activity a where a.backend_type = 'walsender'
+                union all
+                select 'prepared', age(p.transaction), p.prepared
+                from pg_prepared_xacts p
+                where p.database = current_database()
+                union all
+                select 'slot', age(s.xmin), null from pg_replication_slots s
+            )
+            select 'tidegate_horizon_transactions', jsonb_build_object('holder', k.kind),
+                coalesce(max(h.transactions), 0)::double precision
+            from (values ('session'), ('prepared'), ('slot'), ('feedback')) as k (kind)
+            left join holder h on h.kind = k.kind
+            where k.kind not in ('session', 'feedback') or pg_has_role(current_user, 'pg_read_all_stats', 'usage')
+            group by k.kind
+            union all
+            select 'tidegate_horizon_seconds', '{}'::jsonb,
+                coalesce(greatest(extract(epoch from clock_timestamp() - min(h.xact_start)), 0), 0)::double precision
+            from holder h
+            where h.transactions is not null
+            having pg_has_role(current_user, 'pg_read_all_stats', 'usage');
+    end case;
+end;
+$$;
+
+comment on function tidegate._metrics_probe(text, integer, timestamptz) is
+'The samples of one part of a snapshot: channel, dead_letter, barrier, guard, incident, table, horizon.';
+
+-- functions/metrics/metrics_snapshot.sql
+create or replace function tidegate.metrics_snapshot(
+    p_limit integer default 100000,
+    out samples integer,
+    out estimates integer,
+    out errors jsonb
+)
+language plpgsql volatile
+security definer
+set search_path = tidegate, pg_temp
+set lock_timeout = '500ms'
+as $$
+/*
+ * Each probe is a subtransaction: one that fails leaves its samples out, and the others go on. Counting ends after two
+ * seconds, whatever is there; when the caller's statement_timeout strikes, what is done is kept.
+ */
+declare
+    v_started constant timestamptz := clock_timestamp();
+    v_now constant timestamptz := clock_now();
+    v_position bigint;
+    v_probe text;
+    v_samples jsonb := '[]';
+    v_found jsonb;
+    v_id bigint;
+begin
+    if p_limit is null or p_limit not between 1 and 10000000 then
+        perform _bad_argument('p_limit', p_limit::text, 'Count up to between 1 and 10000000 messages of a place.');
+    end if;
+    errors := '{}';
+    -- First the position, then the clock: what stands at or below a mark was drawn before it.
+    select last_value - (not is_called)::integer into v_position from position_seq;
+    delete from position_mark m where m.position > v_position; -- the sequence was set back
+    insert into position_mark (position, at)
+    select v_position, clock_now()
+    where v_position > coalesce((select max(m.position) from position_mark m), 0)
+    on conflict do nothing;
+
+    foreach v_probe in array array['incident', 'horizon', 'table', 'barrier', 'dead_letter', 'guard', 'channel'] loop
+        begin
+            select jsonb_agg(jsonb_build_object('name', p.name, 'labels', p.labels, 'value', p.value)) into v_found
+            from _metrics_probe(v_probe, p_limit, v_started + interval '2 seconds') p
+            where p.value is not null;
+            v_samples := v_samples || coalesce(v_found, '[]');
+        exception
+            when others or query_canceled then
+                errors := errors || jsonb_build_object(v_probe, sqlstate || ': ' || _error_text(sqlerrm));
+                exit when sqlstate = '57014';
+        end;
+    end loop;
+
+    samples := jsonb_array_length(v_samples);
+    estimates := coalesce((
+        select s.value::integer from jsonb_to_recordset(v_samples) as s (name text, value double precision)
+        where s.name = 'tidegate_snapshot_estimates'
+    ), 0);
+    insert into metric_snapshot (taken_at, took, failed_probes, samples, totals)
+    select
+        v_now, clock_timestamp() - v_started, (select count(*) from jsonb_object_keys(errors)), v_samples,
+        coalesce(jsonb_object_agg(t.channel_id, t.totals), '{}')
+    from (
+        select n.channel_id, jsonb_object_agg(n.outcome, n.total) as totals
+        from (select y.channel_id, y.outcome, sum(y.amount) as total from tally y group by y.channel_id, y.outcome) n
+        group by n.channel_id
+    ) t
+    returning snapshot_id into v_id;
+
+    delete from metric_snapshot where ctid = any(array(
+        select s.ctid from metric_snapshot s
+        where s.snapshot_id < v_id and s.taken_at not between v_now - interval '15 minutes' and v_now
+        for update skip locked
+    ));
+    delete from position_mark where ctid = any(array(
+        select m.ctid from position_mark m
+        where m.at not between v_now - interval '7 days' and v_now
+        for update skip locked
+    ));
+end;
+$$;
+
+comment on function tidegate.metrics_snapshot(integer) is
+'Look at every place once, for metrics() to tell: a job of the upkeep, every minute. Up to p_limit messages of a place are counted, and for two seconds; above that the count is an estimate. Returns how many samples and estimates there are, and errors by probe, whose samples are absent; {} when all succeeded. Errors: TG010 bad limit.';
+
+-- functions/metrics/metrics.sql
+create or replace function tidegate.metrics() returns setof tidegate.metric
+language plpgsql volatile rows 500
+security definer
+set search_path = tidegate, pg_temp
+as $$
+/*
+ * A scrape reads no place: counters are sums of tally, which cleanup folds, and gauges are those of the last snapshot.
+ * A snapshot of long ago says nothing of now: after ten of its intervals its gauges are absent. Counters of every
+ * outcome are there from the beginning, so that the first one is an increase.
+ */
+declare
+    v_now constant timestamptz := clock_now();
+    v_installed constant installed := schema_version();
+    v_snapshot metric_snapshot;
+begin
+    return query
+    select m.name, m.type, s.labels, s.value::double precision, m.help
+    from (values
+        ('tidegate_info', jsonb_build_object('version', v_installed.version), 1),
+        ('tidegate_schema_version', '{}', v_installed.migration),
+        ('tidegate_standby', '{}', pg_is_in_recovery()::integer)
+    ) as s (name, labels, value)
+    inner join _metric_list() m on m.name = s.name;
+    if pg_is_in_recovery() then
+        return;
+    end if;
+
+    return query
+    with total as (
+        select y.channel_id, y.outcome, sum(y.amount) as amount from tally y group by y.channel_id, y.outcome
+    ), sample as (
+        select 'tidegate_messages_total' as name,
+            jsonb_build_object('kind', c.kind, 'channel', c.name, 'outcome', o.outcome) as labels,
+            coalesce(t.amount, 0)::double precision as value
+        from channel c
+        cross join unnest(array['acked', 'dispatched', 'retried', 'released', 'expired', 'dead_lettered', 'requeued', 'discarded',
+'cancelled', 'purged']) o (outcome)
+        left join total t on t.channel_id = c.channel_id and t.outcome = o.outcome
+        union all
+        select 'tidegate_dead_lettered_total',
+            jsonb_build_object('kind', c.kind, 'channel', c.name, 'reason', r.reason), coalesce(t.amount, 0)
+        from channel c
+        cross join unnest(array['exhausted', 'not_retryable', 'expired', 'malformed', 'unknown_handler', 'cancelled', 'purged']) r (reason)
+        left join total t on t.channel_id = c.channel_id and t.outcome = 'dead_letter.' || r.reason
+        union all
+        select 'tidegate_stranded_total', '{}', coalesce(sum(t.amount), 0) from total t where t.outcome = 'stranded'
+        union all
+        select 'tidegate_positions_total', '{}', q.last_value - (not q.is_called)::integer from position_seq q
+        union all
+        select 'tidegate_leaders', jsonb_build_object('state', s.state),
+            (
+                select count(*) from leader l
+                where s.state = case
+                    when l.holder is null then 'resigned' when v_now >= l.expires_at then 'expired' else 'held'
+                end
+            )
+        from (values ('held'), ('expired'), ('resigned')) as s (state)
+    )
+    select m.name, m.type, s.labels, s.value, m.help from sample s inner join _metric_list() m on m.name = s.name;
+
+    return query
+    select m.name, m.type, jsonb_build_object('upkeep', j.job), s.value::double precision, m.help
+    from (
+        select d.job, d.every, d.due_in is null as is_paused, d.started_at, d.succeeded_at, d.failure_count
+        from maintenance_due() d
+        union all
+        -- Parts of a cleanup that ever failed.
+        select r.job, null, false, null, r.succeeded_at, r.failure_count
+        from (select distinct on (n.job) n.* from maintenance_run n order by n.job, n.entry desc) r
+        where r.job like 'cleanup.%'
+    ) j
+    cross join lateral (values
+        ('tidegate_upkeep_interval_seconds', case when not j.is_paused then extract(epoch from j.every) end),
+        ('tidegate_upkeep_failures', j.failure_count),
+        ('tidegate_upkeep_last_start_timestamp_seconds', extract(epoch from j.started_at)),
+        ('tidegate_upkeep_last_success_timestamp_seconds', extract(epoch from j.succeeded_at))
+    ) as s (name, value)
+    inner join _metric_list() m on m.name = s.name
+    where s.value is not null;
+
+    select * into v_snapshot from metric_snapshot s order by s.snapshot_id desc limit 1;
+    if not found then
+        return;
+    end if;
+    return query
+    select m.name, m.type, '{}'::jsonb, s.value::double precision, m.help
+    from (values
+        ('tidegate_snapshot_age_seconds', greatest(extract(epoch from v_now - v_snapshot.taken_at), 0)),
+        ('tidegate_snapshot_duration_seconds', extract(epoch from v_snapshot.took)),
+        ('tidegate_snapshot_failed_probes', v_snapshot.failed_probes)
+    ) as s (name, value)
+    inner join _metric_list() m on m.name = s.name;
+    if v_now < v_snapshot.taken_at + 10 * (select d.every from maintenance_due() d where d.job = 'metrics') then
+        return query
+        select m.name, m.type, s.labels, s.value, m.help
+        from jsonb_to_recordset(v_snapshot.samples) as s (name text, labels jsonb, value double precision)
+        inner join _metric_list() m on m.name = s.name;
+    end if;
+end;
+$$;
+
+comment on function tidegate.metrics() is
+'Every sample: counters, exact and never falling; and gauges as metrics_snapshot last found them, absent when a probe failed or the snapshot is ten intervals old. Reads no queue, so it may be scraped every few seconds. A standby tells its version, and nothing of queues.';
+
+-- functions/metrics/_doctor_look.sql
+create or replace function tidegate._doctor_look(p_check text) returns setof tidegate.diagnosis
+language plpgsql volatile rows 3
+set search_path = tidegate, pg_temp
+set enable_seqscan = off
+set enable_bitmapscan = off
+set jit = off
+as $$
+/* Bounded: a check names the worst few, and looks no further. Nothing here writes: a standby may be asked, too. */
+declare
+    v_now constant timestamptz := clock_now();
+    v_seen text;
+    v_count bigint;
+    v_status text;
+begin
+    case p_check
+        when 'schema' then
+            select string_agg(distinct r.version, ', ' order by r.version), count(distinct r.version)
+            into v_seen, v_count
+            from routine r;
+            return query select p_check, case when v_count = 1 then 'ok' else 'fail' end,
+                format('migration %s, routines of release %s', (schema_version()).migration, coalesce(v_seen, 'none')),
+                case when v_count <> 1 then 'Run tidegate migrate: routines of several releases, or none, are '
+                    'installed.' end;
+
+        when 'maintenance' then
+            -- The job that is due most often says whether anybody is there.
+            select coalesce(max(d.started_at), '-infinity') into strict v_seen from maintenance_due() d;
+            return query select p_check,
+                case when v_seen::timestamptz > v_now - interval '1 minute' then 'ok' else 'fail' end,
+                case
+                    when v_seen::timestamptz = '-infinity' then 'no job of the upkeep has ever started'
+                    else format('a job started %s ago', date_trunc('second', v_now - v_seen::timestamptz))
+                end,
+                case
+                    when v_seen::timestamptz > v_now - interval '1 minute' then null
+                    else 'Run tidegate maintain (or maintenance_due() from a scheduler): idle queues are not ticked '
+                        'and nothing is cleaned up.'
+                end;
+
+        when 'upkeep' then
+            select string_agg(
+                    format('%s failed %s time(s) in a row: %s', u.job, u.failure_count, left(u.last_error, 200)), '; '
+                    order by u.failure_count desc
+                ), max(u.failure_count)
+            into v_seen, v_count
+            from (select distinct on (r.job) r.* from maintenance_run r order by r.job, r.entry desc) u
+            where u.failure_count > 0;
+            return query select p_check,
+                case when v_count is null then 'ok' when v_count < 3 then 'warn' else 'fail' end,
+                coalesce(v_seen, 'no job failed when it last ran'),
+                case when v_seen is not null then 'Mend what the error says; the job is tried again by itself. See '
+                    'the view upkeep.' end;
+
+        when 'snapshot' then
+            select format('the last snapshot is %s old', date_trunc('second', v_now - s.taken_at)),
+                case
+                    when s.failed_probes > 0 then s.failed_probes || ' probe(s) failed'
+                    when s.taken_at < v_now - 5 * (select d.every
+                        from maintenance_due() d where d.job = 'metrics') then 'stale'
+                end
+            into v_seen, v_status
+            from metric_snapshot s
+            order by s.snapshot_id desc limit 1;
+            return query select p_check, case when v_seen is null or v_status is not null then 'warn' else 'ok' end,
+                coalesce(v_seen || coalesce(', ' || v_status, ''), 'no snapshot was ever taken'),
+                case when v_seen is null or v_status is not null
+                    then 'Run tidegate maintain, of which metrics_snapshot() is a job: metrics() has no current '
+                        'gauges.' end;
+
+        when 'incidents' then
+            select count(*), max(format('%s: %s', i.routine, left(i.message, 200)))
+            into v_count, v_seen
+            from (select * from incident n order by n.incident_id desc limit 1000) i
+            where i.at > v_now - interval '1 hour';
+            return query select p_check, case when v_count = 0 then 'ok' else 'warn' end,
+                format('%s in the last hour%s', v_count, ', such as ' || v_seen),
+                case when v_count > 0 then 'Read the table incident: a tick or a sweep met these errors and went '
+                    'on.' end;
+
+        when 'expired_leases' then
+            select count(*), max(format('%s %s: %s', n.kind, n.name, date_trunc('second', v_now - n.expires_at)))
+            into v_count, v_seen
+            from (
+                select c.kind, c.name, l.expires_at
+                from channel c
+                cross join lateral (
+                    select * from floor n where n.channel_id = c.channel_id order by n.floor_id desc limit 1
+                ) f
+                cross join lateral (
+                    select e.expires_at from lease e
+                    where e.channel_id = c.channel_id and e.expires_at >= f.lease_from - interval '1 minute'
+                        and e.expires_at <= v_now - interval '30 seconds'
+                    order by e.expires_at
+                    limit 1000
+                ) l
+                where not (c.is_paused and c.kind = 'topic')
+            ) n;
+            return query select p_check, case when v_count = 0 then 'ok' else 'fail' end,
+                format('%s expired more than 30 seconds ago%s', v_count, ', such as ' || v_seen),
+                case when v_count > 0
+                    then 'Nobody ticks these channels: run tidegate maintain. If it runs, see the checks upkeep and '
+                        'incidents.' end;
+
+        when 'overdue' then
+            select string_agg(
+                format('%s %s for %s', c.kind, c.name, date_trunc('second', v_now - s.due_at)), '; ' order by s.due_at
+            ) into v_seen
+            from channel c
+            cross join lateral (
+                select * from floor n where n.channel_id = c.channel_id order by n.floor_id desc limit 1
+            ) f
+            cross join lateral (
+                select n.due_at from scheduled n
+                where n.channel_id = c.channel_id and n.due_at >= f.scheduled_from - interval '1 minute'
+                    and n.due_at <= v_now - interval '1 minute'
+                order by n.due_at
+                limit 1
+            ) s;
+            return query select p_check, case when v_seen is null then 'ok' else 'fail' end,
+                coalesce('scheduled messages are due and not ready: ' || v_seen, 'whatever is due is ready'),
+                case when v_seen is not null
+                    then 'Nobody ticks these channels: run tidegate maintain. If it runs, see the checks upkeep and '
+                        'incidents.' end;
+
+        when 'paused' then
+            select string_agg(format('%s %s', c.kind, c.name), ', ' order by c.kind, c.name) into v_seen
+            from channel c
+            where c.is_paused and _ready_wait(c.channel_id) is not null;
+            return query select p_check, case when v_seen is null then 'ok' else 'warn' end,
+                coalesce('paused, and messages wait: ' || v_seen, 'nothing waits in a paused channel'),
+                case when v_seen is not null then 'queue_resume or topic_resume, when whatever it was is over.' end;
+
+        when 'queues' then
+            select string_agg(
+                format('%s: ready for %s, and nobody holds a lease', n.name, date_trunc('second', n.waited)), '; '
+                order by n.waited desc
+            ) into v_seen
+            from (
+                select c.name, _ready_wait(c.channel_id) as waited
+                from channel c
+                where c.kind = 'queue' and not c.is_paused
+                    and not exists (select from lease l where l.channel_id = c.channel_id)
+            ) n
+            where n.waited >= interval '1 minute';
+            return query select p_check, case when v_seen is null then 'ok' else 'fail' end,
+                coalesce(v_seen, 'every queue with work has somebody who works'),
+                case when v_seen is not null then 'No worker takes from it: run tidegate work, or queue_work from '
+                    'psql.' end;
+
+        when 'topics' then
+            select string_agg(
+                format(
+                    '%s: %s for %s', n.name,
+                    case when n.is_routed then 'not swept' else 'no route, and not relayed' end,
+                    date_trunc('second', n.waited)
+                ), '; ' order by n.waited desc
+            ) into v_seen
+            from (
+                select c.name, c.is_routed, _ready_wait(c.channel_id) as waited
+                from channel c
+                where c.kind = 'topic' and not c.is_paused
+                    and not exists (select from lease l where l.channel_id = c.channel_id)
+            ) n
+            where n.waited >= interval '1 minute';
+            return query select p_check, case when v_seen is null then 'ok' else 'fail' end,
+                coalesce(v_seen, 'events of every topic leave it'),
+                case when v_seen is not null
+                    then 'Not swept: run tidegate sweep --follow. No route: outbox_route, or tidegate relay TOPIC '
+                        '--to …' end;
+
+        when 'outcomes' then
+            -- What the counters did since the oldest snapshot of the last quarter of an hour.
+            return query
+            with former as (
+                select s.totals, s.taken_at from metric_snapshot s
+                where s.taken_at between v_now - interval '15 minutes' and v_now
+                order by s.snapshot_id
+                limit 1
+            ), moved as (
+                select c.kind, c.name,
+                    sum(t.amount) filter (where t.outcome in ('acked', 'dispatched')) as succeeded,
+                    sum(t.amount) filter (where t.outcome in ('retried', 'dead_lettered')) as failed,
+                    sum(t.amount) filter (where t.outcome = 'released') as released,
+                    min(t.taken_at) as since
+                from channel c
+                cross join lateral (
+                    select y.outcome, f.taken_at,
+                        sum(y.amount) - coalesce((f.totals -> c.channel_id::text ->> y.outcome)::bigint, 0) as amount
+                    from former f
+                    inner join tally y on y.channel_id = c.channel_id
+                    group by y.outcome, f.taken_at, f.totals
+                ) t
+                group by c.kind, c.name
+            ), judged as (
+                select m.*, case
+                    when coalesce(m.succeeded, 0) = 0 and m.failed > 0 then 'fail'
+                    when coalesce(m.succeeded, 0) = 0 and m.released > 0 then 'down'
+                    when m.failed > 0 then 'warn'
+                end as verdict
+                from moved m
+            )
+            select v.name,
+                case
+                    when count(j.name) = 0 then 'ok'
+                    when v.name = 'partial_failure' and bool_and(j.verdict = 'warn') then 'warn'
+                    else 'fail'
+                end,
+                coalesce(
+                    string_agg(
+                        format(
+                            '%s %s: %s succeeded, %s failed, %s released since %s ago', j.kind, j.name,
+                            coalesce(j.succeeded, 0), coalesce(j.failed, 0), coalesce(j.released, 0),
+                            date_trunc('second', v_now - j.since)
+                        ), '; ' order by j.name
+                    ) filter (where j.name is not null),
+                    case v.name
+                        when 'transport' then 'nothing is released again and again'
+                        else 'nothing failed of late'
+                    end
+                ),
+                case when count(j.name) > 0 then v.advice end
+            from (values
+                (
+                    'partial_failure', array['fail', 'warn'],
+                    'Read the errors: dead_letter_list(p_channel => …), queue_peek(…, p_place => ''scheduled''), or '
+                        'the log of the worker.'
+                ),
+                (
+                    'transport', array['down'],
+                    'What it is handed to cannot be reached: look at the broker and at the log of the relay. No '
+                        'attempt is charged.'
+                )
+            ) as v (name, verdicts, advice)
+            left join judged j on j.verdict = any(v.verdicts)
+            group by v.name, v.advice;
+
+        when 'handlers' then
+            select string_agg(distinct format('%s (topic %s)', r.handler, r.topic), ', ') into v_seen
+            from route r
+            where r.handler is not null and _handler_oid(r.handler) is null;
+            return query select p_check, case when v_seen is null then 'ok' else 'fail' end,
+                coalesce('there is no such function: ' || v_seen, 'every route has its handler'),
+                case when v_seen is not null then 'Create the function, or take the route away with outbox_unroute. '
+                    'Its events wait, uncharged.' end;
+
+        when 'dead_letters' then
+            select string_agg(format('%s %s: %s, oldest of %s ago', n.kind, n.channel,
+                    case when n.entries > 1000 then 'more than 1000' else n.entries::text end,
+                    date_trunc('second', v_now - n.oldest_at)), '; ' order by n.oldest_at)
+            into v_seen
+            from (
+                with recursive named as (
+                    (select d.channel from dead_letter d order by d.channel limit 1)
+                    union all
+                    select (select d.channel from dead_letter d where d.channel > m.channel order by d.channel limit 1)
+                    from named m
+                    where m.channel is not null
+                )
+                select d.kind, d.channel, count(*) as entries, min(d.dead_at) as oldest_at
+                from named m
+                cross join lateral (
+                    select e.kind, e.channel, e.dead_at from dead_letter e
+                    where e.channel = m.channel and e.state = 'dead'
+                    limit 1001
+                ) d
+                group by d.kind, d.channel
+            ) n;
+            return query select p_check, case when v_seen is null then 'ok' else 'warn' end,
+                coalesce(v_seen, 'none that nobody has dealt with'),
+                case when v_seen is not null then 'tidegate dead-letter list; then dead_letter_requeue or '
+                    'dead_letter_discard.' end;
+
+        when 'barriers' then
+            select count(*) filter (where n.state = 'open'), min(n.name) filter (where n.state = 'open'),
+                count(*) filter (where n.state = 'fire_failed')::text
+            into v_count, v_seen, v_status
+            from (
+                select b.state, b.name from barrier b
+                where b.state in ('open', 'fire_failed') and b.look_at <= v_now
+                    and (
+                        b.state = 'fire_failed' or b.expires_at <= v_now
+                        or v_now >= b.stall_after + greatest(b.opened_at, b.kept_at, (
+                            select max(s.arrived_at) from barrier_slot s where s.epoch = b.epoch
+                        ))
+                    )
+                limit 1000
+            ) n;
+            return query select p_check,
+                case when v_count > 0 then 'fail' when v_status <> '0' then 'warn' else 'ok' end,
+                format('%s stranded%s, %s whose callback failed', v_count, ' such as ' || v_seen, v_status),
+                case when v_count > 0 or v_status <> '0'
+                    then 'See barrier_progress: its members'' messages, then barrier_resolve or barrier_abort. A '
+                        'callback that failed is a dead letter.' end;
+
+        when 'stranded' then
+            select string_agg(format('%s %s', c.kind, c.name), ', ') into v_seen
+            from channel c
+            cross join lateral (
+                select * from floor n where n.channel_id = c.channel_id order by n.floor_id desc limit 1
+            ) f
+            where exists (
+                select from unnest(f.priorities) p (priority)
+                cross join lateral (
+                    select from ready r
+                    where r.channel_id = c.channel_id and r.priority = p.priority
+                        and r.position <= f.floors[p.priority + 1]
+                    limit 1
+                ) r
+            );
+            select coalesce(sum(y.amount), 0) into v_count from tally y where y.outcome = 'stranded';
+            return query select p_check,
+                case when v_seen is not null then 'fail' when v_count > 0 then 'warn' else 'ok' end,
+                concat_ws('; ', 'messages stand below a floor: ' || v_seen, format('%s were put back since the '
+                    'installation', v_count)),
+                case when v_seen is not null then 'select cleanup_sweep() puts them back. Was position_seq set back?'
+                    when v_count > 0 then 'Whatever set position_seq back has cost a delay: see incident, and keep '
+                        'copies from doing it.' end;
+
+        when 'orphans' then
+            with recursive used as (
+                (select 'ready' as place, (select min(r.channel_id) from ready r) as channel_id)
+                union all
+                select u.place, (select min(r.channel_id) from ready r where r.channel_id > u.channel_id)
+                from used u where u.channel_id is not null
+            ), held as (
+                select count(*) as guards
+                from (select from guard g where g.state = 'held' and g.expires_at < v_now - interval '1 '
+                    'hour' limit 1000) g
+            )
+            select count(*), (select h.guards from held h)::text into v_count, v_seen
+            from used u
+            where u.channel_id is not null and not exists (select from channel c where c.channel_id = u.channel_id);
+            return query select p_check, case when v_count > 0 then 'fail' when v_seen <> '0' then 'warn' else 'ok' end,
+                format('%s dropped channel(s) with messages, %s guard(s) held beyond their lease for an '
+                    'hour', v_count, v_seen),
+                case
+                    when v_count > 0 then 'Messages of a channel that is no more: tell us; they are in ready, by '
+                        'channel_id.'
+                    when v_seen <> '0' then 'Their owners died: the next guard_claim takes them over; where none '
+                        'comes, recovery or guard_release.'
+                end;
+    end case;
+end;
+$$;
+
+comment on function tidegate._doctor_look(text) is 'What one check of doctor() finds in the installation; the check of outcomes answers for two.';
+
+-- functions/metrics/_doctor_look_server.sql
+create or replace function tidegate._doctor_look_server(p_check text) returns setof tidegate.diagnosis
+language plpgsql volatile rows 3
+set search_path = tidegate, pg_temp
+as $$
+/*
+ * Sessions of others are seen with the rights of pg_read_all_stats: without them it is said so, and nothing is claimed.
+ * Read from catalogs and locks, not from tables, so that none of these waits for anybody.
+ */
+declare
+    v_seen text;
+    v_count bigint;
+    v_status text;
+    v_sees_sessions constant boolean := pg_has_role(current_user, 'pg_read_all_stats', 'usage');
+begin
+    case p_check
+        when 'horizon' then
+            return query
+            with holder as (
+                select a.xact_start as since, greatest(age(a.backend_xmin), age(a.backend_xid)) as transactions,
+                    format('session pid %s (%s, %s, '
+                        '%s)', a.pid, a.usename, coalesce(nullif(a.application_name, ''), 'unnamed'), a.state) as what,
+                    format('End its transaction, or: select pg_terminate_backend(%s)', a.pid) as advice
+                from pg_stat_activity a
+                where a.datname = current_database() and a.backend_type not in ('autovacuum worker', 'walsender')
+                    and a.pid <> pg_backend_pid()
+                union all
+                select p.prepared, age(p.transaction), format('prepared transaction %L of %s', p.gid, p.owner),
+                    format('commit prepared %1$L, or rollback prepared %1$L', p.gid)
+                from pg_prepared_xacts p
+                where p.database = current_database()
+                union all
+                select null, age(s.xmin),
+                    format('replication slot %s '
+                        '(%s)', s.slot_name, case when s.active then 'active' else 'inactive' end),
+                    case
+                        when s.active then 'The standby behind it holds it (hot_standby_feedback): end the long '
+                            'query there.'
+                        else format('Nobody reads it: select pg_drop_replication_slot(%L), if its reader is gone for '
+                            'good', s.slot_name)
+                    end
+                from pg_replication_slots s
+                where s.xmin is not null
+                union all
+                select null, age(a.backend_xmin),
+                    format('feedback of standby %s', coalesce(nullif(a.application_name, ''), a.client_addr::text)),
+                    'End the long query on the standby, or switch hot_standby_feedback off there.'
+                from pg_stat_activity a
+                where a.backend_type = 'walsender'
+            ), judged as (
+                select h.*, case
+                    when clock_timestamp() - h.since > interval '1 hour' or h.transactions > 10000000 then 'fail'
+                    when clock_timestamp() - h.since > interval '5 minutes'
+                        or h.since is null and h.transactions > 100000
+                        or h.what like 'prepared%' and clock_timestamp() - h.since > interval '1 minute'
+                        then 'warn'
+                    else 'ok'
+                end as verdict
+                from holder h
+                where h.transactions is not null
+                order by h.transactions desc
+                limit 1
+            )
+            select p_check, case when j.verdict is null and not v_sees_sessions then 'warn' else coalesce(j.verdict,
+                'ok') end,
+                concat_ws(
+                    '; ',
+                    coalesce(
+                        j.what || coalesce(', for ' || date_trunc('second', clock_timestamp() - j.since), '')
+                        || format(', %s transaction(s) back', j.transactions),
+                        'nobody keeps vacuum from removing rows'
+                    ),
+                    case when not v_sees_sessions then 'sessions of others cannot be seen' end
+                ),
+                case
+                    when j.verdict <> 'ok' then 'Vacuum removes nothing; claims stay fast, tables grow. ' || j.advice
+                    when not v_sees_sessions then format('grant pg_read_all_stats to %I', current_user)
+                end
+            from (select) n
+            left join judged j on true;
+
+        when 'locks' then
+            select string_agg(n.what, '; ') into v_seen
+            from (
+                select format(
+                    'pid %s (%s) has waited for pid %s for %s', a.pid, a.usename,
+                    array_to_string(pg_blocking_pids(a.pid), ', '), date_trunc('second',
+                        clock_timestamp() - a.state_change)
+                ) as what
+                from pg_stat_activity a
+                where a.datname = current_database() and a.wait_event_type = 'Lock'
+                    and clock_timestamp() - a.state_change > interval '5 seconds'
+                    and exists (
+                        select from pg_locks l
+                        inner join pg_class c on c.oid = l.relation
+                        where l.pid = a.pid and c.relnamespace = current_schema::regnamespace
+                    )
+                order by a.state_change
+                limit 5
+            ) n;
+            return query select p_check,
+                case when v_seen is not null then 'fail' when v_sees_sessions then 'ok' else 'warn' end,
+                coalesce(v_seen, case when v_sees_sessions then 'nobody waits for a lock' else 'sessions of others '
+                    'cannot be seen' end),
+                case
+                    when v_seen is not null then 'End what the blocking session does, or: select '
+                        'pg_terminate_backend(pid) of it.'
+                    when not v_sees_sessions then format('grant pg_read_all_stats to %I', current_user)
+                end;
+
+        when 'open_claims' then
+            select string_agg(n.what, '; ') into v_seen
+            from (
+                select format(
+                    'pid %s (%s, %s) since %s: '
+                        '%s', a.pid, a.usename, coalesce(nullif(a.application_name, ''), 'unnamed'),
+                    date_trunc('second', clock_timestamp() - a.xact_start), string_agg(distinct c.relname, ', ')
+                ) as what
+                from pg_locks l
+                inner join pg_class c on c.oid = l.relation
+                inner join pg_stat_activity a on a.pid = l.pid
+                where l.granted and l.locktype = 'relation' and a.pid <> pg_backend_pid()
+                    and l.mode in ('RowShareLock', 'RowExclusiveLock', 'AccessExclusiveLock')
+                    and c.relnamespace = current_schema::regnamespace
+                    and c.relname in ('ready', 'scheduled', 'blocked', 'lease', 'position_seq', 'channel')
+                    and a.xact_start < clock_timestamp() - interval '1 minute'
+                group by a.pid, a.usename, a.application_name, a.xact_start
+                order by a.xact_start
+                limit 5
+            ) n;
+            return query select p_check, case when v_seen is null then 'ok' else 'warn' end,
+                coalesce('transactions that have sent, claimed or settled are open: ' || v_seen, 'no transaction of '
+                    'ours is open for a minute'),
+                case when v_seen is not null then 'Commit the claim before the work: what it has claimed or put '
+                    'stands still until it ends.' end;
+
+        when 'sequence' then
+            select max(t.position) - max(q.last_value - (not q.is_called)::integer) into v_count
+            from (select n.position from tide n order by n.tide_id desc limit 1) t
+            cross join position_seq q;
+            return query select p_check, case when v_count > 0 then 'fail' else 'ok' end,
+                case when v_count > 0 then format('position_seq is %s behind what was '
+                    'drawn', v_count) else 'position_seq is where it was left' end,
+                case when v_count > 0 then 'Copied without its sequences? The next tick mends it: run tidegate '
+                    'maintain, and see incident.' end;
+
+        when 'autovacuum' then
+            select string_agg(n.what, '; ') into v_seen
+            from (
+                select 'autovacuum is off for the server' as what where current_setting('autovacuum') <> 'on'
+                union all
+                select 'track_counts is off' where current_setting('track_counts') <> 'on'
+                union all
+                select format('autovacuum is off for %s', c.relname)
+                from pg_class c
+                where c.relnamespace = current_schema::regnamespace
+                    and c.reloptions::text ~ 'autovacuum_enabled=(off|false)'
+                union all
+                select format('%s has %s dead rows', s.relname, s.n_dead_tup)
+                from pg_stat_all_tables s
+                where s.schemaname = current_schema and s.n_dead_tup > 100000 and s.n_dead_tup > s.n_live_tup
+            ) n;
+            return query select p_check, case when v_seen is null then 'ok' else 'warn' end,
+                coalesce(v_seen, 'vacuum keeps up'),
+                case when v_seen is not null
+                    then 'Where the check horizon names somebody, end that first; else switch autovacuum on, and '
+                        'lower autovacuum_naptime.' end;
+
+        when 'settings' then
+            select string_agg(n.what, '; '), string_agg(distinct n.advice, ' ') into v_seen, v_status
+            from (
+                select format('default_transaction_isolation = %s', s.setting),
+                    'Claims and sweeps need read committed.'
+                from pg_settings s
+                where s.name = 'default_transaction_isolation' and s.setting <> 'read committed'
+                union all
+                select 'idle_in_transaction_session_timeout = 0',
+                    'Set idle_in_transaction_session_timeout: a forgotten transaction would pin vacuum for ever.'
+                from pg_settings s
+                where s.name = 'idle_in_transaction_session_timeout' and s.setting = '0'
+                union all
+                select format('%s = off', s.name), 'A crash may lose what was committed.'
+                from pg_settings s
+                where s.name in ('fsync', 'full_page_writes', 'synchronous_commit') and s.setting = 'off'
+                union all
+                select format('max_prepared_transactions = %s, and none is used', s.setting),
+                    'A prepared transaction that is forgotten pins vacuum and stops floors: set it to 0 unless you '
+                        'use them.'
+                from pg_settings s
+                where s.name = 'max_prepared_transactions' and s.setting <> '0'
+                    and not exists (select from pg_prepared_xacts p where p.database = current_database())
+            ) as n (what, advice);
+            return query select p_check, case when v_seen is null then 'ok' else 'warn' end,
+                coalesce(v_seen, 'none that hurts'), v_status;
+    end case;
+end;
+$$;
+
+comment on function tidegate._doctor_look_server(text) is
+'What one check of doctor() finds in the server: locks, open_claims, horizon, autovacuum, sequence, settings.';
+
+-- functions/metrics/doctor.sql
+create or replace function tidegate.doctor() returns setof tidegate.diagnosis
+language plpgsql volatile rows 25
+security definer
+set search_path = tidegate, pg_temp
+set lock_timeout = '500ms'
+as $$
+/*
+ * Each check is a subtransaction: one that cannot be made says so, and the others go on. None waits for a lock on a
+ * table, for it is asked when somebody holds one.
+ */
+declare
+    v_check text;
+begin
+    foreach v_check in array case
+        when pg_is_in_recovery() then array['schema', 'horizon', 'settings']
+        else array[
+            'schema', 'locks', 'maintenance', 'upkeep', 'snapshot', 'queues', 'topics', 'outcomes', 'handlers',
+                'paused', 'overdue',
+            'expired_leases', 'dead_letters', 'barriers', 'stranded', 'orphans', 'open_claims', 'horizon',
+            'autovacuum', 'sequence', 'incidents', 'settings'
+        ]
+    end loop
+        begin
+            if v_check in ('locks', 'open_claims', 'horizon', 'autovacuum', 'sequence', 'settings') then
+                return query select * from _doctor_look_server(v_check);
+            else
+                return query select * from _doctor_look(v_check);
+            end if;
+        exception
+            when others or query_canceled then
+                return query select v_check, 'fail', format('could not be looked at: %s', sqlerrm),
+                    case when sqlstate = '57014' then 'Give it longer: set statement_timeout; or see the check horizon.'
+                        when sqlstate = '55P03' then 'Somebody holds a lock on the whole table: see the check locks.'
+                        else 'Run tidegate migrate, then tidegate status.' end;
+        end;
+    end loop;
+end;
+$$;
+
+comment on function tidegate.doctor() is
+'What is wrong, and what to do next: a row a check, ok, warn or fail. It looks at the places themselves, a few rows each: for people and alerts'' runbooks, not for a scrape.';
+
 -- views/backlog.sql
 create or replace view tidegate.backlog as
 select
@@ -11893,6 +13213,7 @@ select
     sum(t.amount)::bigint as total
 from tidegate.tally t
 inner join tidegate.channel c on c.channel_id = t.channel_id
+where t.outcome not like 'dead\_letter.%'
 group by c.kind, c.name, t.outcome;
 
 comment on view tidegate.outcomes is
@@ -12037,6 +13358,8 @@ begin
         ('_dead_letter_newest', 'abb0ded6698574f7546c18a4f9196a7b21166f287cc5fad06731ee6b297398cb'),
         ('_dead_letter_oldest', 'b6380895351cdac92fad258b0ddb603ed56d773991263694f90cc19bbe152a35'),
         ('_dead_letter_requeue', '5ae81c51ace086b8254839a2c9d94fb3ab96edc93421c30be11308083434d8e2'),
+        ('_doctor_look', '91b7242ffbc1ef6f9a6cb94d1658487a038202d52bd42ca467f1cd937504181d'),
+        ('_doctor_look_server', '7a9ba210c2fbb65fc0d1755951a5bb1fbae1393e6abda499bedad81cbaeeb149'),
         ('_error_text', '7f12f69ffaf3d6dff455683baed5f1abd597a68e4df21400d06f4cd26391f9b8'),
         ('_event_id', 'dbd5513a675ecce78e3b1b17eec10d37723ff6f17c93ebc0aa70a869a1135d51'),
         ('_failed_check', '8a3402dfd35a05abb2e167dc9dfdf736ba7e4d57a916dcd1e11343088de738e3'),
@@ -12059,13 +13382,13 @@ begin
         ('_lease_settle', '6a9a09e0705269a20d07bd1eac189cc3c162350d3c243a0d43432cb964983b5b'),
         ('_leases_recover', 'a8efe50f5001ad13da8b8c2341c88bd1a29a648689089fb4b8788f4f803eeba0'),
         ('_lock_key', '25200ead6fd8ec53d7de24584aa0d649f5c99ca6e9f9b714efa3e2b99837f6ae'),
-        ('_maintenance_jobs', 'bba41a88c8b04d3c9b0f9b5c94a2fdd0d0527418021c68a6dce383b1ace3f20b'),
+        ('_maintenance_jobs', 'f66df667e592b8f1794e059b88651b73b28f4fc012b6286b140ce5a659c7fd2e'),
         ('_maintenance_note', 'cbc7742c6d1202c0baa240598927e07ecbae887b46873a9c723f9f1d3c2578de'),
         ('_member_end', '6e82653b746f31de6611c6bcef8312eeacf20c2ec1ebd53014288bb7c2be299c'),
         ('_member_lock', 'd41ce364817bcee629373f8bbae3188b657490a9905730e7c94825b73086c734'),
         ('_members_resend', 'd4f4c4c520ab66656cb9bf7b39e172b5cf7e7bdf54d1b27bd5f19ccab7861d47'),
         ('_members_send', '70cfb31ec378fcf345d68172b4e98b7a15e0641e204281ea370072cf9a00edd6'),
-        ('_message_bury', '1912dd783692df7e6f2c18763062f925f593430efbdc6ca2aa7f8bed3fdfd4d8'),
+        ('_message_bury', '0b506d9486ab9c52143091e35d1f0c739f745cc00e49bbc6c3667eceddbdff76'),
         ('_message_cancel', 'e3fa3da826dd26793df02465328b7e7fd9b3817620e42930a5df0fb90f36bf6a'),
         ('_message_drop', '7cf4e4909b052a07c2a6ebfbf8b079a873714fef7d24a8b73ad5de1a1c07c8a1'),
         ('_message_end', '1bd2694c1ca48e2efd2f2a0557c717d26255b8cfd803c6a9943a01828c382e10'),
@@ -12074,12 +13397,16 @@ begin
         ('_message_finish', 'aca2cb314b795abb9796ea81d78db95edc3ec2710cd934a0a61d86478c8165da'),
         ('_message_refuse', 'e4c111c17c29ddce6ee49b2e9f99b76f231a844668e10d633c1bc945c5effa49'),
         ('_message_return', '6c9d6801a57f70b6ee327d617f77a548e6176b3e084fcb36da681b5bf3b26e0c'),
+        ('_metric_list', '5681e1ca44acf867bab29001db97e0363f71d76ef35eec97da3d1f8e25476186'),
+        ('_metrics_probe', '23be3960b0a45537a65afac5515e9b330601b8d16874d56946eb64b30bbaeb10'),
         ('_no_such_barrier', '98802a1e271da8a7a5065d55d23d3881740ae8dfa0071fbf1f5a89da970d4aab'),
         ('_no_such_channel', '4bcad0761436c478707f44cf1e2d7658c45bb8e381e3c908dc59919a44b557d3'),
+        ('_place_estimate', '1d90639aac3accd60283e57f91ab526b79b14b757bd965985bd1697e3e529431'),
         ('_priorities', '1052171ffcea120e559aa0c0680f15b51903b595d7d7a72b805002515ad0e876'),
         ('_priority_declare', '06720730b02d7bfdcda104f7a91aded82c51dcc50f4eae78ff933ce69080ec27'),
         ('_quorum_is_missed', 'ba01ca7816e4160958f6788937ebb4b365b05d499e7b2cad5af1e7dad278d0c1'),
         ('_ready_refuse', 'def141264739392dce070c0be70047c880df2a48f7f8c81e1f9a8864c003ebc6'),
+        ('_ready_wait', '91c80376e6a75c67dcac822e8d6f56c097f018948a78dfda1b0dfe9cd9a45e88'),
         ('_require_read_committed', 'd33119c3cb4627319b3075c109b67cfb57143e50db379889f1955224da36ba0b'),
         ('_run_cascade', '3d9453cda8e2d661ed36c8945d0b0eef952e99330f2717fa09a273362ce731e3'),
         ('_run_lock', '6506a620484c7ff0dae60eb94916f8051147eaaa695770725371d167ae390015'),
@@ -12129,6 +13456,7 @@ begin
         ('dead_letter_requeue_matching', '7366892b33e7673b732a7cc6b8ca217a0eb44ee507abedc822a6ad4bc9eb7485'),
         ('dead_letter_stats', '69649534613730e55f69bb20d4f3c4b3f6150f434d561577c5d665f0b2c1b3d3'),
         ('dead_letter_summary', 'afe15047875a213d9806fac6d3ec31f914a83cee9009403cd4ab4a10a3913e76'),
+        ('doctor', '6c6215be0f93eacf9f9e775d1208b57917e098081b0ef7797c0a58909f2d3342'),
         ('guard_claim', '22927fad9eb05ac6bbf76716283cd3f51821a08677d6bca886cb72de6b026299'),
         ('guard_finish', 'a619fc7de1c7b507a641bf79432a282476eeea250ee4f3bef523726c16adc21b'),
         ('guard_release', '52d86e6db4d925ea0d0dc6b14ee33c74466548a00e072f6fdf32028ab4c4e1f9'),
@@ -12143,6 +13471,8 @@ begin
         ('maintenance_finish', 'f300be606a4f1872ba8bb544c509c62fe6c286780183c90feb5e3d81824c78f1'),
         ('maintenance_start', '1b52d49746045891ec34d1c680fed28f949aa57ab342fad2705a9cf1290e3b1f'),
         ('maintenance_tick', '7b8b8d0bd74ecee56a56a53e5b994a4a5b71d1b1f3fdadd9f13955a7ce794b0c'),
+        ('metrics', 'e382a4bd2e206a511ec8dcd5e20a5bf29878794c5af58a8120703f7a8352ff63'),
+        ('metrics_snapshot', '728b00df915193b924e785e830278cbaf7ac7cc26da0b649c7eabd501f12ba64'),
         ('outbox_claim', 'fd1574e7c7448a0d8561e43687818282643a664149bdbd3fe3c3851f4c3e48dd'),
         ('outbox_put', '12a820f15463edb1c2920464661283b1b6de31bc99ab22f2fda8b939973b3f66'),
         ('outbox_put_many', 'be5edd65d8c9dbeaacc57292c4f04bb7b51e8d987f7be4c2c5ae41e74045cd13'),
@@ -12152,7 +13482,7 @@ begin
         ('outbox_settle', '8580e6cedb5e7bd1bde469331c75a0cea76e409f3e51a41e24980c112a6cf878'),
         ('outbox_sweep', '87daf3e310e111a08802e309ca84ebc154ffd6bfd10063d0942b5a0fe368ee3d'),
         ('outbox_unroute', '04ac6d72dea99092a478cc0fc5e2afd864869cab5100911e46c68b613874246e'),
-        ('outcomes', 'f7f655f833caad51ec70f20b71e19109de94f5d761c51a6ff44972102d598c21'),
+        ('outcomes', '7dac06ee606afea79fc710f5f75d3b2cb82fc44baf6d4abd0b6ccc9b299a961d'),
         ('policy', 'e83b2d6b133eb32f8ade2ca166e1fde1f55e25456ea4f48c3644cb21a31851b5'),
         ('queue_ack', 'ec1504d6cbc3719fafc7f7aaa2a0068f8e3d8f9b57da39d79bc43a6e60e79b76'),
         ('queue_cancel', '0c5d0157da649dd8e3abccc092033db549ce26bf0279451069fb3437bca58f3d'),
