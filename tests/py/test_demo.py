@@ -20,6 +20,10 @@ from pyshim.live import Live
 from pyshim.runtime import Runtime
 
 
+# Other tests make databases on the same server meanwhile.
+DEMOS = "select count(*) from pg_database where datname like 'tidegate_demo%'"
+
+
 @pytest.fixture(autouse=True)
 def _logging_as_it_was() -> Iterator[None]:
     logger = logging.getLogger("tidegate")
@@ -59,8 +63,7 @@ async def test_a_small_demo_adds_up_and_notices_when_something_is_missing(
 
 def test_the_command_makes_a_database_of_its_own_and_takes_it_away(database: str) -> None:
     with psycopg.connect(database) as conn:
-        databases = "select count(*) from pg_database"
-        before = conn.execute(databases).fetchone()
+        before = conn.execute(DEMOS).fetchone()
         done = subprocess.run(
             [sys.executable, "-m", "pyshim", "demo"],
             capture_output=True,
@@ -77,13 +80,12 @@ def test_the_command_makes_a_database_of_its_own_and_takes_it_away(database: str
         assert done.returncode == 0, done.stdout + done.stderr
         assert "it adds up" in done.stdout
         assert "\x1b" not in done.stdout
-        assert conn.execute(databases).fetchone() == before
+        assert conn.execute(DEMOS).fetchone() == before
 
 
 def test_an_interrupted_demo_removes_everything_and_judges_nothing(database: str) -> None:
     with psycopg.connect(database) as conn:
-        databases = "select count(*) from pg_database"
-        before = conn.execute(databases).fetchone()
+        before = conn.execute(DEMOS).fetchone()
         process = subprocess.Popen(
             [sys.executable, "-m", "pyshim", "demo"],
             stdout=subprocess.PIPE,
@@ -103,7 +105,7 @@ def test_an_interrupted_demo_removes_everything_and_judges_nothing(database: str
         assert process.returncode == 130
         assert said.endswith("interrupted; everything removed\n")
         assert "WRONG" not in said
-        assert conn.execute(databases).fetchone() == before
+        assert conn.execute(DEMOS).fetchone() == before
 
 
 class Terminal(io.StringIO):

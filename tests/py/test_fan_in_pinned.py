@@ -52,8 +52,9 @@ def test_an_arrival_costs_the_same_from_the_first_to_the_last_but_one(conn: Conn
             seen.append(pages(conn, arrive(9891, 9990, epoch)))
     last = pages(conn, arrive(9891, 9990, epoch))
     print(first, seen, last)
-    # of a hundred arrivals some empty their slot, and take it off the epoch
-    assert last <= first * 2, (first, seen, last)
+    assert max(seen) <= first * 1.5, (first, seen, last)
+    # Of the last hundred many empty their slot, and take it off the epoch: a row of 162 versions.
+    assert last <= first * 4, (first, seen, last)
 
 
 # Not in here, and not flat: a key that is released, or a name that is opened, again and again while

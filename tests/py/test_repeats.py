@@ -121,7 +121,7 @@ def test_a_settlement(
         answer = (0, 0, 0, "lease" not in places)
     assert again == answer
     assert _places(conn) == places
-    total = conn.execute("select sum(amount) from tidegate.tally where outcome <> 'dispatched'")
+    total = conn.execute("select sum(total) from tidegate.outcomes where outcome <> 'dispatched'")
     settled = 3 if "lease" not in places else 3 - int(places[-1])
     assert total.fetchone() == (settled,)
 
