@@ -19,7 +19,6 @@ from pyshim.connect import connect
 from pyshim.live import Live
 from pyshim.runtime import Runtime
 
-
 # Other tests make databases on the same server meanwhile.
 DEMOS = "select count(*) from pg_database where datname like 'tidegate_demo%'"
 
