@@ -166,7 +166,7 @@ comment on table {{ schema }}.barrier_result is
 create type {{ schema }}.barrier_opened as (epoch bigint, outcome text);
 
 comment on type {{ schema }}.barrier_opened is
-'Answer to an opening. outcome: opened | fired (sealed, without members: the callback is in its queue) | fire_failed (it is a dead letter).';
+'Answer to an opening. outcome: opened | fired (sealed, without members: the callback is in its queue) | fire_failed (it is a dead letter) | cancelled (its run was stopped: nothing was opened or sent, and the epoch is null).';
 
 create type {{ schema }}.member_result as (member integer, is_failed boolean, result jsonb, error text, at timestamptz);
 

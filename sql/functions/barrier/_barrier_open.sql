@@ -1,4 +1,5 @@
 {% from "macros/barrier.sql" import options, types %}
+{% from "macros/run.sql" import is_stopped %}
 create or replace function {{ schema }}._barrier_open(
     p_name text,
     p_members integer,
@@ -82,6 +83,10 @@ begin
             is_repeat := true;
             return;
         end if;
+        if p_run_id is not null and {{ is_stopped("p_run_id") }} then
+            outcome := 'cancelled';
+            return;
+        end if;
         -- Drawn under the lock, so it is above the former one; unless the sequence was set back, as in a logical copy.
         v_epoch := nextval('barrier_epoch_seq');
         if v_former.epoch >= v_epoch then
@@ -130,4 +135,4 @@ $$;
 comment on function {{ schema }}._barrier_open(
     text, integer, {{ types() }}
 ) is
-'Open a barrier under an epoch of its own. is_repeat: the key was that of the latest opening, of which this is the answer; nothing was changed. Errors: TG010 bad argument, TG020 no such queue, TG030 not READ COMMITTED.';
+'Open a barrier under an epoch of its own. is_repeat: the key was that of the latest opening, of which this is the answer; nothing was changed. outcome cancelled, without an epoch: its run was stopped, and nothing was opened. Errors: TG010 bad argument, TG020 no such queue, TG030 not READ COMMITTED.';

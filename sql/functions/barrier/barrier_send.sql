@@ -27,7 +27,7 @@ begin
         {{ passed() }}
     );
     v_answer := row(v_opened.epoch, v_opened.outcome);
-    if not v_opened.is_repeat then
+    if not v_opened.is_repeat and v_opened.outcome <> 'cancelled' then
         perform _members_send(
             p_name, v_opened.epoch, 1, p_queue, p_payloads, p_headers, p_priority, p_max_attempts, p_run_id, p_tenant
         );

@@ -10,6 +10,12 @@ begin
             'A guard is held by scope, key and owner.'
         );
     end if;
+    if '' in (p_scope, p_key, p_owner) then
+        perform _bad_argument(
+            case when p_scope = '' then 'p_scope' when p_key = '' then 'p_key' else 'p_owner' end, '',
+            'Everybody whose variable is unset would hold it.'
+        );
+    end if;
     if octet_length(p_scope) + octet_length(p_key) > 1024 then
         perform _bad_argument(
             'p_scope and p_key', left(p_scope || ' ' || p_key, 100),

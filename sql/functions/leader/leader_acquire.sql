@@ -22,9 +22,10 @@ declare
     v_now timestamptz;
     v_leader leader;
 begin
-    if p_name is null or p_holder is null then
+    if p_name is null or p_holder is null or '' in (p_name, p_holder) then
         perform _bad_argument(
-            case when p_name is null then 'p_name' else 'p_holder' end, null,
+            case when coalesce(p_name, '') = '' then 'p_name' else 'p_holder' end,
+            case when coalesce(p_name, '') = '' then p_name else p_holder end,
             'A leader has a name, which is what it leads, and a holder, who does.'
         );
     end if;

@@ -276,10 +276,11 @@ begin
             into v_count, v_seen, v_status
             from (
                 select b.state, b.name from barrier b
-                where b.state in ('open', 'fire_failed') and b.look_at <= v_now
+                where b.state in ('open', 'fire_failed')
                     and (
-                        b.state = 'fire_failed' or b.expires_at <= v_now
-                        or v_now >= b.stall_after + greatest(b.opened_at, b.kept_at, (
+                        b.state = 'fire_failed' -- however long recovery has put it off
+                        or b.look_at <= v_now and b.expires_at <= v_now
+                        or b.look_at <= v_now and v_now >= b.stall_after + greatest(b.opened_at, b.kept_at, (
                             select max(s.arrived_at) from barrier_slot s where s.epoch = b.epoch
                         ))
                     )

@@ -168,25 +168,25 @@ begin
         when 'settings' then
             select string_agg(n.what, '; '), string_agg(distinct n.advice, ' ') into v_seen, v_status
             from (
-                select format('default_transaction_isolation = %s', s.setting),
+                select format('default_transaction_isolation = %s', s.reset_val),
                     'Claims and sweeps need read committed.'
                 from pg_settings s
-                where s.name = 'default_transaction_isolation' and s.setting <> 'read committed'
+                where s.name = 'default_transaction_isolation' and s.reset_val <> 'read committed'
                 union all
                 select 'idle_in_transaction_session_timeout = 0',
                     'Set idle_in_transaction_session_timeout: a forgotten transaction would pin vacuum for ever.'
                 from pg_settings s
-                where s.name = 'idle_in_transaction_session_timeout' and s.setting = '0'
+                where s.name = 'idle_in_transaction_session_timeout' and s.reset_val = '0'
                 union all
                 select format('%s = off', s.name), 'A crash may lose what was committed.'
                 from pg_settings s
-                where s.name in ('fsync', 'full_page_writes', 'synchronous_commit') and s.setting = 'off'
+                where s.name in ('fsync', 'full_page_writes', 'synchronous_commit') and s.reset_val = 'off'
                 union all
-                select format('max_prepared_transactions = %s, and none is used', s.setting),
+                select format('max_prepared_transactions = %s, and none is used', s.reset_val),
                     'A prepared transaction that is forgotten pins vacuum and stops floors: set it to 0 unless you '
                         'use them.'
                 from pg_settings s
-                where s.name = 'max_prepared_transactions' and s.setting <> '0'
+                where s.name = 'max_prepared_transactions' and s.reset_val <> '0'
                     and not exists (select from pg_prepared_xacts p where p.database = current_database())
             ) as n (what, advice);
             return query select p_check, case when v_seen is null then 'ok' else 'warn' end,

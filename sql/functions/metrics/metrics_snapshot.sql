@@ -70,7 +70,7 @@ begin
     ));
     delete from position_mark where ctid = any(array(
         select m.ctid from position_mark m
-        where m.at not between v_now - interval '7 days' and v_now
+        where m.at not between v_now - interval '7 days' and clock_now()
         for update skip locked
     ));
 end;

@@ -1027,7 +1027,7 @@ comment on table tidegate.barrier_result is
 create type tidegate.barrier_opened as (epoch bigint, outcome text);
 
 comment on type tidegate.barrier_opened is
-'Answer to an opening. outcome: opened | fired (sealed, without members: the callback is in its queue) | fire_failed (it is a dead letter).';
+'Answer to an opening. outcome: opened | fired (sealed, without members: the callback is in its queue) | fire_failed (it is a dead letter) | cancelled (its run was stopped: nothing was opened or sent, and the epoch is null).';
 
 create type tidegate.member_result as (member integer, is_failed boolean, result jsonb, error text, at timestamptz);
 
@@ -1097,7 +1097,7 @@ alter table tidegate.barrier_result set (
 
 -- ledger/record_migration.sql
 insert into tidegate.migration (migration, checksum, version)
-values ('0005_create_barrier', '04530519a55733f67c44fdf4aabdc509e47abc678ab723089f1ebd40a2296958', 'VERSION');
+values ('0005_create_barrier', 'af57fe55e92bd8f8d266afd9b16d39291857ba0ee997885fd50aa380cb3471b4', 'VERSION');
 
 -- migrations/0006_create_run.up.sql
 /* Runs: an optional record of a business execution, by which its messages are stopped. Leaders: who runs the loops. */
@@ -3761,6 +3761,12 @@ begin
             'A guard is held by scope, key and owner.'
         );
     end if;
+    if '' in (p_scope, p_key, p_owner) then
+        perform _bad_argument(
+            case when p_scope = '' then 'p_scope' when p_key = '' then 'p_key' else 'p_owner' end, '',
+            'Everybody whose variable is unset would hold it.'
+        );
+    end if;
     if octet_length(p_scope) + octet_length(p_key) > 1024 then
         perform _bad_argument(
             'p_scope and p_key', left(p_scope || ' ' || p_key, 100),
@@ -4593,6 +4599,10 @@ begin
             is_repeat := true;
             return;
         end if;
+        if p_run_id is not null and exists (select from run s where s.run_id = p_run_id and s.state = 'stopped') then
+            outcome := 'cancelled';
+            return;
+        end if;
         -- Drawn under the lock, so it is above the former one; unless the sequence was set back, as in a logical copy.
         v_epoch := nextval('barrier_epoch_seq');
         if v_former.epoch >= v_epoch then
@@ -4641,7 +4651,7 @@ $$;
 comment on function tidegate._barrier_open(
     text, integer, text, jsonb, text, integer, text, jsonb, text, interval, interval, text, text, boolean, jsonb, integer, integer, text
 ) is
-'Open a barrier under an epoch of its own. is_repeat: the key was that of the latest opening, of which this is the answer; nothing was changed. Errors: TG010 bad argument, TG020 no such queue, TG030 not READ COMMITTED.';
+'Open a barrier under an epoch of its own. is_repeat: the key was that of the latest opening, of which this is the answer; nothing was changed. outcome cancelled, without an epoch: its run was stopped, and nothing was opened. Errors: TG010 bad argument, TG020 no such queue, TG030 not READ COMMITTED.';
 
 -- functions/barrier/_members_send.sql
 create or replace function tidegate._members_send(
@@ -4865,7 +4875,7 @@ $$;
 comment on function tidegate.barrier_open(
     text, integer, text, jsonb, text, integer, text, jsonb, text, interval, interval, text, text, boolean, jsonb, integer, integer, text
 ) is
-'Open a barrier of members 1 to p_members; when the last has arrived, p_callback_payload is sent to p_callback_queue with their results. The same name again begins a new epoch: calls of the former one are told stale. Without members a sealed barrier fires at once (outcome fired); one opened with p_sealed false waits for barrier_add and barrier_seal. p_policy: abort (the first failure ends it), collect (failures are among the results), quorum (p_quorum must arrive). p_failure_queue hears when it is aborted. It is stranded after p_expires_in, or p_stall_after without an arrival. Results of up to p_inline_limit bytes travel in the callback. p_key makes the call repeatable: the same one again answers the first epoch. Errors: TG010 bad argument, TG020 no such queue, TG030 not READ COMMITTED.';
+'Open a barrier of members 1 to p_members; when the last has arrived, p_callback_payload is sent to p_callback_queue with their results. The same name again begins a new epoch: calls of the former one are told stale. Without members a sealed barrier fires at once (outcome fired); one opened with p_sealed false waits for barrier_add and barrier_seal. p_policy: abort (the first failure ends it), collect (failures are among the results), quorum (p_quorum must arrive). p_failure_queue hears when it is aborted, unless its run was stopped. It is stranded after p_expires_in, or p_stall_after without an arrival. Results of up to p_inline_limit bytes travel in the callback. p_key makes the call repeatable: the same one again answers the first epoch, and opens and sends nothing, whatever else it says. For a run that was stopped nothing is opened: outcome cancelled. Errors: TG010 bad argument, TG020 no such queue, TG030 not READ COMMITTED.';
 
 -- functions/barrier/barrier_send.sql
 create or replace function tidegate.barrier_send(
@@ -4925,7 +4935,7 @@ begin
         p_key => p_key
     );
     v_answer := row(v_opened.epoch, v_opened.outcome);
-    if not v_opened.is_repeat then
+    if not v_opened.is_repeat and v_opened.outcome <> 'cancelled' then
         perform _members_send(
             p_name, v_opened.epoch, 1, p_queue, p_payloads, p_headers, p_priority, p_max_attempts, p_run_id, p_tenant
         );
@@ -5761,9 +5771,10 @@ declare
     v_now timestamptz;
     v_leader leader;
 begin
-    if p_name is null or p_holder is null then
+    if p_name is null or p_holder is null or '' in (p_name, p_holder) then
         perform _bad_argument(
-            case when p_name is null then 'p_name' else 'p_holder' end, null,
+            case when coalesce(p_name, '') = '' then 'p_name' else 'p_holder' end,
+            case when coalesce(p_name, '') = '' then p_name else p_holder end,
             'A leader has a name, which is what it leads, and a holder, who does.'
         );
     end if;
@@ -11614,7 +11625,7 @@ begin
         if v_argument.type is null then
             perform _bad_argument(
                 'p_arguments', v_argument.key,
-                format('%s takes %s.', v_job.routine, array_to_string(v_argument.names, ', '))
+                format('%s takes %s.', v_job.routine, array_to_string(array_remove(v_argument.names, 'p_leader_epoch'), ', '))
             );
         end if;
         begin
@@ -12365,7 +12376,7 @@ begin
     ));
     delete from position_mark where ctid = any(array(
         select m.ctid from position_mark m
-        where m.at not between v_now - interval '7 days' and v_now
+        where m.at not between v_now - interval '7 days' and clock_now()
         for update skip locked
     ));
 end;
@@ -12758,10 +12769,11 @@ begin
             into v_count, v_seen, v_status
             from (
                 select b.state, b.name from barrier b
-                where b.state in ('open', 'fire_failed') and b.look_at <= v_now
+                where b.state in ('open', 'fire_failed')
                     and (
-                        b.state = 'fire_failed' or b.expires_at <= v_now
-                        or v_now >= b.stall_after + greatest(b.opened_at, b.kept_at, (
+                        b.state = 'fire_failed' -- however long recovery has put it off
+                        or b.look_at <= v_now and b.expires_at <= v_now
+                        or b.look_at <= v_now and v_now >= b.stall_after + greatest(b.opened_at, b.kept_at, (
                             select max(s.arrived_at) from barrier_slot s where s.epoch = b.epoch
                         ))
                     )
@@ -12998,25 +13010,25 @@ begin
         when 'settings' then
             select string_agg(n.what, '; '), string_agg(distinct n.advice, ' ') into v_seen, v_status
             from (
-                select format('default_transaction_isolation = %s', s.setting),
+                select format('default_transaction_isolation = %s', s.reset_val),
                     'Claims and sweeps need read committed.'
                 from pg_settings s
-                where s.name = 'default_transaction_isolation' and s.setting <> 'read committed'
+                where s.name = 'default_transaction_isolation' and s.reset_val <> 'read committed'
                 union all
                 select 'idle_in_transaction_session_timeout = 0',
                     'Set idle_in_transaction_session_timeout: a forgotten transaction would pin vacuum for ever.'
                 from pg_settings s
-                where s.name = 'idle_in_transaction_session_timeout' and s.setting = '0'
+                where s.name = 'idle_in_transaction_session_timeout' and s.reset_val = '0'
                 union all
                 select format('%s = off', s.name), 'A crash may lose what was committed.'
                 from pg_settings s
-                where s.name in ('fsync', 'full_page_writes', 'synchronous_commit') and s.setting = 'off'
+                where s.name in ('fsync', 'full_page_writes', 'synchronous_commit') and s.reset_val = 'off'
                 union all
-                select format('max_prepared_transactions = %s, and none is used', s.setting),
+                select format('max_prepared_transactions = %s, and none is used', s.reset_val),
                     'A prepared transaction that is forgotten pins vacuum and stops floors: set it to 0 unless you '
                         'use them.'
                 from pg_settings s
-                where s.name = 'max_prepared_transactions' and s.setting <> '0'
+                where s.name = 'max_prepared_transactions' and s.reset_val <> '0'
                     and not exists (select from pg_prepared_xacts p where p.database = current_database())
             ) as n (what, advice);
             return query select p_check, case when v_seen is null then 'ok' else 'warn' end,
@@ -13338,7 +13350,7 @@ begin
         ('_barrier_event_id', '654c368cfa9909db21828c962864d5562b8cc85af6a109cc0fe5108ea2b217ec'),
         ('_barrier_grow', '09169118fa6ecfce40db2592c54b9db0517b92ae5f1d1d4d5a4004a99ad83a41'),
         ('_barrier_message', 'd990abd95cd4e76090fa7085fa6ecf35e8d3b232bd5a1895f4f0b7a0769faa1b'),
-        ('_barrier_open', 'c18013676b9a2fcff403056a10dd51a818928c5548390817324664053c5f1455'),
+        ('_barrier_open', '252f37984e479b75f4189f67b23fc12950c4d1da7017a34e5fa9522e92e527db'),
         ('_barrier_postpone', '306e1212d6ffce2969e1a42a082489d3df717329501158d9ae02fbc28ceb1c7d'),
         ('_barrier_reason', 'eff1b2dbd7f04d5a1d68431178070bbc2a69c59f70ffcd82046ff71ca5725081'),
         ('_barrier_recover', '9c3e5f0650d0ea6b9bfba9f5fc9188a530940258bc45bbdb7f794f9df9df10d6'),
@@ -13358,13 +13370,13 @@ begin
         ('_dead_letter_newest', 'abb0ded6698574f7546c18a4f9196a7b21166f287cc5fad06731ee6b297398cb'),
         ('_dead_letter_oldest', 'b6380895351cdac92fad258b0ddb603ed56d773991263694f90cc19bbe152a35'),
         ('_dead_letter_requeue', '5ae81c51ace086b8254839a2c9d94fb3ab96edc93421c30be11308083434d8e2'),
-        ('_doctor_look', '91b7242ffbc1ef6f9a6cb94d1658487a038202d52bd42ca467f1cd937504181d'),
-        ('_doctor_look_server', '7a9ba210c2fbb65fc0d1755951a5bb1fbae1393e6abda499bedad81cbaeeb149'),
+        ('_doctor_look', '8bf347b11c611c564524d030b2d9e57c1728ff165a3438bb68936d6f783f5b93'),
+        ('_doctor_look_server', '568cd25c469028814bfd706f77f573246be54d2ee70ec7382db007aecf27d900'),
         ('_error_text', '7f12f69ffaf3d6dff455683baed5f1abd597a68e4df21400d06f4cd26391f9b8'),
         ('_event_id', 'dbd5513a675ecce78e3b1b17eec10d37723ff6f17c93ebc0aa70a869a1135d51'),
         ('_failed_check', '8a3402dfd35a05abb2e167dc9dfdf736ba7e4d57a916dcd1e11343088de738e3'),
         ('_group_advance', '781236f4bdfa8396fc453e8ae35196b3b7d2f81362c1daea4d17693f39091e05'),
-        ('_guard_check', '7c6180b8969f0cb66b93690ec2179c67f5d9954e41f1047ba7e5558963280476'),
+        ('_guard_check', '10987b53ff3ad446120cf389e5de91ba19bfedcb1c0209a9846a8785e1d01aca'),
         ('_guards_recover', '515344d067c2fe3c38b79ae3286cbeceb2b682645fbb08fa830399f57ca9c3d6'),
         ('_guards_retire', '89e1a21683394b67e18bb9a78f905ff7af97ccb9977213849418c4b2b00b56f4'),
         ('_handler_call', 'c25bef023217ed6f076fa8ceeb46c235259c15f41445bc2ab187a373668114e1'),
@@ -13431,12 +13443,12 @@ begin
         ('barrier_add', '3b0e57ce49e59f502a424f26674b426a598d2652e5ab929d0aa1d9aae5d7ef06'),
         ('barrier_arrive', '344eeb19c35b8ceed95b01dc0e4bda53194d66e76b804b31760273f61b8b158d'),
         ('barrier_fail', 'e9128cc35a74448b60bf4d816923036e6dbad5409cea42839f3d5cc80d35272c'),
-        ('barrier_open', 'f09ec3ca107403dc2c2f72f2819aea1360d02cec2336e50ad16c1e76e653e64e'),
+        ('barrier_open', 'feba1c3fc03fa138c5408b76bcd310c09efa367a434fba5280dabcc78a8b65e0'),
         ('barrier_progress', 'c19772bc5ec329f389bdc6b49470b9be69b43af35908ec239330393234f60c71'),
         ('barrier_resolve', '6d0868fdeae77c424ef4242c93e53d06993e831f313767258ecc268135f3cdc2'),
         ('barrier_results', '2a5df96c7e6743b955edf9bd5cf30cdebfbc938d1ce1794aa888183c37cff946'),
         ('barrier_seal', '7f6d642a7bc78226842dcca2b114aebaea39a5074b3068b70aaab36b3dc7356e'),
-        ('barrier_send', 'a38b4a8c3ccd1045506a376e8ce481460da721d51c0a2df8542e20f2cdbb3fc5'),
+        ('barrier_send', '96b2f12f9c73b62bf00a7dbb013e5442b9738ad42896b914db9675eb17140652'),
         ('barrier_status', '598a623c9ea159c222ca8c9f7563487ffb1b51f37ab95c3631e28e7bf8ad911b'),
         ('cleanup_sweep', 'f9e6ba722dc2f9ccbc9a154dc6f82e850c7d1fabd95494da8966cd09b46e2849'),
         ('clock_now', 'ddeefe2d6f3e3b6e3bcc63e7b223e578613d7393cb5f3253d06e700692700b10'),
@@ -13463,16 +13475,16 @@ begin
         ('guard_renew', 'eb622b6a68ec36b8b6a3b4a64f7a1cd2c0dda60ccf47bd4acfa689b6b5c7034d'),
         ('in_flight', '30cfd00e2b30a822973c457bebf264b918916962592d6baa0c236504c6036184'),
         ('inbox_accept', '1f742ded1e45dad7f96665fd5b8fc0c252b2b95d7d9e117f5ab64e55365003f5'),
-        ('leader_acquire', 'e1c1ec1b6d07ae39d3ff2faa58f3c8e469398152a0c8780c9fd88208d07ea25a'),
+        ('leader_acquire', 'e00e482b6e6b59de2f8cbb7a3cd1530e32822eda16d0029e99b15f0a294fd7b6'),
         ('leader_renew', '918fc715e4d7e7242b15a1759d14c98c999c15053768cec2d25ca6bdd8576a93'),
         ('leader_resign', '45da5f43dbdef52741616101a6103f12b590fe190bb1976f10af085292274e67'),
-        ('maintenance_configure', '8f455a8e5dc4f7d770768fc858226d078689df2b6e9950ac5706a4f60f9a6c4d'),
+        ('maintenance_configure', 'e362710d3a6f0c83b401b10ee7c0bd48d14202bd3b1ee246dec806a79f9b3064'),
         ('maintenance_due', 'abd089f64135b2b29464f74a88c22e1ead5dad5bfd7d948a356b4a32ab7558f3'),
         ('maintenance_finish', 'f300be606a4f1872ba8bb544c509c62fe6c286780183c90feb5e3d81824c78f1'),
         ('maintenance_start', '1b52d49746045891ec34d1c680fed28f949aa57ab342fad2705a9cf1290e3b1f'),
         ('maintenance_tick', '7b8b8d0bd74ecee56a56a53e5b994a4a5b71d1b1f3fdadd9f13955a7ce794b0c'),
         ('metrics', 'e382a4bd2e206a511ec8dcd5e20a5bf29878794c5af58a8120703f7a8352ff63'),
-        ('metrics_snapshot', '728b00df915193b924e785e830278cbaf7ac7cc26da0b649c7eabd501f12ba64'),
+        ('metrics_snapshot', 'aa2b751263d0204f4e7daecd56eefb2e5b659e49dee32c5640970c0815e97720'),
         ('outbox_claim', 'fd1574e7c7448a0d8561e43687818282643a664149bdbd3fe3c3851f4c3e48dd'),
         ('outbox_put', '12a820f15463edb1c2920464661283b1b6de31bc99ab22f2fda8b939973b3f66'),
         ('outbox_put_many', 'be5edd65d8c9dbeaacc57292c4f04bb7b51e8d987f7be4c2c5ae41e74045cd13'),
