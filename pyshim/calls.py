@@ -307,6 +307,9 @@ select outcome, result, is_repeat from {schema}.guard_claim(
 )
 """
 
+# The same for people: numbers as the database holds them.
+GUARD_CLAIM_TEXT = GUARD_CLAIM.replace("result,", "result::text as result,", 1)
+
 GUARD_RENEW = """
 select outcome, expires_at from {schema}.guard_renew(
     p_scope => %(scope)s, p_key => %(key)s, p_owner => %(owner)s, p_lease => %(lease)s::interval

@@ -31,8 +31,8 @@ from pyshim.options import Options, shared_options
 
 EXIT_CODES = """Exit codes: 0 done, also for a loop that was told to stop; 1 failed, or (status) not
 in step, or (demo) it does not add up, or one of the messages named came to nothing; 2 called
-wrongly: unknown option, unusable setting or input, no database named, nobody there to say yes; 130
-interrupted."""
+wrongly: unknown option, unusable setting or input, no database named, nobody there to say yes; 3
+(guard) answered, but not won or not yours; 130 interrupted."""
 
 SECTIONS = {
     "Schema": ("migrate", "rollback", "render", "status"),

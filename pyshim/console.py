@@ -21,8 +21,8 @@ import click
 import psycopg
 from click.core import ParameterSource
 
-from pyshim import calls, config
-from pyshim.errors import ConfigError, TidegateError
+from pyshim import calls, config, written
+from pyshim.errors import BadArgument, ConfigError, TidegateError
 from pyshim.options import Options, shared_options
 from pyshim.retry import DeadlineExceeded
 from pyshim.runtime import Runtime, seconds
@@ -106,8 +106,10 @@ class Console:
         """The same rows as a JSON array."""
         return str(self.rows(calls.as_json(statement), arguments)[0].json)
 
-    def outcomes(self, statement: str, arguments: Mapping[str, Any], *, good: Set[str]) -> None:
-        """Show what became of each thing that was named; exit 1 if any outcome is not good."""
+    def outcomes(
+        self, statement: str, arguments: Mapping[str, Any], *, good: Set[str], code: int = 1
+    ) -> None:
+        """Show what became of each thing that was named; exit `code` if any outcome is not good."""
         seen: set[str]
         if self.as_json:
             text = self.json(statement, arguments)
@@ -119,7 +121,7 @@ class Console:
             if rows:
                 self.table([name.replace("_", " ") for name in rows[0]._fields], rows)
         if not good >= seen:
-            raise SystemExit(1)
+            raise SystemExit(code)
 
     def say(self, line: str, **facts: object) -> None:
         """One line for people; with `--json`, the facts."""
@@ -186,7 +188,27 @@ def console_options(role: str) -> Callable[[Callable[..., None]], Callable[..., 
     return decorate
 
 
-def confirm(yes: bool, question: Callable[[], str]) -> None:
+def checked_json(name: str, text: str, hint: str) -> str:
+    """`text`, if it is JSON that a jsonb can hold."""
+    try:
+        parsed_json(text)
+        return written.as_json(name, text, str)
+    except BadArgument as error:
+        raise InputError(error.message, hint=error.hint) from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{name} is not JSON: {error}", hint=hint) from None
+
+
+def parsed_json(text: str) -> Any:
+    """The value of a JSON text, without the NaN and Infinity that Python would let pass."""
+
+    def refuse(name: str) -> None:
+        raise ValueError(f"JSON has no {name}")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def confirm(yes: bool, question: Callable[[], str], *, hint: str = "say --yes") -> None:
     """Ask before something that cannot be taken back, unless `--yes` was said."""
     if yes:
         return
@@ -194,7 +216,7 @@ def confirm(yes: bool, question: Callable[[], str]) -> None:
         raise InputError(
             f"{click.get_current_context().command_path} cannot be taken back, and nobody is here"
             " to be asked",
-            hint="say --yes",
+            hint=hint,
         )
     click.confirm(question(), abort=True, err=True)
 
@@ -262,6 +284,11 @@ def age(at: datetime | None) -> str:
     return "" if at is None else _span((datetime.now(timezone.utc) - at).total_seconds())
 
 
+def when(at: datetime | None) -> str:
+    """When an instant was or is to come: `8s ago`, `in 2h`."""
+    return "" if at is None else due((datetime.now(timezone.utc) - at).total_seconds())
+
+
 def due(since: float | None) -> str:
     """When something is due that was due so many seconds ago: `in 5min`, or `4s ago` if late."""
     if since is None:
@@ -285,6 +312,8 @@ def printable(text: str) -> str:
 
 
 def _cell(value: object) -> str:
+    if isinstance(value, bool | dict | list):
+        value = json.dumps(value, ensure_ascii=False)
     text = "" if value is None else str(value)
     return printable(text if len(text) <= LONGEST_CELL else text[: LONGEST_CELL - 1] + "…")
 

@@ -29,13 +29,15 @@ def event(
 
 
 def configure(fmt: Format = "text", level: int = logging.INFO, stream: Any = None) -> None:
-    """Send the log lines of this package to `stream` (standard error), in `fmt`."""
+    """Send the log lines of this package, and psycopg's warnings, to `stream` (standard error), in
+    `fmt`."""
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter() if fmt == "json" else TextFormatter())
-    logger = logging.getLogger("tidegate")
-    logger.handlers[:] = [handler]
-    logger.setLevel(level)
-    logger.propagate = False
+    for name, least in (("tidegate", level), ("psycopg", max(level, logging.WARNING))):
+        logger = logging.getLogger(name)
+        logger.handlers[:] = [handler]
+        logger.setLevel(least)
+        logger.propagate = False
 
 
 def one_line(error: BaseException) -> str:

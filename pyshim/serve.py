@@ -28,7 +28,8 @@ _HEAD_LIMIT = 8192
 _HEAD_TIMEOUT = 5.0
 _MOST_CONNECTIONS = 32
 _SCRAPE_TIMEOUT = 2.0  # of the statement
-_SCRAPE_DEADLINE = 4.0  # of all of it, connecting included
+_SCRAPE_DEADLINE = 3.0  # of all that is asked of the database, connecting included
+_GIVING_UP = 1.0  # what an answer waits beyond it: a query that hangs is not quickly cancelled
 _READY_FOR = 2.0  # seconds that an answer of /readyz is good for
 _TEXT = "text/plain; charset=utf-8"
 _EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
@@ -76,6 +77,9 @@ def label(option: str, value: str) -> tuple[str, str]:
     return name, text
 
 
+_Scraped = tuple[list[Sample], dict[str, tuple[str, str]]]  # samples, and what they mean
+
+
 class Endpoint:
     """The three answers. `opener` opens a connection to a schema that fits, or raises."""
 
@@ -86,7 +90,7 @@ class Endpoint:
         self._meter = meter
         self._labels = dict(labels or {})
         self._session = Session(opener, schema, timeout=_SCRAPE_TIMEOUT)
-        self._scraping: asyncio.Task[tuple[list[Sample], dict[str, tuple[str, str]]]] | None = None
+        self._scraping: asyncio.Task[_Scraped | None] | None = None
         self._ready: tuple[float, str | None] = (float("-inf"), None)
         self._looking: asyncio.Task[str | None] | None = None
         self._connections = 0
@@ -124,23 +128,26 @@ class Endpoint:
         # Whoever comes while one is under way gets the same answer.
         if self._scraping is None or self._scraping.done():
             self._scraping = asyncio.ensure_future(self._scrape())
-        try:
-            found, told = await asyncio.wait_for(asyncio.shield(self._scraping), _SCRAPE_DEADLINE)
+        scraping = self._scraping
+        await asyncio.wait({scraping}, timeout=_SCRAPE_DEADLINE + _GIVING_UP)
+        if scraping.done() and not scraping.cancelled() and (scraped := scraping.result()):
+            found, told = scraped
             meanings |= told
             is_up = True
-        except asyncio.CancelledError:
-            raise
-        except Exception as error:
-            logs.event(log, logging.DEBUG, "scrape failed", error=error)
         own = [
             Sample("tidegate_up", {}, int(is_up)),
             Sample("tidegate_scrape_duration_seconds", {}, time.monotonic() - began),
         ]
         return exposition([*own, *self._meter.samples(), *found], meanings, self._labels)
 
-    async def _scrape(self) -> tuple[list[Sample], dict[str, tuple[str, str]]]:
+    async def _scrape(self) -> _Scraped | None:
+        """None when it failed: there may be nobody left who would read an exception."""
         try:
             rows = await asyncio.wait_for(self._session.call(calls.METRICS, {}), _SCRAPE_DEADLINE)
+        except Exception as error:
+            logs.event(log, logging.DEBUG, "scrape failed", error=error)
+            await self._session.close()
+            return None
         except BaseException:
             await self._session.close()
             raise

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import Any
 
 import click
 
 from pyshim import calls
-from pyshim.console import Console, age, confirm, console_options
+from pyshim.console import Console, confirm, console_options, when
 
 console_of_barriers = console_options("barrier")
 
@@ -78,7 +79,7 @@ def results_command(console: Console, name: str, epoch: int | None, after: int, 
     console.table(
         ("member", "at", "result", "error"),
         (
-            (row.member, age(row.at), row.result, row.error)
+            (row.member, when(row.at), row.result, row.error)
             for row in console.rows(calls.BARRIER_RESULTS_TEXT, arguments)
         ),
     )
@@ -97,7 +98,7 @@ def abort_command(
     epoch = _status(console, name).epoch if epoch is None else epoch
     confirm(yes, lambda: f"End barrier {name}? It will not fire, and its members count no more.")
     arguments = {"name": name, "epoch": epoch, "reason": reason}
-    console.outcomes(calls.BARRIER_ABORT, arguments, good={"aborted"})
+    _decide(console, calls.BARRIER_ABORT, arguments, good={"aborted"})
 
 
 @command.command("resolve")
@@ -120,7 +121,30 @@ def resolve_command(
         confirm(yes, lambda: f"Close barrier {name} as {outcome}? Its callback will not come.")
     arguments = {"name": name, "epoch": epoch, "outcome": outcome}
     good = {"failed", "completed", "kept", "fired"}
-    console.outcomes(calls.BARRIER_RESOLVE, arguments, good=good)
+    _decide(console, calls.BARRIER_RESOLVE, arguments, good=good)
+
+
+def _decide(console: Console, statement: str, arguments: dict[str, Any], *, good: Set[str]) -> None:
+    """Say what was decided; or why nothing was changed, and exit 1."""
+    if console.as_json:
+        console.outcomes(statement, arguments, good=good)
+        return
+    name, epoch, wanted = arguments["name"], arguments["epoch"], arguments.get("outcome", "abort")
+    outcome = console.rows(statement, arguments)[0].outcome
+    if outcome in good:
+        click.echo(f"barrier {name} is {outcome}")
+        return
+    now = _status(console, name)
+    if now.epoch != epoch:
+        why = f"nothing was changed in {name}: its epoch is {now.epoch}, not {epoch}"
+    elif outcome == "fire_failed":
+        why = f"{name} could not fire again: {now.reason}"
+    elif wanted == "fire":
+        why = f"{name} is {now.state}: fire is for fire_failed"
+    else:
+        why = f"{name} is {now.state}: nothing to {'abort' if wanted == 'abort' else 'resolve'}"
+    click.echo(why, err=True)
+    raise SystemExit(1)
 
 
 def _status(console: Console, name: str) -> Any:
@@ -140,9 +164,9 @@ def _show(console: Console, rows: list[Any]) -> None:
         (
             (
                 row.name, row.epoch, row.state, row.outcome, row.members, row.arrived, row.failed,
-                row.outstanding, age(row.opened_at), age(row.progress_at),
-                age(row.expires_at) if row.state == "open" else "",
-                age(row.stalls_at) if row.state == "open" else "",
+                row.outstanding, when(row.opened_at), when(row.progress_at),
+                when(row.expires_at) if row.state == "open" else "",
+                when(row.stalls_at) if row.state == "open" else "",
                 row.run_id, row.reason,
             )
             for row in rows

@@ -18,10 +18,12 @@ from pyshim.console import (
     Console,
     InputError,
     age,
+    checked_json,
     coming,
     confirm,
     console_options,
     due,
+    parsed_json,
     same_command,
 )
 from pyshim.errors import ChannelInUse
@@ -109,7 +111,7 @@ def _policy(words: Iterable[str]) -> dict[str, Any]:
                 f"{word!r} is {why}", hint="write a policy as lease=2min max_attempts=8"
             )
         try:
-            policy[key] = _parsed(value)
+            policy[key] = parsed_json(value)
         except ValueError:
             policy[key] = value
     return policy
@@ -286,21 +288,8 @@ def _texts(payload: str | None, lines: bool) -> Iterator[tuple[int, Written]]:
 
 
 def _checked(name: str, text: str) -> Written:
-    try:
-        _parsed(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(
-            f"{name} is not JSON: {error}",
-            hint="""nothing was sent; in a shell write '{"to": "a@example.org"}', '"text"' or 7""",
-        ) from None
-    return Written(text)
-
-
-def _parsed(text: str) -> Any:
-    def refuse(name: str) -> None:
-        raise ValueError(f"JSON has no {name}")
-
-    return json.loads(text, parse_constant=refuse)
+    hint = """nothing was sent; in a shell write '{"to": "a@example.org"}', '"text"' or 7"""
+    return Written(checked_json(name, text, hint))
 
 
 def _headers(words: Iterable[str]) -> dict[str, str] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from pyshim import calls
-from pyshim.console import Console, age, console_options
+from pyshim.console import Console, confirm, console_options, when
 
 console_of_runs = console_options("run")
 
@@ -59,16 +59,27 @@ def finish_command(console: Console, run_id: str, state: str, reason: str | None
 @command.command("cancel")
 @click.argument("run_id")
 @click.option("--reason", help="Why; shown by status.")
+@click.option("--yes", is_flag=True, help="Do not ask about a run that was never opened.")
 @console_of_runs
-def cancel_command(console: Console, run_id: str, reason: str | None) -> None:
+def cancel_command(console: Console, run_id: str, reason: str | None, yes: bool) -> None:
     """Stop RUN_ID and its children, and all that waits of them.
 
-    By name, also before it was opened. What workers hold is not delivered again; the rest is kept
-    as discarded dead letters. A run that has completed is not cancelled any more.
+    By name, also before it was opened: then you are asked, as it could be a slip. What workers hold
+    is not delivered again; the rest is kept as discarded dead letters. A run that has completed is
+    not cancelled any more.
     """
+    is_known = bool(console.rows(calls.RUN_STATUS, {"run_id": run_id}))
+    confirm(
+        yes or is_known,
+        lambda: f"Run {run_id} was never opened. Stop it before it begins, for good?",
+        hint=f"run {run_id} was never opened: if you mean it, say --yes",
+    )
     done = console.rows(calls.RUN_CANCEL, {"run_id": run_id, "reason": reason})[0]
     console.say(
-        f"run {run_id} is cancelled: {done.runs} stopped, {done.removed} messages removed",
+        f"run {run_id} is cancelled: {done.runs} stopped, {done.removed} messages removed"
+        if is_known
+        else f"run {run_id} was never opened: it is stopped before it begins, and stays so"
+        + (f"; {done.removed} messages removed" if done.removed else ""),
         run_id=run_id,
         outcome=done.outcome,
         runs=done.runs,
@@ -98,8 +109,8 @@ def status_command(console: Console, run_id: str) -> None:
             (
                 row.run_id,
                 row.state,
-                age(row.opened_at),
-                age(row.finished_at),
+                when(row.opened_at),
+                when(row.finished_at),
                 row.open_children,
                 row.waiting,
                 row.dead_letters,

@@ -51,6 +51,7 @@ def test_barriers_are_listed_and_shown(tell: Tell, conn: psycopg.Connection[Any]
     [alone] = shown(tell("barrier", "show", "report-7").out)
     assert alone.keys() == both[1].keys()
     assert (alone["barrier"], alone["arrived"], alone["stalls"]) == ("report-7", "1", "in 2h")
+    assert alone["opened"].endswith(" ago")
     [told] = json.loads(tell("barrier", "show", "report-7", "--json").out)
     assert (told["epoch"], told["state"], told["members"]) == (epoch, "open", 2)
     told = tell("barrier", "show", "nothing")
@@ -84,6 +85,8 @@ def test_an_abort_is_asked_for_and_done_once(tell: Tell, conn: psycopg.Connectio
     assert one(conn, "select payload->>'reason' from queue_peek('failed')") == ("not wanted",)
     told = tell("barrier", "abort", "b", "--yes", "--json")
     assert (told.code, json.loads(told.out)) == (1, [{"outcome": "closed"}])
+    told = tell("barrier", "abort", "b", "--yes")
+    assert (told.code, told.out, told.err) == (1, "", "b is aborted: nothing to abort\n")
 
 
 def test_a_stranded_barrier_is_resolved(tell: Tell, conn: psycopg.Connection[Any]) -> None:
@@ -91,8 +94,12 @@ def test_a_stranded_barrier_is_resolved(tell: Tell, conn: psycopg.Connection[Any
     assert tell("barrier", "resolve", "b", "keep").code == 0  # nothing is lost: nobody is asked
     assert "say --yes" in complaint(tell("barrier", "resolve", "b", "failed"), 2)
     told = tell("barrier", "resolve", "b", "failed", "--epoch", str(epoch - 1), "--yes")
-    assert told.code == 1
-    assert tell("barrier", "resolve", "b", "failed", "--yes").code == 0
+    said = f"nothing was changed in b: its epoch is {epoch}, not {epoch - 1}\n"
+    assert (told.code, told.out, told.err) == (1, "", said)
+    told = tell("barrier", "resolve", "b", "fire")
+    assert (told.code, told.err) == (1, "b is open: fire is for fire_failed\n")
+    assert tell("barrier", "resolve", "b", "failed", "--yes").out == "barrier b is failed\n"
+    assert tell("barrier", "resolve", "b", "keep").err == "b is aborted: nothing to resolve\n"
     assert one(conn, "select outcome from barrier_status('b')") == ("expired",)
     opened(conn, "c")
     assert tell("barrier", "resolve", "c", "completed", "--yes").code == 0

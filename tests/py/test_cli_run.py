@@ -42,6 +42,7 @@ def test_a_run_is_opened_shown_and_ended(tell: Tell, conn: psycopg.Connection[An
 
 def test_a_run_is_cancelled_by_name(tell: Tell, conn: psycopg.Connection[Any]) -> None:
     conn.execute("select queue_send_many('q', array['1', '2']::jsonb[], p_run_id => 'r')")
+    assert tell("run", "open", "r").code == 0
     told = tell("run", "cancel", "r", "--reason", "not wanted")
     assert told.out == "run r is cancelled: 1 stopped, 2 messages removed\n"
     assert json.loads(tell("run", "cancel", "r", "--json").out) == {
@@ -54,6 +55,17 @@ def test_a_run_is_cancelled_by_name(tell: Tell, conn: psycopg.Connection[Any]) -
     assert tell("run", "open", "r") == (1, "run r is stopped\n", "")
     told = tell("queue", "send", "q", "3", "--run-id", "r", "--json")
     assert (told.code, json.loads(told.out)["outcome"]) == (0, "cancelled"), told
+
+
+def test_a_run_that_was_never_opened_is_cancelled_when_that_is_meant(tell: Tell) -> None:
+    assert "run r was never opened" in complaint(tell("run", "cancel", "r"), 2)
+    assert tell("run", "status", "r").code == 1
+    told = tell("run", "cancel", "r", "--yes")
+    said = "run r was never opened: it is stopped before it begins, and stays so\n"
+    assert (told.code, told.out) == (0, said)
+    assert tell("run", "open", "r").code == 1
+    # now it is known, and nobody is asked
+    assert tell("run", "cancel", "r").out == "run r is cancelled: 0 stopped, 0 messages removed\n"
 
 
 def test_what_is_no_run_is_told(tell: Tell, conn: psycopg.Connection[Any]) -> None:
@@ -69,24 +81,35 @@ def test_one_of_two_scripts_gets_the_guard(tell: Tell, conn: psycopg.Connection[
     guard = ("invoice", "7")
     assert tell("guard", "claim", *guard, "--owner", "a").code == 0
     told = tell("guard", "claim", *guard, "--owner", "b", "--json")
-    assert told.code == 1
+    assert told.code == 3
     assert json.loads(told.out) == [{"outcome": "held", "result": None, "is_repeat": False}]
-    assert tell("guard", "renew", *guard, "--owner", "a", "--lease", "1 hour").code == 0
-    assert tell("guard", "renew", *guard, "--owner", "b").code == 1
-    assert tell("guard", "release", *guard, "--owner", "b").code == 1
+    assert tell("guard", "renew", *guard, "--owner", "a", "--lease", "1h").code == 0
+    assert tell("guard", "renew", *guard, "--owner", "b").code == 3
+    assert tell("guard", "release", *guard, "--owner", "b").code == 3
     assert tell("guard", "release", *guard, "--owner", "a").code == 0
     assert tell("guard", "claim", *guard, "--owner", "b").code == 0
-    assert tell("guard", "finish", *guard, "--owner", "a").code == 1
-    assert tell("guard", "finish", *guard, "--owner", "b", "--result", '{"no": 7}').code == 0
+    assert tell("guard", "finish", *guard, "--owner", "a").code == 3
+    assert tell("guard", "finish", *guard, "--owner", "b", "--result", '{"no": 7.50}').code == 0
     told = tell("guard", "claim", *guard, "--owner", "a", "--json")
-    assert json.loads(told.out)[0]["result"] == {"no": 7}
-    tell("run", "cancel", "r")
+    assert json.loads(told.out)[0]["result"] == {"no": 7.5}
+    told = tell("guard", "claim", *guard, "--owner", "b")
+    assert cells(told.out.splitlines()[2]) == ["done", '{"no": 7.50}', "true"]
+    tell("run", "cancel", "r", "--yes")
     told = tell("guard", "claim", "invoice", "8", "--owner", "a", "--run-id", "r", "--json")
-    assert (told.code, json.loads(told.out)[0]["outcome"]) == (1, "terminal")
+    assert (told.code, json.loads(told.out)[0]["outcome"]) == (3, "terminal")
 
 
 def test_a_guard_is_given_what_can_be_read(tell: Tell, conn: psycopg.Connection[Any]) -> None:
     told = tell("guard", "finish", "s", "k", "--owner", "a", "--result", "text")
-    assert "is no JSON" in complaint(told, 2)
+    assert "--result 'text' is not JSON" in complaint(told, 2)
+    for bad in ("NaN", '["\\u0000"]', '"\\ud800"'):
+        told = tell("guard", "finish", "s", "k", "--owner", "a", "--result", bad)
+        assert repr(bad) in complaint(told, 2)
+        assert "hint: " in told.err
     assert tell("guard", "claim", "s", "k").code == 2
+    for words in (("s", "k", "--owner", ""), ("", "k", "--owner", "a"), ("s", "", "--owner", "a")):
+        for verb in ("claim", "renew", "finish", "release"):
+            assert "is a variable unset?" in complaint(tell("guard", verb, *words), 2)
+    told = tell("guard", "claim", "s", "k", "--owner", "a", "--lease", "soon")
+    assert "--lease is 'soon'; allowed" in complaint(told, 2)
     assert "positive" in complaint(tell("guard", "claim", "s", "k", "--owner", "a", "--lease", "0"))

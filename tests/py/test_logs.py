@@ -16,9 +16,11 @@ log = logging.getLogger("tidegate")
 
 @pytest.fixture
 def lines() -> Iterator[io.StringIO]:
-    before = (log.handlers[:], log.level, log.propagate)
+    loggers = log, logging.getLogger("psycopg")
+    before = [(each.handlers[:], each.level, each.propagate) for each in loggers]
     yield io.StringIO()
-    log.handlers[:], log.level, log.propagate = before
+    for each, former in zip(loggers, before, strict=True):
+        each.handlers[:], each.level, each.propagate = former
 
 
 def test_text_lines_are_key_value_and_one_line_each(lines: io.StringIO) -> None:
@@ -43,6 +45,16 @@ def test_passwords_are_redacted_and_values_bounded(lines: io.StringIO, fmt: logs
     logs.event(log, logging.WARNING, "failed", error=error)
     assert "hunter2" not in lines.getvalue()
     assert len(lines.getvalue()) < 700
+
+
+def test_warnings_of_psycopg_are_lines_like_ours(lines: io.StringIO) -> None:
+    logs.configure("text", logging.DEBUG, lines)
+    psycopg = logging.getLogger("psycopg.pool")
+    psycopg.info("connecting")
+    psycopg.warning("query cancellation failed: %s", "no\nway password=hunter2")
+    (line,) = lines.getvalue().splitlines()
+    assert line.startswith("at=") and "hunter2" not in line
+    assert ' level=warning event="query cancellation failed: no way' in line
 
 
 def test_what_is_below_the_level_is_not_written(lines: io.StringIO) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import re
 import signal
@@ -132,15 +133,25 @@ async def test_a_database_that_hangs_hangs_no_scrape(
     meter: Meter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(serve, "_SCRAPE_DEADLINE", 0.1)
+    monkeypatch.setattr(serve, "_GIVING_UP", 0.1)
+    unread: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unread.append(context))
 
     async def opener() -> Connection:
-        await asyncio.sleep(60)
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.5)  # psycopg cancels no query at once
         raise AssertionError
 
     endpoint = Endpoint(opener, "tidegate", meter)
     texts = await asyncio.wait_for(asyncio.gather(*(endpoint.metrics() for _ in range(5))), 5)
     assert all(_well_formed(text)["tidegate_up"] == "0" for text in texts)
     assert (await asyncio.wait_for(endpoint._answer("/readyz"), 5))[0] == 503
+    assert endpoint._scraping is not None and endpoint._scraping.done()
+    endpoint._scraping = None
+    gc.collect()
+    assert unread == [], "an exception that nobody read"
     await endpoint.close()
 
 
