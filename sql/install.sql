@@ -79,6 +79,7 @@
 {% include "functions/barrier/_quorum_is_missed.sql" %}
 {% include "functions/barrier/_barrier_settle.sql" %}
 {% include "functions/barrier/_member_lock.sql" %}
+{% include "functions/barrier/_member_seize.sql" %}
 {% include "functions/barrier/_member_end.sql" %}
 {% include "functions/barrier/_barrier_open.sql" %}
 {% include "functions/barrier/_members_send.sql" %}

@@ -22,7 +22,7 @@ begin
     into v_failed, v_outstanding
     from barrier_slot s where s.epoch = p_barrier.epoch;
     if p_with_results then
-        select coalesce(sum(pg_column_size(r.result)), 0) + coalesce(sum(octet_length(r.error)), 0) into v_bytes
+        select coalesce(sum(_json_size(r.result)), 0) + coalesce(sum(octet_length(r.error)), 0) into v_bytes
         from barrier_result r where r.epoch = p_barrier.epoch;
     end if;
     if v_bytes <= p_barrier.inline_limit then

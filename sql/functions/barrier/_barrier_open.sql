@@ -87,10 +87,12 @@ begin
             outcome := 'cancelled';
             return;
         end if;
-        -- Drawn under the lock, so it is above the former one; unless the sequence was set back, as in a logical copy.
+        -- Drawn under the lock, so it is above the former one; unless the sequence was set back, as in a logical copy:
+        -- then it goes on above all that are here.
         v_epoch := nextval('barrier_epoch_seq');
-        if v_former.epoch >= v_epoch then
-            v_epoch := setval('barrier_epoch_seq', v_former.epoch + 1);
+        if v_former.epoch >= v_epoch or exists (select from barrier_epoch e where e.epoch = v_epoch) then
+            perform setval('barrier_epoch_seq', (select max(e.epoch) from barrier_epoch e));
+            v_epoch := nextval('barrier_epoch_seq');
         end if;
         v_now := clock_now();
         insert into barrier as b (

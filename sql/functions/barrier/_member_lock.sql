@@ -1,3 +1,4 @@
+{% from "macros/run.sql" import is_stopped %}
 create or replace function {{ schema }}._member_lock(p_messages {{ schema }}.message[], p_with_epochs boolean)
 returns void
 language plpgsql volatile
@@ -5,22 +6,38 @@ set search_path = {{ schema }}, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
-/* In the order of _barrier_settle: who settles several members at once, of several barriers, must not cross others. */
+/*
+ * In the order of _barrier_settle: who settles several members at once, of several barriers, must not cross others.
+ * Members of a barrier that is closed, or whose run was stopped, change nothing there, and never will: they are passed
+ * over, so that a cancel of the run waits for none of them.
+ */
+declare
+    v_members message[];
 begin
     if current_setting('transaction_isolation') <> 'read committed' then
         perform _require_read_committed('a settlement of members of a barrier');
     end if;
+    v_members := array(
+        select m from unnest(p_messages) m
+        where m.barrier is not null and exists (
+            select from barrier b
+            where b.name = m.barrier and b.epoch = m.epoch and b.state = 'open'
+                and (b.run_id is null or not {{ is_stopped("b.run_id") }})
+        )
+    );
+    if v_members = '{}' then
+        return;
+    end if;
     perform
     from (
         select m.epoch, r.first_member + (m.member - r.first_member) % r.slot_count as slot
-        from unnest(p_messages) m
+        from unnest(v_members) m
         cross join lateral (
             select * from barrier_range n
             where n.epoch = m.epoch and n.first_member <= m.member
             order by n.first_member desc
             limit 1
         ) r
-        where m.barrier is not null
         group by 1, 2
         order by 1, 2
     ) w
@@ -30,7 +47,7 @@ begin
     if p_with_epochs then
         perform
         from (
-            select distinct m.epoch from unnest(p_messages) m where m.barrier is not null order by m.epoch
+            select distinct m.epoch from unnest(v_members) m order by m.epoch
         ) w
         cross join lateral (
             select from barrier_epoch e where e.epoch = w.epoch limit 1 for update

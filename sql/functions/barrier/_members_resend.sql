@@ -29,6 +29,9 @@ begin
     if not found then
         return 0;
     end if;
+    -- Messages below a floor, which no claim finds, would be taken for lost.
+    while _stranded_replace(1000) >= 1000 loop
+    end loop;
     with outstanding as materialized (
         select s.slot + b.bit * r.slot_count as member
         from barrier_slot s
@@ -95,6 +98,7 @@ begin
     if v_channel.tenant_required and p_barrier.tenant is null then
         perform _bad_argument('p_tenant', null, format('Queue %s requires a tenant.', v_queue));
     end if;
+    perform _priority_declare(v_channel.channel_id, array(select distinct m.priority::smallint from unnest(v_messages) m));
     perform _message_enter(v_channel.channel_id, v_messages);
     return cardinality(v_messages);
 end;

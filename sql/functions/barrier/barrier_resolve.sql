@@ -46,13 +46,18 @@ begin
             return 'fired';
         end if;
         select _barrier_event_id(i.event_prefix, p_epoch, 'callback') into v_event_id from installation i;
+        -- Locked first, and asked in a statement of its own: who requeues it at this moment has committed by then.
+        perform from dead_letter d
+        where d.channel = v_barrier.callback_queue and d.event_id = v_event_id
+        order by d.dead_letter_id
+        for update;
         if exists (
             select from dead_letter d
-            where d.channel = v_barrier.callback_queue and d.state in ('requeued', 'resolved')
-                and d.reason = 'not_retryable' and d.event_id = v_event_id
+            where d.channel = v_barrier.callback_queue and d.event_id = v_event_id
+                and (d.requeued_count > 0 or d.state in ('requeued', 'resolved'))
         ) then
             update barrier set state = 'fired', reason = null where name = p_name;
-            return 'fired'; -- somebody has requeued the dead letter
+            return 'fired'; -- somebody has requeued the dead letter: it has been on its way, whatever became of it
         end if;
         update dead_letter d
         set state = 'discarded', resolved_at = clock_now(),

@@ -42,7 +42,12 @@ begin
         return;
     end if;
 
-    select * into v_leader from leader l where l.name = p_name for update;
+    select * into v_leader from leader l where l.name = p_name for update skip locked;
+    if not found then
+        -- Somebody is about to acquire, renew or resign: nobody waits for him.
+        select 'held', l.holder, l.expires_at into outcome, holder, expires_at from leader l where l.name = p_name;
+        return;
+    end if;
     v_now := clock_now();
     if v_leader.holder is null or v_now >= v_leader.expires_at or v_now < v_leader.renewed_at then
         v_leader.epoch := v_leader.epoch + 1;

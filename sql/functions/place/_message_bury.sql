@@ -34,8 +34,10 @@ begin
     perform from dead_letter d
     where d.dead_letter_id = any(array(select m.requeued_from from unnest(p_messages) m))
         or (
-            d.channel_id = p_channel_id and d.state = 'dead'
-            and d.job_key = any(array(select m.job_key from unnest(p_messages) m))
+            d.channel_id = p_channel_id and d.state = 'dead' and p_state = 'dead' -- a cancel lands in nobody's entry
+            and d.job_key = any(array(
+                select m.job_key from unnest(p_messages) with ordinality m where p_reasons[m.ordinality] <> 'purged'
+            ))
         )
     order by d.dead_letter_id
     for update;

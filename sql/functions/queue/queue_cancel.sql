@@ -12,7 +12,7 @@ as $$
  * What waits is taken away; what is leased is flagged: its holder learns of it by queue_extend, and it is not handed
  * out again.
  *
- * Locked in the order of a settlement: leases, keys, turns, then messages. A message may move on while its key is
+ * Locked in the order of a settlement: leases, members, keys, turns, then messages. A message may move on while its key is
  * waited for, and then stand in a lease whose holder, about to settle it, waits for that key. So whenever one was
  * missed, all of this round is undone, locks and all, and begun again with what a fresh look says.
  */
@@ -50,12 +50,14 @@ begin
             -- What waits is not looked for in leases.
             select
                 coalesce(array_agg(w.message_id), '{}'),
-                array_agg(distinct w.job_key), array_agg(distinct w.group_key) filter (where p_job_key is null)
-            into v_waiting, v_keys, v_groups
+                array_agg(distinct w.job_key), array_agg(distinct w.group_key) filter (where p_job_key is null),
+                array_agg(w.message) filter (where (w.message).barrier is not null)
+            into v_waiting, v_keys, v_groups, v_messages
             from (
 {%- for place in ["scheduled", "blocked", "ready"] %}
                 {{ "union all" if not loop.first }}
-                select p.message_id, p.job_key, p.group_key from {{ place }} p
+                select p.message_id, p.job_key, p.group_key, row({{ message_names("p") }})::message as message
+                from {{ place }} p
                 where p.channel_id = v_channel_id and p.message_id = any(v_ids)
                     and (p_job_key is null or p.job_key = p_job_key)
 {%- endfor %}
@@ -79,6 +81,10 @@ begin
                     returning cancel_request.message_id
                 )
                 select coalesce(array_agg(f.message_id), '{}') into v_leased from flagged f;
+            end if;
+
+            if v_messages is not null then
+                perform _member_lock(v_messages, true);
             end if;
 
             -- Follow-ups first: the message before one must not hand over to it.

@@ -7,7 +7,7 @@ as $$
 /*
  * In batches, so that memory stays bounded, in one transaction. From behind: first the follow-ups, then what waits in
  * blocked, so that nothing is handed a turn only to be purged in its turn. What others hold at the moment is skipped:
- * a message, its job key, or the turn of its group. So a purge waits for nobody, and no two can wait for each other.
+ * a message, its job key, the turn of its group, or the barrier of its member. So a purge waits for nobody, and no two can wait for each other.
  */
 declare
     v_channel_id integer;
@@ -66,6 +66,7 @@ begin
                             for update skip locked
                         )
                     )
+                    and (p.barrier is null or _member_seize(p.barrier, p.epoch, p.member))
                 limit 1000
                 for update skip locked
             )) returning *

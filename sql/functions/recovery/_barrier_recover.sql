@@ -23,22 +23,41 @@ declare
     v_progress_at timestamptz;
     v_outstanding integer;
     v_answer text;
+    v_is_held boolean := false;
 begin
     did := 'kept';
     select * into v_barrier from barrier b where b.name = p_name and b.epoch = p_epoch;
     if v_barrier.run_id is not null then
         select * into v_run from run r where r.run_id = v_barrier.run_id for update skip locked;
-        if not found and exists (select from run r where r.run_id = v_barrier.run_id) then
-            return;
-        end if;
+        v_is_held := not found and exists (select from run r where r.run_id = v_barrier.run_id);
     end if;
-    perform from barrier_epoch e where e.epoch = p_epoch for update skip locked;
-    if not found then
+    if not v_is_held then
+        perform from barrier_epoch e where e.epoch = p_epoch for update skip locked;
+        v_is_held := not found;
+    end if;
+    if v_is_held then
+        -- In somebody's hands: others are not to wait behind it.
+        update barrier set look_at = clock_now() + interval '10 seconds'
+        where ctid = any(array(
+            select b.ctid from barrier b where b.name = p_name and b.epoch = p_epoch for update skip locked
+        )) and _leader_check('maintain', p_leader_epoch);
         return;
     end if;
     select * into v_barrier from barrier b where b.name = p_name and b.epoch = p_epoch for update skip locked;
     v_now := clock_now();
     if v_barrier.state in ('open', 'fire_failed') is not true or v_barrier.look_at > v_now then
+        return;
+    end if;
+    if v_run.state = 'stopped' then
+        -- Its cancel was in a hurry, or had its failure before.
+        if v_barrier.state = 'open' then
+            perform _barrier_close(p_name, p_epoch, 'aborted', 'aborted', 'its run was stopped')
+            where _leader_check('maintain', p_leader_epoch);
+        else
+            update barrier set state = 'aborted', reason = 'its run was stopped'
+            where name = p_name and _leader_check('maintain', p_leader_epoch);
+        end if;
+        did := 'reclaimed';
         return;
     end if;
     select max(s.arrived_at), coalesce(sum(bit_count(s.pending::bit(64))), 0) into v_progress_at, v_outstanding
@@ -81,12 +100,9 @@ begin
         update barrier set look_at = least(expires_at, v_progress_at + stall_after), look_count = 0
         where name = p_name and _leader_check('maintain', p_leader_epoch);
         return;
-    elsif v_run.state in ('completed', 'stopped') then
+    elsif v_run.state = 'completed' then
         -- What has ended is not ended otherwise; nobody waits for this barrier any more.
-        perform _barrier_close(
-            p_name, p_epoch, case v_run.state when 'completed' then 'resolved' else 'aborted' end,
-            case v_run.state when 'completed' then 'completed' else 'aborted' end, 'its run is ' || v_run.state
-        )
+        perform _barrier_close(p_name, p_epoch, 'resolved', 'completed', 'its run is completed')
         where _leader_check('maintain', p_leader_epoch);
         did := 'reclaimed';
         return;
@@ -100,7 +116,8 @@ begin
             set look_at = case when members < 10000 then v_now + stall_after else v_now end,
                 kept_at = case when members < 10000 then v_now end,
                 resent_at = case when members < 10000 then v_now end,
-                expires_at = greatest(expires_at, v_now + stall_after), look_count = 0
+                expires_at = case when members < 10000 then greatest(expires_at, v_now + stall_after) else expires_at end,
+                look_count = 0
             where name = p_name and _leader_check('maintain', p_leader_epoch);
             did := 'resent';
             return;

@@ -101,6 +101,8 @@ begin
         end;
     end loop;
 
+    has_more := has_more or barriers >= p_limit * 10;
+
     begin
         if v_state is distinct from '57014' then
             guards := _guards_recover(p_limit, p_leader_epoch);

@@ -49,11 +49,20 @@ begin
     )
     select array_agg(s.run_id) into v_tree from stopped s;
 
-    -- After the runs and before the messages, as the lock order says.
+    -- After the runs and before the messages, as the lock order says. One in which somebody arrives at this moment is
+    -- left to recovery: from the commit on nobody arrives there.
     perform barrier_abort(b.name, b.epoch, 'its run was stopped')
     from (
-        select n.name, n.epoch from barrier n where n.run_id = any(v_tree) and n.state = 'open' order by n.epoch
+        select n.name, n.epoch
+        from barrier n
+        cross join lateral (select from barrier_epoch e where e.epoch = n.epoch for update skip locked) e
+        where n.run_id = any(v_tree) and n.state = 'open'
+        order by n.epoch
     ) b;
+    update barrier set look_at = clock_now()
+    where ctid = any(array(
+        select n.ctid from barrier n where n.run_id = any(v_tree) and n.state = 'open' for update skip locked
+    ));
 
     foreach v_run_id in array v_tree loop
         removed := removed + _run_remove(v_run_id);

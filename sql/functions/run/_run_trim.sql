@@ -15,7 +15,6 @@ as $$
  * After that it is as if the run had never been: what is sent for it then, by that name, is delivered.
  */
 declare
-    v_leased text[];
     v_run_ids text[];
     v_removed integer;
 begin
@@ -27,12 +26,11 @@ begin
         return 0;
     end if;
     perform _guards_retire(v_run_ids);
-    select array_agg(distinct u.run_id) into v_leased from lease l cross join unnest(l.run_ids) u (run_id);
     delete from run where ctid = any(array(
         select r.ctid from run r
         where r.finished_at < p_before
             and not exists (select from run c where c.parent_id = r.run_id and c.state = 'open')
-            and not exists (select from barrier b where b.run_id = r.run_id and b.state = 'open')
+            and not exists (select from barrier b where b.run_id = r.run_id and b.state in ('open', 'fire_failed'))
             and not exists (select from guard g where g.run_id = r.run_id and g.state = 'held')
             and not exists (select from ready m where m.run_id = r.run_id)
             and not exists (select from scheduled m where m.run_id = r.run_id)
@@ -41,7 +39,7 @@ begin
             and not exists (
                 select from dead_letter d where d.run_id = r.run_id and d.state in ('dead', 'requeued')
             )
-            and r.run_id <> all(coalesce(v_leased, '{}'))
+            and not exists (select from lease l where l.run_ids is not null and r.run_id = any(l.run_ids))
         order by r.finished_at
         limit p_limit
         for update skip locked

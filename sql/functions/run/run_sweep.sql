@@ -20,7 +20,7 @@ as $$
  * last. One that was requeued or discarded meanwhile has not died, and its run goes on.
  *
  * Each in a subtransaction, and nobody is waited for: a run that somebody ends, or a child of it, at this moment is
- * left for the next time. What cannot be done now is due again in a minute, and holds up no other.
+ * left for the next time. What cannot be done now is due again in ten seconds, or after an error in a minute, and holds up no other.
  */
 declare
     v_entry record;
@@ -44,8 +44,7 @@ begin
         begin
             select * into v_run from run r where r.run_id = v_entry.run_id for update skip locked;
             if not found and exists (select from run r where r.run_id = v_entry.run_id) then
-                put_off := put_off + 1;
-                continue;
+                raise lock_not_available;
             end if;
             perform from dead_letter d
             where d.dead_letter_id = v_entry.dead_letter_id and d.fails_run_at is not null and d.state = 'dead'
@@ -67,13 +66,16 @@ begin
             end if;
             update dead_letter d set fails_run_at = null where d.dead_letter_id = v_entry.dead_letter_id;
         exception
-            when lock_not_available then
-                put_off := put_off + 1;
             when others then
-                first_error := coalesce(first_error, format('dead letter %s: %s', v_entry.dead_letter_id, sqlerrm));
                 put_off := put_off + 1;
-                perform _incident_note('run_sweep', null, sqlstate, sqlerrm);
-                update dead_letter d set fails_run_at = clock_now() + interval '1 minute'
+                if sqlstate <> '55P03' then
+                    first_error := coalesce(first_error, format('dead letter %s: %s', v_entry.dead_letter_id, sqlerrm));
+                    perform _incident_note('run_sweep', null, sqlstate, sqlerrm);
+                end if;
+                -- Others are not to wait behind it, least of all for a run that somebody has in hand.
+                update dead_letter d
+                set fails_run_at = clock_now()
+                    + case when sqlstate = '55P03' then interval '10 seconds' else interval '1 minute' end
                 where d.dead_letter_id = (
                     select n.dead_letter_id from dead_letter n where n.dead_letter_id = v_entry.dead_letter_id
                     for update skip locked

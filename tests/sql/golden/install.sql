@@ -2302,8 +2302,10 @@ begin
     perform from dead_letter d
     where d.dead_letter_id = any(array(select m.requeued_from from unnest(p_messages) m))
         or (
-            d.channel_id = p_channel_id and d.state = 'dead'
-            and d.job_key = any(array(select m.job_key from unnest(p_messages) m))
+            d.channel_id = p_channel_id and d.state = 'dead' and p_state = 'dead' -- a cancel lands in nobody's entry
+            and d.job_key = any(array(
+                select m.job_key from unnest(p_messages) with ordinality m where p_reasons[m.ordinality] <> 'purged'
+            ))
         )
     order by d.dead_letter_id
     for update;
@@ -4155,7 +4157,7 @@ begin
     into v_failed, v_outstanding
     from barrier_slot s where s.epoch = p_barrier.epoch;
     if p_with_results then
-        select coalesce(sum(pg_column_size(r.result)), 0) + coalesce(sum(octet_length(r.error)), 0) into v_bytes
+        select coalesce(sum(_json_size(r.result)), 0) + coalesce(sum(octet_length(r.error)), 0) into v_bytes
         from barrier_result r where r.epoch = p_barrier.epoch;
     end if;
     if v_bytes <= p_barrier.inline_limit then
@@ -4428,22 +4430,38 @@ set search_path = tidegate, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 as $$
-/* In the order of _barrier_settle: who settles several members at once, of several barriers, must not cross others. */
+/*
+ * In the order of _barrier_settle: who settles several members at once, of several barriers, must not cross others.
+ * Members of a barrier that is closed, or whose run was stopped, change nothing there, and never will: they are passed
+ * over, so that a cancel of the run waits for none of them.
+ */
+declare
+    v_members message[];
 begin
     if current_setting('transaction_isolation') <> 'read committed' then
         perform _require_read_committed('a settlement of members of a barrier');
     end if;
+    v_members := array(
+        select m from unnest(p_messages) m
+        where m.barrier is not null and exists (
+            select from barrier b
+            where b.name = m.barrier and b.epoch = m.epoch and b.state = 'open'
+                and (b.run_id is null or not exists (select from run s where s.run_id = b.run_id and s.state = 'stopped'))
+        )
+    );
+    if v_members = '{}' then
+        return;
+    end if;
     perform
     from (
         select m.epoch, r.first_member + (m.member - r.first_member) % r.slot_count as slot
-        from unnest(p_messages) m
+        from unnest(v_members) m
         cross join lateral (
             select * from barrier_range n
             where n.epoch = m.epoch and n.first_member <= m.member
             order by n.first_member desc
             limit 1
         ) r
-        where m.barrier is not null
         group by 1, 2
         order by 1, 2
     ) w
@@ -4453,7 +4471,7 @@ begin
     if p_with_epochs then
         perform
         from (
-            select distinct m.epoch from unnest(p_messages) m where m.barrier is not null order by m.epoch
+            select distinct m.epoch from unnest(v_members) m order by m.epoch
         ) w
         cross join lateral (
             select from barrier_epoch e where e.epoch = w.epoch limit 1 for update
@@ -4464,6 +4482,41 @@ $$;
 
 comment on function tidegate._member_lock(tidegate.message[], boolean) is
 'Lock the slots of members that messages belong to and, where some arrive and others fail in one transaction, the epochs. Errors: TG030 not READ COMMITTED.';
+
+-- functions/barrier/_member_seize.sql
+create or replace function tidegate._member_seize(p_name text, p_epoch bigint, p_member integer) returns boolean
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+as $$
+/* For who ends the messages of members and waits for nobody: what it locks here, it needs when they end. */
+declare
+    v_slot integer;
+begin
+    if not exists (
+        select from barrier b
+        where b.name = p_name and b.epoch = p_epoch and b.state = 'open'
+            and (b.run_id is null or not exists (select from run s where s.run_id = b.run_id and s.state = 'stopped'))
+    ) then
+        return true;
+    end if;
+    select r.first_member + (p_member - r.first_member) % r.slot_count into v_slot
+    from barrier_range r
+    where r.epoch = p_epoch and r.first_member <= p_member
+    order by r.first_member desc
+    limit 1;
+    perform from barrier_slot s where s.epoch = p_epoch and s.slot = v_slot for update skip locked;
+    if not found and exists (select from barrier_slot s where s.epoch = p_epoch and s.slot = v_slot) then
+        return false;
+    end if;
+    perform from barrier_epoch e where e.epoch = p_epoch for update skip locked;
+    return found or not exists (select from barrier_epoch e where e.epoch = p_epoch);
+end;
+$$;
+
+comment on function tidegate._member_seize(text, bigint, integer) is
+'Lock the slot and the epoch of a member, if nobody else has them; true also where there is nothing to lock, as the barrier is closed or its run was stopped.';
 
 -- functions/barrier/_member_end.sql
 create or replace function tidegate._member_end(
@@ -4603,10 +4656,12 @@ begin
             outcome := 'cancelled';
             return;
         end if;
-        -- Drawn under the lock, so it is above the former one; unless the sequence was set back, as in a logical copy.
+        -- Drawn under the lock, so it is above the former one; unless the sequence was set back, as in a logical copy:
+        -- then it goes on above all that are here.
         v_epoch := nextval('barrier_epoch_seq');
-        if v_former.epoch >= v_epoch then
-            v_epoch := setval('barrier_epoch_seq', v_former.epoch + 1);
+        if v_former.epoch >= v_epoch or exists (select from barrier_epoch e where e.epoch = v_epoch) then
+            perform setval('barrier_epoch_seq', (select max(e.epoch) from barrier_epoch e));
+            v_epoch := nextval('barrier_epoch_seq');
         end if;
         v_now := clock_now();
         insert into barrier as b (
@@ -4753,6 +4808,9 @@ begin
     if not found then
         return 0;
     end if;
+    -- Messages below a floor, which no claim finds, would be taken for lost.
+    while _stranded_replace(1000) >= 1000 loop
+    end loop;
     with outstanding as materialized (
         select s.slot + b.bit * r.slot_count as member
         from barrier_slot s
@@ -4812,6 +4870,7 @@ begin
     if v_channel.tenant_required and p_barrier.tenant is null then
         perform _bad_argument('p_tenant', null, format('Queue %s requires a tenant.', v_queue));
     end if;
+    perform _priority_declare(v_channel.channel_id, array(select distinct m.priority::smallint from unnest(v_messages) m));
     perform _message_enter(v_channel.channel_id, v_messages);
     return cardinality(v_messages);
 end;
@@ -5221,13 +5280,18 @@ begin
             return 'fired';
         end if;
         select _barrier_event_id(i.event_prefix, p_epoch, 'callback') into v_event_id from installation i;
+        -- Locked first, and asked in a statement of its own: who requeues it at this moment has committed by then.
+        perform from dead_letter d
+        where d.channel = v_barrier.callback_queue and d.event_id = v_event_id
+        order by d.dead_letter_id
+        for update;
         if exists (
             select from dead_letter d
-            where d.channel = v_barrier.callback_queue and d.state in ('requeued', 'resolved')
-                and d.reason = 'not_retryable' and d.event_id = v_event_id
+            where d.channel = v_barrier.callback_queue and d.event_id = v_event_id
+                and (d.requeued_count > 0 or d.state in ('requeued', 'resolved'))
         ) then
             update barrier set state = 'fired', reason = null where name = p_name;
-            return 'fired'; -- somebody has requeued the dead letter
+            return 'fired'; -- somebody has requeued the dead letter: it has been on its way, whatever became of it
         end if;
         update dead_letter d
         set state = 'discarded', resolved_at = clock_now(),
@@ -5791,7 +5855,12 @@ begin
         return;
     end if;
 
-    select * into v_leader from leader l where l.name = p_name for update;
+    select * into v_leader from leader l where l.name = p_name for update skip locked;
+    if not found then
+        -- Somebody is about to acquire, renew or resign: nobody waits for him.
+        select 'held', l.holder, l.expires_at into outcome, holder, expires_at from leader l where l.name = p_name;
+        return;
+    end if;
     v_now := clock_now();
     if v_leader.holder is null or v_now >= v_leader.expires_at or v_now < v_leader.renewed_at then
         v_leader.epoch := v_leader.epoch + 1;
@@ -7226,7 +7295,7 @@ as $$
 /*
  * In batches, so that memory stays bounded, in one transaction. From behind: first the follow-ups, then what waits in
  * blocked, so that nothing is handed a turn only to be purged in its turn. What others hold at the moment is skipped:
- * a message, its job key, or the turn of its group. So a purge waits for nobody, and no two can wait for each other.
+ * a message, its job key, the turn of its group, or the barrier of its member. So a purge waits for nobody, and no two can wait for each other.
  */
 declare
     v_channel_id integer;
@@ -7297,6 +7366,7 @@ begin
                             for update skip locked
                         )
                     )
+                    and (p.barrier is null or _member_seize(p.barrier, p.epoch, p.member))
                 limit 1000
                 for update skip locked
             )) returning *
@@ -7344,6 +7414,7 @@ begin
                             for update skip locked
                         )
                     )
+                    and (p.barrier is null or _member_seize(p.barrier, p.epoch, p.member))
                 limit 1000
                 for update skip locked
             )) returning *
@@ -7391,6 +7462,7 @@ begin
                             for update skip locked
                         )
                     )
+                    and (p.barrier is null or _member_seize(p.barrier, p.epoch, p.member))
                 limit 1000
                 for update skip locked
             )) returning *
@@ -7964,7 +8036,7 @@ as $$
  * What waits is taken away; what is leased is flagged: its holder learns of it by queue_extend, and it is not handed
  * out again.
  *
- * Locked in the order of a settlement: leases, keys, turns, then messages. A message may move on while its key is
+ * Locked in the order of a settlement: leases, members, keys, turns, then messages. A message may move on while its key is
  * waited for, and then stand in a lease whose holder, about to settle it, waits for that key. So whenever one was
  * missed, all of this round is undone, locks and all, and begun again with what a fresh look says.
  */
@@ -8002,19 +8074,23 @@ begin
             -- What waits is not looked for in leases.
             select
                 coalesce(array_agg(w.message_id), '{}'),
-                array_agg(distinct w.job_key), array_agg(distinct w.group_key) filter (where p_job_key is null)
-            into v_waiting, v_keys, v_groups
+                array_agg(distinct w.job_key), array_agg(distinct w.group_key) filter (where p_job_key is null),
+                array_agg(w.message) filter (where (w.message).barrier is not null)
+            into v_waiting, v_keys, v_groups, v_messages
             from (
                 
-                select p.message_id, p.job_key, p.group_key from scheduled p
+                select p.message_id, p.job_key, p.group_key, row(p.attempts, p.priority, p.message_id, p.enqueued_at, p.payload, p.headers, p.event_id, p.body_id, p.body_bytes, p.max_attempts, p.max_batch, p.requeued_from, p.backoff, p.topic, p.group_key, p.job_key, p.run_id, p.tenant, p.errors, p.barrier, p.epoch, p.member)::message as message
+                from scheduled p
                 where p.channel_id = v_channel_id and p.message_id = any(v_ids)
                     and (p_job_key is null or p.job_key = p_job_key)
                 union all
-                select p.message_id, p.job_key, p.group_key from blocked p
+                select p.message_id, p.job_key, p.group_key, row(p.attempts, p.priority, p.message_id, p.enqueued_at, p.payload, p.headers, p.event_id, p.body_id, p.body_bytes, p.max_attempts, p.max_batch, p.requeued_from, p.backoff, p.topic, p.group_key, p.job_key, p.run_id, p.tenant, p.errors, p.barrier, p.epoch, p.member)::message as message
+                from blocked p
                 where p.channel_id = v_channel_id and p.message_id = any(v_ids)
                     and (p_job_key is null or p.job_key = p_job_key)
                 union all
-                select p.message_id, p.job_key, p.group_key from ready p
+                select p.message_id, p.job_key, p.group_key, row(p.attempts, p.priority, p.message_id, p.enqueued_at, p.payload, p.headers, p.event_id, p.body_id, p.body_bytes, p.max_attempts, p.max_batch, p.requeued_from, p.backoff, p.topic, p.group_key, p.job_key, p.run_id, p.tenant, p.errors, p.barrier, p.epoch, p.member)::message as message
+                from ready p
                 where p.channel_id = v_channel_id and p.message_id = any(v_ids)
                     and (p_job_key is null or p.job_key = p_job_key)
             ) w;
@@ -8037,6 +8113,10 @@ begin
                     returning cancel_request.message_id
                 )
                 select coalesce(array_agg(f.message_id), '{}') into v_leased from flagged f;
+            end if;
+
+            if v_messages is not null then
+                perform _member_lock(v_messages, true);
             end if;
 
             -- Follow-ups first: the message before one must not hand over to it.
@@ -10338,11 +10418,20 @@ begin
     )
     select array_agg(s.run_id) into v_tree from stopped s;
 
-    -- After the runs and before the messages, as the lock order says.
+    -- After the runs and before the messages, as the lock order says. One in which somebody arrives at this moment is
+    -- left to recovery: from the commit on nobody arrives there.
     perform barrier_abort(b.name, b.epoch, 'its run was stopped')
     from (
-        select n.name, n.epoch from barrier n where n.run_id = any(v_tree) and n.state = 'open' order by n.epoch
+        select n.name, n.epoch
+        from barrier n
+        cross join lateral (select from barrier_epoch e where e.epoch = n.epoch for update skip locked) e
+        where n.run_id = any(v_tree) and n.state = 'open'
+        order by n.epoch
     ) b;
+    update barrier set look_at = clock_now()
+    where ctid = any(array(
+        select n.ctid from barrier n where n.run_id = any(v_tree) and n.state = 'open' for update skip locked
+    ));
 
     foreach v_run_id in array v_tree loop
         removed := removed + _run_remove(v_run_id);
@@ -10557,7 +10646,7 @@ as $$
  * last. One that was requeued or discarded meanwhile has not died, and its run goes on.
  *
  * Each in a subtransaction, and nobody is waited for: a run that somebody ends, or a child of it, at this moment is
- * left for the next time. What cannot be done now is due again in a minute, and holds up no other.
+ * left for the next time. What cannot be done now is due again in ten seconds, or after an error in a minute, and holds up no other.
  */
 declare
     v_entry record;
@@ -10581,8 +10670,7 @@ begin
         begin
             select * into v_run from run r where r.run_id = v_entry.run_id for update skip locked;
             if not found and exists (select from run r where r.run_id = v_entry.run_id) then
-                put_off := put_off + 1;
-                continue;
+                raise lock_not_available;
             end if;
             perform from dead_letter d
             where d.dead_letter_id = v_entry.dead_letter_id and d.fails_run_at is not null and d.state = 'dead'
@@ -10604,13 +10692,16 @@ begin
             end if;
             update dead_letter d set fails_run_at = null where d.dead_letter_id = v_entry.dead_letter_id;
         exception
-            when lock_not_available then
-                put_off := put_off + 1;
             when others then
-                first_error := coalesce(first_error, format('dead letter %s: %s', v_entry.dead_letter_id, sqlerrm));
                 put_off := put_off + 1;
-                perform _incident_note('run_sweep', null, sqlstate, sqlerrm);
-                update dead_letter d set fails_run_at = clock_now() + interval '1 minute'
+                if sqlstate <> '55P03' then
+                    first_error := coalesce(first_error, format('dead letter %s: %s', v_entry.dead_letter_id, sqlerrm));
+                    perform _incident_note('run_sweep', null, sqlstate, sqlerrm);
+                end if;
+                -- Others are not to wait behind it, least of all for a run that somebody has in hand.
+                update dead_letter d
+                set fails_run_at = clock_now()
+                    + case when sqlstate = '55P03' then interval '10 seconds' else interval '1 minute' end
                 where d.dead_letter_id = (
                     select n.dead_letter_id from dead_letter n where n.dead_letter_id = v_entry.dead_letter_id
                     for update skip locked
@@ -10641,7 +10732,6 @@ as $$
  * After that it is as if the run had never been: what is sent for it then, by that name, is delivered.
  */
 declare
-    v_leased text[];
     v_run_ids text[];
     v_removed integer;
 begin
@@ -10653,12 +10743,11 @@ begin
         return 0;
     end if;
     perform _guards_retire(v_run_ids);
-    select array_agg(distinct u.run_id) into v_leased from lease l cross join unnest(l.run_ids) u (run_id);
     delete from run where ctid = any(array(
         select r.ctid from run r
         where r.finished_at < p_before
             and not exists (select from run c where c.parent_id = r.run_id and c.state = 'open')
-            and not exists (select from barrier b where b.run_id = r.run_id and b.state = 'open')
+            and not exists (select from barrier b where b.run_id = r.run_id and b.state in ('open', 'fire_failed'))
             and not exists (select from guard g where g.run_id = r.run_id and g.state = 'held')
             and not exists (select from ready m where m.run_id = r.run_id)
             and not exists (select from scheduled m where m.run_id = r.run_id)
@@ -10667,7 +10756,7 @@ begin
             and not exists (
                 select from dead_letter d where d.run_id = r.run_id and d.state in ('dead', 'requeued')
             )
-            and r.run_id <> all(coalesce(v_leased, '{}'))
+            and not exists (select from lease l where l.run_ids is not null and r.run_id = any(l.run_ids))
         order by r.finished_at
         limit p_limit
         for update skip locked
@@ -10881,22 +10970,41 @@ declare
     v_progress_at timestamptz;
     v_outstanding integer;
     v_answer text;
+    v_is_held boolean := false;
 begin
     did := 'kept';
     select * into v_barrier from barrier b where b.name = p_name and b.epoch = p_epoch;
     if v_barrier.run_id is not null then
         select * into v_run from run r where r.run_id = v_barrier.run_id for update skip locked;
-        if not found and exists (select from run r where r.run_id = v_barrier.run_id) then
-            return;
-        end if;
+        v_is_held := not found and exists (select from run r where r.run_id = v_barrier.run_id);
     end if;
-    perform from barrier_epoch e where e.epoch = p_epoch for update skip locked;
-    if not found then
+    if not v_is_held then
+        perform from barrier_epoch e where e.epoch = p_epoch for update skip locked;
+        v_is_held := not found;
+    end if;
+    if v_is_held then
+        -- In somebody's hands: others are not to wait behind it.
+        update barrier set look_at = clock_now() + interval '10 seconds'
+        where ctid = any(array(
+            select b.ctid from barrier b where b.name = p_name and b.epoch = p_epoch for update skip locked
+        )) and _leader_check('maintain', p_leader_epoch);
         return;
     end if;
     select * into v_barrier from barrier b where b.name = p_name and b.epoch = p_epoch for update skip locked;
     v_now := clock_now();
     if v_barrier.state in ('open', 'fire_failed') is not true or v_barrier.look_at > v_now then
+        return;
+    end if;
+    if v_run.state = 'stopped' then
+        -- Its cancel was in a hurry, or had its failure before.
+        if v_barrier.state = 'open' then
+            perform _barrier_close(p_name, p_epoch, 'aborted', 'aborted', 'its run was stopped')
+            where _leader_check('maintain', p_leader_epoch);
+        else
+            update barrier set state = 'aborted', reason = 'its run was stopped'
+            where name = p_name and _leader_check('maintain', p_leader_epoch);
+        end if;
+        did := 'reclaimed';
         return;
     end if;
     select max(s.arrived_at), coalesce(sum(bit_count(s.pending::bit(64))), 0) into v_progress_at, v_outstanding
@@ -10939,12 +11047,9 @@ begin
         update barrier set look_at = least(expires_at, v_progress_at + stall_after), look_count = 0
         where name = p_name and _leader_check('maintain', p_leader_epoch);
         return;
-    elsif v_run.state in ('completed', 'stopped') then
+    elsif v_run.state = 'completed' then
         -- What has ended is not ended otherwise; nobody waits for this barrier any more.
-        perform _barrier_close(
-            p_name, p_epoch, case v_run.state when 'completed' then 'resolved' else 'aborted' end,
-            case v_run.state when 'completed' then 'completed' else 'aborted' end, 'its run is ' || v_run.state
-        )
+        perform _barrier_close(p_name, p_epoch, 'resolved', 'completed', 'its run is completed')
         where _leader_check('maintain', p_leader_epoch);
         did := 'reclaimed';
         return;
@@ -10958,7 +11063,8 @@ begin
             set look_at = case when members < 10000 then v_now + stall_after else v_now end,
                 kept_at = case when members < 10000 then v_now end,
                 resent_at = case when members < 10000 then v_now end,
-                expires_at = greatest(expires_at, v_now + stall_after), look_count = 0
+                expires_at = case when members < 10000 then greatest(expires_at, v_now + stall_after) else expires_at end,
+                look_count = 0
             where name = p_name and _leader_check('maintain', p_leader_epoch);
             did := 'resent';
             return;
@@ -11162,6 +11268,8 @@ begin
                 exit when v_state = '57014';
         end;
     end loop;
+
+    has_more := has_more or barriers >= p_limit * 10;
 
     begin
         if v_state is distinct from '57014' then
@@ -13349,11 +13457,11 @@ begin
         ('_barrier_close', 'e63e3d8924cf15a5a969ef9cd9bd21060b7d6a2f57a5e3763a6b39f7bdc615ba'),
         ('_barrier_event_id', '654c368cfa9909db21828c962864d5562b8cc85af6a109cc0fe5108ea2b217ec'),
         ('_barrier_grow', '09169118fa6ecfce40db2592c54b9db0517b92ae5f1d1d4d5a4004a99ad83a41'),
-        ('_barrier_message', 'd990abd95cd4e76090fa7085fa6ecf35e8d3b232bd5a1895f4f0b7a0769faa1b'),
-        ('_barrier_open', '252f37984e479b75f4189f67b23fc12950c4d1da7017a34e5fa9522e92e527db'),
+        ('_barrier_message', '0855c08812094f4c047165bd4325493c57c24d236ea15fda4ef273b2177717cb'),
+        ('_barrier_open', '220fa4081a9314f1dac13b0f15446e423aaf75dd86bd9e526ccdceedd30ec7d1'),
         ('_barrier_postpone', '306e1212d6ffce2969e1a42a082489d3df717329501158d9ae02fbc28ceb1c7d'),
         ('_barrier_reason', 'eff1b2dbd7f04d5a1d68431178070bbc2a69c59f70ffcd82046ff71ca5725081'),
-        ('_barrier_recover', '9c3e5f0650d0ea6b9bfba9f5fc9188a530940258bc45bbdb7f794f9df9df10d6'),
+        ('_barrier_recover', 'b150ca9d3aa0f63982f0e52d6e3976c52438dee9d170b0071a068e8d862ffe01'),
         ('_barrier_settle', '0afec2ee4d54e8401e686782ed5dc4277e7ac60497ca5dd5688be25928ce0bb2'),
         ('_barrier_standing', '6b3db278b3538b6922ebbcde3cd7b44b65b1848e8dbfe595dde705f3b196f384'),
         ('_barrier_tell', '60861c5f779f13f79bc0c7dff16551082454b1ad4d87147e4c3c6453a05e4633'),
@@ -13397,10 +13505,11 @@ begin
         ('_maintenance_jobs', 'f66df667e592b8f1794e059b88651b73b28f4fc012b6286b140ce5a659c7fd2e'),
         ('_maintenance_note', 'cbc7742c6d1202c0baa240598927e07ecbae887b46873a9c723f9f1d3c2578de'),
         ('_member_end', '6e82653b746f31de6611c6bcef8312eeacf20c2ec1ebd53014288bb7c2be299c'),
-        ('_member_lock', 'd41ce364817bcee629373f8bbae3188b657490a9905730e7c94825b73086c734'),
-        ('_members_resend', 'd4f4c4c520ab66656cb9bf7b39e172b5cf7e7bdf54d1b27bd5f19ccab7861d47'),
+        ('_member_lock', 'b0132964397ef4fd66dde11f37b3d6c0ac8129c8e43b872293914042f79d7a8d'),
+        ('_member_seize', '41957cb19a46b1a39365267b59f253b28d3d5c774ef135d02cce1c05d3e993cb'),
+        ('_members_resend', '6bd8984bd402445a9681cf04de721e1e77dddbccad5e81d9e211a47085867cdb'),
         ('_members_send', '70cfb31ec378fcf345d68172b4e98b7a15e0641e204281ea370072cf9a00edd6'),
-        ('_message_bury', '0b506d9486ab9c52143091e35d1f0c739f745cc00e49bbc6c3667eceddbdff76'),
+        ('_message_bury', 'c66c0a580b49444f04dc60b089821d912702372c1b4f5456aad94508d9b2d622'),
         ('_message_cancel', 'e3fa3da826dd26793df02465328b7e7fd9b3817620e42930a5df0fb90f36bf6a'),
         ('_message_drop', '7cf4e4909b052a07c2a6ebfbf8b079a873714fef7d24a8b73ad5de1a1c07c8a1'),
         ('_message_end', '1bd2694c1ca48e2efd2f2a0557c717d26255b8cfd803c6a9943a01828c382e10'),
@@ -13423,8 +13532,8 @@ begin
         ('_run_cascade', '3d9453cda8e2d661ed36c8945d0b0eef952e99330f2717fa09a273362ce731e3'),
         ('_run_lock', '6506a620484c7ff0dae60eb94916f8051147eaaa695770725371d167ae390015'),
         ('_run_remove', '0069504465a11fbb36871110de9be449fd5a576db40cc6c2c53d10f2bcc6c915'),
-        ('_run_stop', 'f9f22eaf1334678d5a6197eeff4bc29e956befc686168d268b68b1d021c9defa'),
-        ('_run_trim', '07076a9db70a2e26910f02f72ce9cfbef6169e3bcfa987244a6998a8a68bc460'),
+        ('_run_stop', 'b58d44e9d8f0250f4363d15a4182090535e0452135b0e3f2eecc2f3cd42d0b91'),
+        ('_run_trim', '8f3a97366964451a058d446662af6958b456aa47c8a878ab4e20d2f0cca10323'),
         ('_scheduled_promote', 'a186ae0fe4220fd448d11429e085d35b704f65eb94a5730363b7d1a7dc7fc4a5'),
         ('_slot_count', 'dd2bd15c048b7f64b55ae9f313de3005ab36ace418a21f4ee44b234db119d6ea'),
         ('_specs_check', '313960c7570cdaa3bb8e2df704eb5010ae990e23b615d8a624e8980d659a5bab'),
@@ -13445,7 +13554,7 @@ begin
         ('barrier_fail', 'e9128cc35a74448b60bf4d816923036e6dbad5409cea42839f3d5cc80d35272c'),
         ('barrier_open', 'feba1c3fc03fa138c5408b76bcd310c09efa367a434fba5280dabcc78a8b65e0'),
         ('barrier_progress', 'c19772bc5ec329f389bdc6b49470b9be69b43af35908ec239330393234f60c71'),
-        ('barrier_resolve', '6d0868fdeae77c424ef4242c93e53d06993e831f313767258ecc268135f3cdc2'),
+        ('barrier_resolve', 'c497d8270e45ed67afbb474647f32616d22253a7b3fbd424fb738932b9d3a815'),
         ('barrier_results', '2a5df96c7e6743b955edf9bd5cf30cdebfbc938d1ce1794aa888183c37cff946'),
         ('barrier_seal', '7f6d642a7bc78226842dcca2b114aebaea39a5074b3068b70aaab36b3dc7356e'),
         ('barrier_send', '96b2f12f9c73b62bf00a7dbb013e5442b9738ad42896b914db9675eb17140652'),
@@ -13475,7 +13584,7 @@ begin
         ('guard_renew', 'eb622b6a68ec36b8b6a3b4a64f7a1cd2c0dda60ccf47bd4acfa689b6b5c7034d'),
         ('in_flight', '30cfd00e2b30a822973c457bebf264b918916962592d6baa0c236504c6036184'),
         ('inbox_accept', '1f742ded1e45dad7f96665fd5b8fc0c252b2b95d7d9e117f5ab64e55365003f5'),
-        ('leader_acquire', 'e00e482b6e6b59de2f8cbb7a3cd1530e32822eda16d0029e99b15f0a294fd7b6'),
+        ('leader_acquire', 'cec06ceb8f84685be80dad239f16dd13f8f56e150b1f42aa956492ab98d7db35'),
         ('leader_renew', '918fc715e4d7e7242b15a1759d14c98c999c15053768cec2d25ca6bdd8576a93'),
         ('leader_resign', '45da5f43dbdef52741616101a6103f12b590fe190bb1976f10af085292274e67'),
         ('maintenance_configure', 'e362710d3a6f0c83b401b10ee7c0bd48d14202bd3b1ee246dec806a79f9b3064'),
@@ -13497,7 +13606,7 @@ begin
         ('outcomes', '7dac06ee606afea79fc710f5f75d3b2cb82fc44baf6d4abd0b6ccc9b299a961d'),
         ('policy', 'e83b2d6b133eb32f8ade2ca166e1fde1f55e25456ea4f48c3644cb21a31851b5'),
         ('queue_ack', 'ec1504d6cbc3719fafc7f7aaa2a0068f8e3d8f9b57da39d79bc43a6e60e79b76'),
-        ('queue_cancel', '0c5d0157da649dd8e3abccc092033db549ce26bf0279451069fb3437bca58f3d'),
+        ('queue_cancel', 'c1260b70cb7bee3d832e56fc53ba4db0b2fe95068d6446771b3453c6312ea9d1'),
         ('queue_claim', '42a84837482225b9acc10d5ae72302a912714ba22708fd3162817fdc6d3cf788'),
         ('queue_configure', '78a6bd49ef5349ecd5a74d4631c5f1e7ef22961ab7a6c502e2845ee9c35f618c'),
         ('queue_create', '462b58bd405e566a1e9a252cabf224391aeb2b7df133f0101008789dbe4949d0'),
@@ -13507,7 +13616,7 @@ begin
         ('queue_nack', '2b826ec5544a6dae1b6c5aae11a8cd1f9bf0069f7d4078eca012aa342b4e2e02'),
         ('queue_pause', '3cf8ff0e3e945af2e9e7ea50524e1be6daf2a8c348ccfe54d65ef1643cb6e383'),
         ('queue_peek', 'bf92502351670670fac708af6dd48f9e9847a251b092d21c07812ef3ac288fdd'),
-        ('queue_purge', 'd59eb4da2ebfea79b694b25cbdf51492df533a5a3ac5be97fcfabb24f1b4193f'),
+        ('queue_purge', '654eef32dc13931a7d3da5df06481693ab584bca8fbfde0d4e6cead4f62fac31'),
         ('queue_release', '5fde9639a2db58081d182e6cc7091eb032d8028e218e31d9c4f6a0d537d49860'),
         ('queue_resume', 'a1c8539cfa6f0a7306fd5bb658f368db455d8c43d375e8d87fb87308f5689b5d'),
         ('queue_send', 'a573192c04b9d6b2796b2343cb8aa9c65273eb700b9d49938f4bd8ecd937768c'),
@@ -13515,12 +13624,12 @@ begin
         ('queue_send_specs', '5f3785c4abaaa588b27e029b4513e67cd9bd81afa7145fabe1daa64246f7c0e7'),
         ('queue_settle', 'fdef187033dcd156ccd77b3f39313d4c2d2723b09bdbc5f6ebe49756dfc002e7'),
         ('queue_work', '1d1eb58516a0e2bc344194e877154abf2c97d9090d8fb83a73ee4385a223656e'),
-        ('recovery_sweep', 'ec85ac2fe508d4e6f143bd7dc3b58170ceb8cd1049797c798d0a6d725bef610b'),
+        ('recovery_sweep', '1b27962e60d858d8258d40a9670a8ec988f9969b41ad1865129121e1c441db9d'),
         ('run_cancel', 'faa35a2f9a597bcd643b49f3309c8d4455bdff10db8416124912c0fea19605be'),
         ('run_finish', '49d6cc7043bbe4e3ed954282a2cf23e59851f9c436fe2b075aceb19b639df345'),
         ('run_open', '2e6130ab7b5032d91f4a2da0a18e58cdacb4f0ba0b2a9001898e18fe5987e843'),
         ('run_status', '2d64bb7852b195cf50c974a05e5e82c842e8b8eb31ebc7b3cfc1f1fd74ddf21b'),
-        ('run_sweep', '0bd1597f0b243e5756d5743d70d6a0ea45fdb12f1f8771c6067bd82b741b7a31'),
+        ('run_sweep', '59301c60bc470570cabaca4d7768761d981a2007bdce4b59725a3bfcf04fc156'),
         ('schema_version', '96c4a83da33dfa6ce71ca3f880c9c4b1a9b3f1344bb24ee54f23a250db3f81b4'),
         ('topic_configure', 'b0efc754f9d6d805cfe7afdaa87e216e99e7954aa27959eeaba8332656dd1c98'),
         ('topic_create', '80f673891f727ebc8ee26f7694b192f04e2884c62a8188cfeb8a03baeffb678f'),

@@ -63,9 +63,9 @@ select t.clock_moves('4 hours');
 select is(pg_temp.swept(), '1 seen, 1 failed, 0 reclaimed, 0 refired, 0 kept, {}', 'past expires_at progress does not help');
 select is((select state from run where run_id = 'fresh'), 'error', 'that of the fresh one has failed by now');
 
--- a stopped run: opened after the cancel
-select run_cancel('gone');
+-- a stopped run: opened beside the cancel, which did not see it
 select barrier_open('of gone', 1, 'q', p_run_id => 'gone', p_failure_queue => 'failures');
+insert into run (run_id, state, opened_at, finished_at) values ('gone', 'stopped', clock_now(), clock_now());
 select t.clock_moves('3 hours');
 select is(pg_temp.swept(), '1 seen, 0 failed, 1 reclaimed, 0 refired, 0 kept, {}', 'that of a stopped run is closed');
 select is((select state from run where run_id = 'gone'), 'stopped', 'and the run stays stopped');
