@@ -24,6 +24,14 @@ def _named(_: click.Context, parameter: click.Parameter, value: str) -> str:
     return value
 
 
+def _lease(context: click.Context, option: click.Parameter, value: str) -> timedelta:
+    """Callback: a duration as an interval; how long it may be is the server's to say."""
+    try:
+        return timedelta(seconds=seconds(context, option, value) or 0)
+    except OverflowError:
+        raise InputError(f"{option.opts[0]} is {value!r}", hint="write less, such as 12h") from None
+
+
 def _of_a_guard(command: Callable[..., None]) -> Callable[..., None]:
     """SCOPE, KEY and --owner."""
     command = click.option(
@@ -36,7 +44,7 @@ def _of_a_guard(command: Callable[..., None]) -> Callable[..., None]:
 lease_option = click.option(
     "--lease",
     metavar="DURATION",
-    callback=lambda *given: timedelta(seconds=seconds(*given) or 0),
+    callback=_lease,
     default="5min",
     show_default=True,
     help="How long it is held, unless renewed.",

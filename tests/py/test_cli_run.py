@@ -112,4 +112,6 @@ def test_a_guard_is_given_what_can_be_read(tell: Tell, conn: psycopg.Connection[
             assert "is a variable unset?" in complaint(tell("guard", verb, *words), 2)
     told = tell("guard", "claim", "s", "k", "--owner", "a", "--lease", "soon")
     assert "--lease is 'soon'; allowed" in complaint(told, 2)
+    for long, code in (("999999999h", 1), ("99999999999999h", 2)):
+        complaint(tell("guard", "claim", "s", "k", "--owner", "a", "--lease", long), code)
     assert "positive" in complaint(tell("guard", "claim", "s", "k", "--owner", "a", "--lease", "0"))
