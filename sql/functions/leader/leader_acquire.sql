@@ -35,7 +35,8 @@ begin
         );
     end if;
     insert into leader as l (name, epoch, holder, acquired_at, renewed_at, expires_at)
-    values (p_name, 1, p_holder, clock_now(), clock_now(), clock_now() + p_lease)
+    select p_name, 1, p_holder, clock_now(), clock_now(), clock_now() + p_lease
+    where not exists (select from leader n where n.name = p_name) -- a conflict waits for who has the row
     on conflict do nothing
     returning 'won', l.epoch, l.holder, l.expires_at into outcome, epoch, holder, expires_at;
     if found then

@@ -20,7 +20,7 @@ as $$
  * last. One that was requeued or discarded meanwhile has not died, and its run goes on.
  *
  * Each in a subtransaction, and nobody is waited for: a run that somebody ends, or a child of it, at this moment is
- * left for the next time. What cannot be done now is due again in ten seconds, or after an error in a minute, and holds up no other.
+ * left for later: due again in ten seconds or, after an error, in a minute. It holds up no other.
  */
 declare
     v_entry record;
@@ -86,4 +86,4 @@ end;
 $$;
 
 comment on function {{ schema }}.run_sweep(integer) is
-'Let runs fail whose messages have died, where they were opened with p_fail_on_dead_letter, up to p_limit dead letters: state error, with the message as the reason, and their open children with them. failed: runs that were open until now; passed: dead letters whose run had ended already, or that were requeued or discarded meanwhile; put_off: somebody else has them in hand, or it failed (first_error), and the next call looks again. Zeros when there is nothing to do. Errors: TG010 bad p_limit, TG030 not READ COMMITTED.';
+'Let runs fail whose messages have died, where they were opened with p_fail_on_dead_letter, up to p_limit dead letters: state error, with the message as the reason, and their open children with them. failed: runs that were open until now; passed: dead letters whose run had ended already, or that were requeued or discarded meanwhile; put_off: somebody else has them in hand, or it failed (first_error): looked at again in ten seconds, or a minute. Zeros when there is nothing to do. Errors: TG010 bad p_limit, TG030 not READ COMMITTED.';

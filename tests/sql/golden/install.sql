@@ -5848,7 +5848,8 @@ begin
         );
     end if;
     insert into leader as l (name, epoch, holder, acquired_at, renewed_at, expires_at)
-    values (p_name, 1, p_holder, clock_now(), clock_now(), clock_now() + p_lease)
+    select p_name, 1, p_holder, clock_now(), clock_now(), clock_now() + p_lease
+    where not exists (select from leader n where n.name = p_name) -- a conflict waits for who has the row
     on conflict do nothing
     returning 'won', l.epoch, l.holder, l.expires_at into outcome, epoch, holder, expires_at;
     if found then
@@ -7294,8 +7295,9 @@ set search_path = tidegate, pg_temp
 as $$
 /*
  * In batches, so that memory stays bounded, in one transaction. From behind: first the follow-ups, then what waits in
- * blocked, so that nothing is handed a turn only to be purged in its turn. What others hold at the moment is skipped:
- * a message, its job key, the turn of its group, or the barrier of its member. So a purge waits for nobody, and no two can wait for each other.
+ * blocked, so that nothing is handed a turn only to be purged in its turn. What others hold at the moment is skipped: a
+ * message, its job key, the turn of its group, or the barrier of its member. So a purge waits for nobody, and no two can
+ * wait for each other.
  */
 declare
     v_channel_id integer;
@@ -10646,7 +10648,7 @@ as $$
  * last. One that was requeued or discarded meanwhile has not died, and its run goes on.
  *
  * Each in a subtransaction, and nobody is waited for: a run that somebody ends, or a child of it, at this moment is
- * left for the next time. What cannot be done now is due again in ten seconds, or after an error in a minute, and holds up no other.
+ * left for later: due again in ten seconds or, after an error, in a minute. It holds up no other.
  */
 declare
     v_entry record;
@@ -10712,7 +10714,7 @@ end;
 $$;
 
 comment on function tidegate.run_sweep(integer) is
-'Let runs fail whose messages have died, where they were opened with p_fail_on_dead_letter, up to p_limit dead letters: state error, with the message as the reason, and their open children with them. failed: runs that were open until now; passed: dead letters whose run had ended already, or that were requeued or discarded meanwhile; put_off: somebody else has them in hand, or it failed (first_error), and the next call looks again. Zeros when there is nothing to do. Errors: TG010 bad p_limit, TG030 not READ COMMITTED.';
+'Let runs fail whose messages have died, where they were opened with p_fail_on_dead_letter, up to p_limit dead letters: state error, with the message as the reason, and their open children with them. failed: runs that were open until now; passed: dead letters whose run had ended already, or that were requeued or discarded meanwhile; put_off: somebody else has them in hand, or it failed (first_error): looked at again in ten seconds, or a minute. Zeros when there is nothing to do. Errors: TG010 bad p_limit, TG030 not READ COMMITTED.';
 
 -- functions/run/_run_trim.sql
 create or replace function tidegate._run_trim(p_limit integer, p_before timestamptz) returns integer
@@ -13584,7 +13586,7 @@ begin
         ('guard_renew', 'eb622b6a68ec36b8b6a3b4a64f7a1cd2c0dda60ccf47bd4acfa689b6b5c7034d'),
         ('in_flight', '30cfd00e2b30a822973c457bebf264b918916962592d6baa0c236504c6036184'),
         ('inbox_accept', '1f742ded1e45dad7f96665fd5b8fc0c252b2b95d7d9e117f5ab64e55365003f5'),
-        ('leader_acquire', 'cec06ceb8f84685be80dad239f16dd13f8f56e150b1f42aa956492ab98d7db35'),
+        ('leader_acquire', 'e72951b9fed7bb8231b0b391eff936f39f4ffc72b043b00b3c6122532b757e61'),
         ('leader_renew', '918fc715e4d7e7242b15a1759d14c98c999c15053768cec2d25ca6bdd8576a93'),
         ('leader_resign', '45da5f43dbdef52741616101a6103f12b590fe190bb1976f10af085292274e67'),
         ('maintenance_configure', 'e362710d3a6f0c83b401b10ee7c0bd48d14202bd3b1ee246dec806a79f9b3064'),
@@ -13616,7 +13618,7 @@ begin
         ('queue_nack', '2b826ec5544a6dae1b6c5aae11a8cd1f9bf0069f7d4078eca012aa342b4e2e02'),
         ('queue_pause', '3cf8ff0e3e945af2e9e7ea50524e1be6daf2a8c348ccfe54d65ef1643cb6e383'),
         ('queue_peek', 'bf92502351670670fac708af6dd48f9e9847a251b092d21c07812ef3ac288fdd'),
-        ('queue_purge', '654eef32dc13931a7d3da5df06481693ab584bca8fbfde0d4e6cead4f62fac31'),
+        ('queue_purge', '0c900e71de8b028bd761cd04f7703e5d4c28b59af7fed21f2045fb00b448283b'),
         ('queue_release', '5fde9639a2db58081d182e6cc7091eb032d8028e218e31d9c4f6a0d537d49860'),
         ('queue_resume', 'a1c8539cfa6f0a7306fd5bb658f368db455d8c43d375e8d87fb87308f5689b5d'),
         ('queue_send', 'a573192c04b9d6b2796b2343cb8aa9c65273eb700b9d49938f4bd8ecd937768c'),
@@ -13629,7 +13631,7 @@ begin
         ('run_finish', '49d6cc7043bbe4e3ed954282a2cf23e59851f9c436fe2b075aceb19b639df345'),
         ('run_open', '2e6130ab7b5032d91f4a2da0a18e58cdacb4f0ba0b2a9001898e18fe5987e843'),
         ('run_status', '2d64bb7852b195cf50c974a05e5e82c842e8b8eb31ebc7b3cfc1f1fd74ddf21b'),
-        ('run_sweep', '59301c60bc470570cabaca4d7768761d981a2007bdce4b59725a3bfcf04fc156'),
+        ('run_sweep', '995eaab4b1bbe23ec0af559fc97f4ed883ba2eb722b4b438c25fe123778e4eed'),
         ('schema_version', '96c4a83da33dfa6ce71ca3f880c9c4b1a9b3f1344bb24ee54f23a250db3f81b4'),
         ('topic_configure', 'b0efc754f9d6d805cfe7afdaa87e216e99e7954aa27959eeaba8332656dd1c98'),
         ('topic_create', '80f673891f727ebc8ee26f7694b192f04e2884c62a8188cfeb8a03baeffb678f'),
