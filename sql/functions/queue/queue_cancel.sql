@@ -12,8 +12,8 @@ as $$
  * What waits is taken away; what is leased is flagged: its holder learns of it by queue_extend, and it is not handed
  * out again.
  *
- * Locked in the order of a settlement: leases, members, keys, turns, then messages. A message may move on while its key is
- * waited for, and then stand in a lease whose holder, about to settle it, waits for that key. So whenever one was
+ * Locked in the order of a settlement: leases, members, keys, turns, then messages. A message may move on while its key
+ * is waited for, and then stand in a lease whose holder, about to settle it, waits for that key. So whenever one was
  * missed, all of this round is undone, locks and all, and begun again with what a fresh look says.
  */
 declare

@@ -8038,8 +8038,8 @@ as $$
  * What waits is taken away; what is leased is flagged: its holder learns of it by queue_extend, and it is not handed
  * out again.
  *
- * Locked in the order of a settlement: leases, members, keys, turns, then messages. A message may move on while its key is
- * waited for, and then stand in a lease whose holder, about to settle it, waits for that key. So whenever one was
+ * Locked in the order of a settlement: leases, members, keys, turns, then messages. A message may move on while its key
+ * is waited for, and then stand in a lease whose holder, about to settle it, waits for that key. So whenever one was
  * missed, all of this round is undone, locks and all, and begun again with what a fresh look says.
  */
 declare
@@ -13608,7 +13608,7 @@ begin
         ('outcomes', '7dac06ee606afea79fc710f5f75d3b2cb82fc44baf6d4abd0b6ccc9b299a961d'),
         ('policy', 'e83b2d6b133eb32f8ade2ca166e1fde1f55e25456ea4f48c3644cb21a31851b5'),
         ('queue_ack', 'ec1504d6cbc3719fafc7f7aaa2a0068f8e3d8f9b57da39d79bc43a6e60e79b76'),
-        ('queue_cancel', 'c1260b70cb7bee3d832e56fc53ba4db0b2fe95068d6446771b3453c6312ea9d1'),
+        ('queue_cancel', '3e5e03c56f1dd2a84f001be8dda9dfc5a529381360fba4a1853384e1dca848f8'),
         ('queue_claim', '42a84837482225b9acc10d5ae72302a912714ba22708fd3162817fdc6d3cf788'),
         ('queue_configure', '78a6bd49ef5349ecd5a74d4631c5f1e7ef22961ab7a6c502e2845ee9c35f618c'),
         ('queue_create', '462b58bd405e566a1e9a252cabf224391aeb2b7df133f0101008789dbe4949d0'),
