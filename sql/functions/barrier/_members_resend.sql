@@ -98,7 +98,9 @@ begin
     if v_channel.tenant_required and p_barrier.tenant is null then
         perform _bad_argument('p_tenant', null, format('Queue %s requires a tenant.', v_queue));
     end if;
-    perform _priority_declare(v_channel.channel_id, array(select distinct m.priority::smallint from unnest(v_messages) m));
+    perform _priority_declare(
+        v_channel.channel_id, array(select distinct m.priority::smallint from unnest(v_messages) m)
+    );
     perform _message_enter(v_channel.channel_id, v_messages);
     return cardinality(v_messages);
 end;

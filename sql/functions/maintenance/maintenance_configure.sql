@@ -41,7 +41,10 @@ begin
         if v_argument.type is null then
             perform _bad_argument(
                 'p_arguments', v_argument.key,
-                format('%s takes %s.', v_job.routine, array_to_string(array_remove(v_argument.names, 'p_leader_epoch'), ', '))
+                format(
+                    '%s takes %s.', v_job.routine,
+                    array_to_string(array_remove(v_argument.names, 'p_leader_epoch'), ', ')
+                )
             );
         end if;
         begin

@@ -6,9 +6,9 @@ set search_path = {{ schema }}, pg_temp
 as $$
 /*
  * In batches, so that memory stays bounded, in one transaction. From behind: first the follow-ups, then what waits in
- * blocked, so that nothing is handed a turn only to be purged in its turn. What others hold at the moment is skipped: a
- * message, its job key, the turn of its group, or the barrier of its member. So a purge waits for nobody, and no two can
- * wait for each other.
+ * blocked, so that nothing is handed a turn only to be purged in its turn. What others hold at the moment is skipped:
+ * a message, its job key, the turn of its group, or the barrier of its member. So a purge waits for nobody, and no two
+ * can wait for each other.
  */
 declare
     v_channel_id integer;

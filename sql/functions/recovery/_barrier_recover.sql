@@ -116,7 +116,8 @@ begin
             set look_at = case when members < 10000 then v_now + stall_after else v_now end,
                 kept_at = case when members < 10000 then v_now end,
                 resent_at = case when members < 10000 then v_now end,
-                expires_at = case when members < 10000 then greatest(expires_at, v_now + stall_after) else expires_at end,
+                expires_at = case when members < 10000 then greatest(expires_at, v_now + stall_after)
+                    else expires_at end,
                 look_count = 0
             where name = p_name and _leader_check('maintain', p_leader_epoch);
             did := 'resent';

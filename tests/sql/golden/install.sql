@@ -4870,7 +4870,9 @@ begin
     if v_channel.tenant_required and p_barrier.tenant is null then
         perform _bad_argument('p_tenant', null, format('Queue %s requires a tenant.', v_queue));
     end if;
-    perform _priority_declare(v_channel.channel_id, array(select distinct m.priority::smallint from unnest(v_messages) m));
+    perform _priority_declare(
+        v_channel.channel_id, array(select distinct m.priority::smallint from unnest(v_messages) m)
+    );
     perform _message_enter(v_channel.channel_id, v_messages);
     return cardinality(v_messages);
 end;
@@ -7295,9 +7297,9 @@ set search_path = tidegate, pg_temp
 as $$
 /*
  * In batches, so that memory stays bounded, in one transaction. From behind: first the follow-ups, then what waits in
- * blocked, so that nothing is handed a turn only to be purged in its turn. What others hold at the moment is skipped: a
- * message, its job key, the turn of its group, or the barrier of its member. So a purge waits for nobody, and no two can
- * wait for each other.
+ * blocked, so that nothing is handed a turn only to be purged in its turn. What others hold at the moment is skipped:
+ * a message, its job key, the turn of its group, or the barrier of its member. So a purge waits for nobody, and no two
+ * can wait for each other.
  */
 declare
     v_channel_id integer;
@@ -11065,7 +11067,8 @@ begin
             set look_at = case when members < 10000 then v_now + stall_after else v_now end,
                 kept_at = case when members < 10000 then v_now end,
                 resent_at = case when members < 10000 then v_now end,
-                expires_at = case when members < 10000 then greatest(expires_at, v_now + stall_after) else expires_at end,
+                expires_at = case when members < 10000 then greatest(expires_at, v_now + stall_after)
+                    else expires_at end,
                 look_count = 0
             where name = p_name and _leader_check('maintain', p_leader_epoch);
             did := 'resent';
@@ -11735,7 +11738,10 @@ begin
         if v_argument.type is null then
             perform _bad_argument(
                 'p_arguments', v_argument.key,
-                format('%s takes %s.', v_job.routine, array_to_string(array_remove(v_argument.names, 'p_leader_epoch'), ', '))
+                format(
+                    '%s takes %s.', v_job.routine,
+                    array_to_string(array_remove(v_argument.names, 'p_leader_epoch'), ', ')
+                )
             );
         end if;
         begin
@@ -13463,7 +13469,7 @@ begin
         ('_barrier_open', '220fa4081a9314f1dac13b0f15446e423aaf75dd86bd9e526ccdceedd30ec7d1'),
         ('_barrier_postpone', '306e1212d6ffce2969e1a42a082489d3df717329501158d9ae02fbc28ceb1c7d'),
         ('_barrier_reason', 'eff1b2dbd7f04d5a1d68431178070bbc2a69c59f70ffcd82046ff71ca5725081'),
-        ('_barrier_recover', 'b150ca9d3aa0f63982f0e52d6e3976c52438dee9d170b0071a068e8d862ffe01'),
+        ('_barrier_recover', '809cd59205859e01b1221686cfac682a490a555dee90ea980189fdbda80e9a84'),
         ('_barrier_settle', '0afec2ee4d54e8401e686782ed5dc4277e7ac60497ca5dd5688be25928ce0bb2'),
         ('_barrier_standing', '6b3db278b3538b6922ebbcde3cd7b44b65b1848e8dbfe595dde705f3b196f384'),
         ('_barrier_tell', '60861c5f779f13f79bc0c7dff16551082454b1ad4d87147e4c3c6453a05e4633'),
@@ -13509,7 +13515,7 @@ begin
         ('_member_end', '6e82653b746f31de6611c6bcef8312eeacf20c2ec1ebd53014288bb7c2be299c'),
         ('_member_lock', 'b0132964397ef4fd66dde11f37b3d6c0ac8129c8e43b872293914042f79d7a8d'),
         ('_member_seize', '41957cb19a46b1a39365267b59f253b28d3d5c774ef135d02cce1c05d3e993cb'),
-        ('_members_resend', '6bd8984bd402445a9681cf04de721e1e77dddbccad5e81d9e211a47085867cdb'),
+        ('_members_resend', 'b39d566e959890eb329f0cfe9bc2a37c4fea703f23c7a878a91c75c238c06cc6'),
         ('_members_send', '70cfb31ec378fcf345d68172b4e98b7a15e0641e204281ea370072cf9a00edd6'),
         ('_message_bury', 'c66c0a580b49444f04dc60b089821d912702372c1b4f5456aad94508d9b2d622'),
         ('_message_cancel', 'e3fa3da826dd26793df02465328b7e7fd9b3817620e42930a5df0fb90f36bf6a'),
@@ -13589,7 +13595,7 @@ begin
         ('leader_acquire', 'e72951b9fed7bb8231b0b391eff936f39f4ffc72b043b00b3c6122532b757e61'),
         ('leader_renew', '918fc715e4d7e7242b15a1759d14c98c999c15053768cec2d25ca6bdd8576a93'),
         ('leader_resign', '45da5f43dbdef52741616101a6103f12b590fe190bb1976f10af085292274e67'),
-        ('maintenance_configure', 'e362710d3a6f0c83b401b10ee7c0bd48d14202bd3b1ee246dec806a79f9b3064'),
+        ('maintenance_configure', '07d6f84e47307c09e9c84af2c87a6fe261f78b0f182de2c8d35a65f986adf972'),
         ('maintenance_due', 'abd089f64135b2b29464f74a88c22e1ead5dad5bfd7d948a356b4a32ab7558f3'),
         ('maintenance_finish', 'f300be606a4f1872ba8bb544c509c62fe6c286780183c90feb5e3d81824c78f1'),
         ('maintenance_start', '1b52d49746045891ec34d1c680fed28f949aa57ab342fad2705a9cf1290e3b1f'),
@@ -13618,7 +13624,7 @@ begin
         ('queue_nack', '2b826ec5544a6dae1b6c5aae11a8cd1f9bf0069f7d4078eca012aa342b4e2e02'),
         ('queue_pause', '3cf8ff0e3e945af2e9e7ea50524e1be6daf2a8c348ccfe54d65ef1643cb6e383'),
         ('queue_peek', 'bf92502351670670fac708af6dd48f9e9847a251b092d21c07812ef3ac288fdd'),
-        ('queue_purge', '0c900e71de8b028bd761cd04f7703e5d4c28b59af7fed21f2045fb00b448283b'),
+        ('queue_purge', '7df85ba0c835a6655af7f94cf752d100e455fd07a84ef6b6fca1d08044b6cbf4'),
         ('queue_release', '5fde9639a2db58081d182e6cc7091eb032d8028e218e31d9c4f6a0d537d49860'),
         ('queue_resume', 'a1c8539cfa6f0a7306fd5bb658f368db455d8c43d375e8d87fb87308f5689b5d'),
         ('queue_send', 'a573192c04b9d6b2796b2343cb8aa9c65273eb700b9d49938f4bd8ecd937768c'),
