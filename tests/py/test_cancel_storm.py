@@ -194,8 +194,11 @@ class Storm:
                     " 'callbacks', p_policy => 'collect', p_run_id => %s)",
                     (name, [f'{{"name": "{name}"}}'] * 4, run),
                 ).fetchone()
-            self.barriers[name] = run
             assert row
+            if row[0] is None:
+                assert run is not None
+                continue  # it was stopped
+            self.barriers[name] = run
             for member in (1, 2):
                 told = conn.execute(
                     "select tidegate.barrier_arrive(%s, %s, %s)", (name, row[0], member)
@@ -300,7 +303,7 @@ def test_nothing_of_a_cancelled_run_is_delivered_and_nothing_of_others_is_lost(
     )
     assert [row[0] for row in ended if row[5] not in RUNS and callbacks[row[0]] != 1] == []
     assert set(callbacks.values()) == {1}
-    assert storm.arrivals.keys() >= {"arrived", "closed"}
+    assert storm.arrivals["arrived"]
     # and whoever asked after a cancel had committed got nothing of that run
     cancelled: dict[str, float] = {}
     for run, at in storm.cancels:
