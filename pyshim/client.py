@@ -44,10 +44,11 @@ class Sent(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """The answer to the opening of a barrier: opened, or fired when it was sealed without members.
-    What is said about its members names the epoch."""
+    """The answer to the opening of a barrier: opened, or fired when it was sealed without members;
+    or cancelled, without an epoch, when its run was stopped: then nothing was opened or sent. What
+    is said about its members names the epoch."""
 
-    epoch: int
+    epoch: int | None
     outcome: str
 
 

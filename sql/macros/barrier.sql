@@ -1,3 +1,4 @@
+{% from "macros/run.sql" import is_stopped %}
 {#-
   What barrier_open and barrier_send have in common.
 
@@ -72,4 +73,14 @@ cross join lateral (
     from {{ prefix }}barrier_slot n
     where n.epoch = b.epoch
 ) s
+{%- endmacro %}
+
+{#- Whether what becomes of a member still matters to its barrier. Once it does not, it never will again: a closed epoch
+    stays closed, and a stopped run stopped. -#}
+{% macro is_awaited(name, epoch) -%}
+exists (
+            select from barrier b
+            where b.name = {{ name }} and b.epoch = {{ epoch }} and b.state = 'open'
+                and (b.run_id is null or not {{ is_stopped("b.run_id") }})
+        )
 {%- endmacro %}

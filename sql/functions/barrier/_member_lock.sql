@@ -1,4 +1,4 @@
-{% from "macros/run.sql" import is_stopped %}
+{% from "macros/barrier.sql" import is_awaited %}
 create or replace function {{ schema }}._member_lock(p_messages {{ schema }}.message[], p_with_epochs boolean)
 returns void
 language plpgsql volatile
@@ -19,11 +19,7 @@ begin
     end if;
     v_members := array(
         select m from unnest(p_messages) m
-        where m.barrier is not null and exists (
-            select from barrier b
-            where b.name = m.barrier and b.epoch = m.epoch and b.state = 'open'
-                and (b.run_id is null or not {{ is_stopped("b.run_id") }})
-        )
+        where m.barrier is not null and {{ is_awaited("m.barrier", "m.epoch") }}
     );
     if v_members = '{}' then
         return;

@@ -1,4 +1,4 @@
-{% from "macros/run.sql" import is_stopped %}
+{% from "macros/barrier.sql" import is_awaited %}
 create or replace function {{ schema }}._member_seize(p_name text, p_epoch bigint, p_member integer) returns boolean
 language plpgsql volatile
 set search_path = {{ schema }}, pg_temp
@@ -9,11 +9,7 @@ as $$
 declare
     v_slot integer;
 begin
-    if not exists (
-        select from barrier b
-        where b.name = p_name and b.epoch = p_epoch and b.state = 'open'
-            and (b.run_id is null or not {{ is_stopped("b.run_id") }})
-    ) then
+    if not {{ is_awaited("p_name", "p_epoch") }} then
         return true;
     end if;
     select r.first_member + (p_member - r.first_member) % r.slot_count into v_slot

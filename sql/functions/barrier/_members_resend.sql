@@ -13,8 +13,8 @@ as $$
  * member outstanding, or where it is. A dead one is none of these, as its member has failed with it; nor is one in
  * blocked, as members have no group. Where nothing is kept to be sent, as after barrier_open, nobody is lost.
  *
- * This reads what waits in the queue, above the floor, and what is leased of it: once a stranded barrier. An index
- * would be every message's to keep up.
+ * This reads what waits in the queue, below the floor too, where nothing should be, and what is leased of it: once a
+ * stranded barrier. An index would be every message's to keep up.
  *
  * The caller holds the epoch. A message keeps its message_id, so it is the same event, and the same large payload, as
  * long as that is there: else it cannot be sent again.
@@ -29,9 +29,6 @@ begin
     if not found then
         return 0;
     end if;
-    -- Messages below a floor, which no claim finds, would be taken for lost.
-    while _stranded_replace(1000) >= 1000 loop
-    end loop;
     with outstanding as materialized (
         select s.slot + b.bit * r.slot_count as member
         from barrier_slot s
@@ -47,11 +44,8 @@ begin
         select * from floor n where n.channel_id = v_channel.channel_id order by n.floor_id desc limit 1
     ), present as materialized (
         select r.member
-        from mark f
-        cross join unnest(f.floors) with ordinality o (floor, number)
-        inner join ready r
-            on r.channel_id = v_channel.channel_id and r.priority = o.number - 1 and r.position > o.floor
-        where r.epoch = p_barrier.epoch
+        from ready r
+        where r.channel_id = v_channel.channel_id and r.epoch = p_barrier.epoch
         union all
         select s.member
         from mark f

@@ -20,12 +20,14 @@ declare
 begin
     select array_agg(r.run_id) into v_run_ids
     from (
-        select n.run_id from run n where n.finished_at < p_before order by n.finished_at limit p_limit
+        select n.run_id from run n
+        where n.finished_at < p_before and exists (select from guard g where g.run_id = n.run_id and g.state = 'held')
+        order by n.finished_at
+        limit p_limit
     ) r;
-    if v_run_ids is null then
-        return 0;
+    if v_run_ids is not null then
+        perform _guards_retire(v_run_ids);
     end if;
-    perform _guards_retire(v_run_ids);
     delete from run where ctid = any(array(
         select r.ctid from run r
         where r.finished_at < p_before

@@ -4495,10 +4495,10 @@ declare
     v_slot integer;
 begin
     if not exists (
-        select from barrier b
-        where b.name = p_name and b.epoch = p_epoch and b.state = 'open'
-            and (b.run_id is null or not exists (select from run s where s.run_id = b.run_id and s.state = 'stopped'))
-    ) then
+            select from barrier b
+            where b.name = p_name and b.epoch = p_epoch and b.state = 'open'
+                and (b.run_id is null or not exists (select from run s where s.run_id = b.run_id and s.state = 'stopped'))
+        ) then
         return true;
     end if;
     select r.first_member + (p_member - r.first_member) % r.slot_count into v_slot
@@ -4792,8 +4792,8 @@ as $$
  * member outstanding, or where it is. A dead one is none of these, as its member has failed with it; nor is one in
  * blocked, as members have no group. Where nothing is kept to be sent, as after barrier_open, nobody is lost.
  *
- * This reads what waits in the queue, above the floor, and what is leased of it: once a stranded barrier. An index
- * would be every message's to keep up.
+ * This reads what waits in the queue, below the floor too, where nothing should be, and what is leased of it: once a
+ * stranded barrier. An index would be every message's to keep up.
  *
  * The caller holds the epoch. A message keeps its message_id, so it is the same event, and the same large payload, as
  * long as that is there: else it cannot be sent again.
@@ -4808,9 +4808,6 @@ begin
     if not found then
         return 0;
     end if;
-    -- Messages below a floor, which no claim finds, would be taken for lost.
-    while _stranded_replace(1000) >= 1000 loop
-    end loop;
     with outstanding as materialized (
         select s.slot + b.bit * r.slot_count as member
         from barrier_slot s
@@ -4826,11 +4823,8 @@ begin
         select * from floor n where n.channel_id = v_channel.channel_id order by n.floor_id desc limit 1
     ), present as materialized (
         select r.member
-        from mark f
-        cross join unnest(f.floors) with ordinality o (floor, number)
-        inner join ready r
-            on r.channel_id = v_channel.channel_id and r.priority = o.number - 1 and r.position > o.floor
-        where r.epoch = p_barrier.epoch
+        from ready r
+        where r.channel_id = v_channel.channel_id and r.epoch = p_barrier.epoch
         union all
         select s.member
         from mark f
@@ -10741,12 +10735,14 @@ declare
 begin
     select array_agg(r.run_id) into v_run_ids
     from (
-        select n.run_id from run n where n.finished_at < p_before order by n.finished_at limit p_limit
+        select n.run_id from run n
+        where n.finished_at < p_before and exists (select from guard g where g.run_id = n.run_id and g.state = 'held')
+        order by n.finished_at
+        limit p_limit
     ) r;
-    if v_run_ids is null then
-        return 0;
+    if v_run_ids is not null then
+        perform _guards_retire(v_run_ids);
     end if;
-    perform _guards_retire(v_run_ids);
     delete from run where ctid = any(array(
         select r.ctid from run r
         where r.finished_at < p_before
@@ -13514,8 +13510,8 @@ begin
         ('_maintenance_note', 'cbc7742c6d1202c0baa240598927e07ecbae887b46873a9c723f9f1d3c2578de'),
         ('_member_end', '6e82653b746f31de6611c6bcef8312eeacf20c2ec1ebd53014288bb7c2be299c'),
         ('_member_lock', 'b0132964397ef4fd66dde11f37b3d6c0ac8129c8e43b872293914042f79d7a8d'),
-        ('_member_seize', '41957cb19a46b1a39365267b59f253b28d3d5c774ef135d02cce1c05d3e993cb'),
-        ('_members_resend', 'b39d566e959890eb329f0cfe9bc2a37c4fea703f23c7a878a91c75c238c06cc6'),
+        ('_member_seize', '28d14dd91f72f94232cf27a73f70e951fc3cbb102d2b32cc9f71d5750fbdb83e'),
+        ('_members_resend', 'b11347db173a8c95c57b182b14e8c037b553473be4c1af5ed268b443d6c1544f'),
         ('_members_send', '70cfb31ec378fcf345d68172b4e98b7a15e0641e204281ea370072cf9a00edd6'),
         ('_message_bury', 'c66c0a580b49444f04dc60b089821d912702372c1b4f5456aad94508d9b2d622'),
         ('_message_cancel', 'e3fa3da826dd26793df02465328b7e7fd9b3817620e42930a5df0fb90f36bf6a'),
@@ -13541,7 +13537,7 @@ begin
         ('_run_lock', '6506a620484c7ff0dae60eb94916f8051147eaaa695770725371d167ae390015'),
         ('_run_remove', '0069504465a11fbb36871110de9be449fd5a576db40cc6c2c53d10f2bcc6c915'),
         ('_run_stop', 'b58d44e9d8f0250f4363d15a4182090535e0452135b0e3f2eecc2f3cd42d0b91'),
-        ('_run_trim', '8f3a97366964451a058d446662af6958b456aa47c8a878ab4e20d2f0cca10323'),
+        ('_run_trim', '1bb22248f1b048bc84c9e4fa95a5173e8598f22373a83eba87162b9f4dcb800d'),
         ('_scheduled_promote', 'a186ae0fe4220fd448d11429e085d35b704f65eb94a5730363b7d1a7dc7fc4a5'),
         ('_slot_count', 'dd2bd15c048b7f64b55ae9f313de3005ab36ace418a21f4ee44b234db119d6ea'),
         ('_specs_check', '313960c7570cdaa3bb8e2df704eb5010ae990e23b615d8a624e8980d659a5bab'),
