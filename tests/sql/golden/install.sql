@@ -4303,7 +4303,7 @@ begin
     update barrier
     set state = case p_state when 'fired' then 'fire_failed' else p_state end,
         reason = concat_ws('; ', p_reason, v_error),
-        look_at = clock_now() -- recovery tries again
+        look_at = clock_now() -- recovery fires a callback again; a failure message is told once
     where name = p_name and epoch = p_epoch;
     return case p_state when 'fired' then 'fire_failed' else p_state end;
 end;
@@ -10802,7 +10802,8 @@ set jit = off
 as $$
 /*
  * Claims and maintenance_tick take expired leases back within a second: what is here has been out for ten. It is found
- * by the marks of the last tick.
+ * by the marks of the last tick. Channels come in any order, so that some whose leases are held, or that fail, do not
+ * stand before the others each time.
  */
 declare
     v_now constant timestamptz := clock_now();
@@ -10822,7 +10823,7 @@ begin
             where l.channel_id = c.channel_id
                 and l.expires_at >= f.lease_from - interval '1 minute' and l.expires_at <= v_now - interval '10 seconds'
         )
-        order by f.ticked_at
+        order by random()
         limit p_limit
     loop
         exit when expired >= p_limit or clock_timestamp() > v_stop;
@@ -13480,7 +13481,7 @@ begin
         ('_backoff_check', 'ad3dcb6034c2d0f107c670f9845542068eacb81153e1967fc7c2a8c0b6ce81fd'),
         ('_bad_argument', 'af3c40a042ee2c84175cad08526b162e65e07c257ae12c0e2eec57816703e6ce'),
         ('_barrier_ask', '2466d2a4eb8fc2a4a7f22171fc1adb5a53811366143750dcfbf352571de01b53'),
-        ('_barrier_close', 'e63e3d8924cf15a5a969ef9cd9bd21060b7d6a2f57a5e3763a6b39f7bdc615ba'),
+        ('_barrier_close', '9b95b63d1e6a00c7b395e705ff94e2f052290c2625f20b180fb54fca91f7a4a6'),
         ('_barrier_event_id', '654c368cfa9909db21828c962864d5562b8cc85af6a109cc0fe5108ea2b217ec'),
         ('_barrier_grow', '09169118fa6ecfce40db2592c54b9db0517b92ae5f1d1d4d5a4004a99ad83a41'),
         ('_barrier_message', '0855c08812094f4c047165bd4325493c57c24d236ea15fda4ef273b2177717cb'),
@@ -13526,7 +13527,7 @@ begin
         ('_lease_expire', 'c743878b8be00721caad63e81848925d4b40d7263764c985008dcaa3fb09064b'),
         ('_lease_left', 'ed0911cbdd0c578b06ce20cc16fbb61b72072fd70f5da27b9aebf976e8155d84'),
         ('_lease_settle', '5fd486864552ff9c2fde3e399357d3a0705a2e4d263050e8cde85bd27e696703'),
-        ('_leases_recover', 'a8efe50f5001ad13da8b8c2341c88bd1a29a648689089fb4b8788f4f803eeba0'),
+        ('_leases_recover', '96e3d870715d616cc27f62452971e060e05aa3d12d1aaa26deb594dba7725d75'),
         ('_lock_key', '25200ead6fd8ec53d7de24584aa0d649f5c99ca6e9f9b714efa3e2b99837f6ae'),
         ('_maintenance_jobs', 'f66df667e592b8f1794e059b88651b73b28f4fc012b6286b140ce5a659c7fd2e'),
         ('_maintenance_note', 'cbc7742c6d1202c0baa240598927e07ecbae887b46873a9c723f9f1d3c2578de'),
