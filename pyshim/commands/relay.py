@@ -97,6 +97,7 @@ async def _relay(
     try:
         await loops.run(name, step, loops.Pace.polling(), stop, runtime.meter)
     finally:
+        await relay.close()
         await session.close()
         await publisher.close()
     logs.event(log, logging.INFO, "stopped", loop=name, **asdict(relay.totals))
