@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import functools
 import logging
 import os
 import socket
+import sys
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
@@ -52,6 +54,19 @@ class Runtime:
         self._name = f"tidegate {role}"
         self._doorbell_at = doorbell
         self._doorbell: Doorbell | None = None
+        self._stuck: list[int] = []
+        self.in_company = False
+
+    def of(self, role: str, timeout: float | None) -> Runtime:
+        """The same for one of several roles in this process: its name, and perhaps a timeout of its
+        own. The process listens, not the role."""
+        other = copy.copy(self)
+        other.in_company = True
+        other.timeout = self.timeout if timeout is None else timeout
+        other._name = f"tidegate {role}"
+        if self._doorbell_at is not None:
+            self._doorbell = other._doorbell = self._at_the_door()
+        return other
 
     def session(self) -> Session:
         """A session with a connection of its own, opened when first used."""
@@ -62,12 +77,34 @@ class Runtime:
         --no-doorbell. To be asked for on the event loop, and before `listening`."""
         if self._doorbell_at is None:
             return None
-        self._doorbell = self._doorbell or Doorbell.at(self._doorbell_at, self.schema)
+        self._doorbell = self._at_the_door()
         return self._doorbell.bell(kind, name)
+
+    def _at_the_door(self) -> Doorbell:
+        assert self._doorbell_at is not None
+        return self._doorbell or Doorbell.at(self._doorbell_at, self.schema)
 
     def listening(self) -> contextlib.AbstractAsyncContextManager[None]:
         """Listen meanwhile, if a loop has a bell."""
-        return self._doorbell.listening() if self._doorbell else contextlib.nullcontext()
+        if self._doorbell is None or self.in_company:
+            return contextlib.nullcontext()
+        return self._doorbell.listening()
+
+    def loop(
+        self,
+        name: str,
+        step: loops.Step,
+        pace: loops.Pace,
+        stop: loops.Stop,
+        bell: loops.Bell | None = None,
+    ) -> Coroutine[Any, Any, None]:
+        """A loop of this process."""
+        return loops.run(name, step, pace, stop, self.meter, bell, in_company=self.in_company)
+
+    def left_running(self, handlers: int) -> None:
+        """So many handlers go on although they were told to end: they would keep the process for
+        ever, so it is ended as soon as all else is done."""
+        self._stuck.append(handlers)
 
     def announce(self, loop: str, **fields: Any) -> None:
         """Log that a loop starts, and where."""
@@ -93,7 +130,10 @@ class Runtime:
                 endpoint = Endpoint(self._connection_once, self.schema, self.meter, self._labels)
                 await serving(endpoint, self.listen, lambda: work(stop))
 
-        asyncio.run(main())
+        try:
+            asyncio.run(main())
+        finally:
+            _leave(sum(self._stuck))
 
     async def _connection_once(self) -> Connection:
         return await self.connection(attempts=1)
@@ -107,6 +147,14 @@ class Runtime:
             await connection.close()
             raise
         return connection
+
+
+def _leave(stuck: int) -> None:
+    if stuck:
+        logs.event(log, logging.ERROR, "left running handlers", handlers=stuck)
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(1)
 
 
 def doorbell_options(command: Callable[..., None]) -> Callable[..., None]:
