@@ -139,6 +139,10 @@ class Stop:
         """Ask every loop to end after its current step."""
         self._event.set()
 
+    async def wait(self) -> None:
+        """Until it is set."""
+        await self._event.wait()
+
     async def pause(self, seconds: float, bell: Bell | None = None) -> None:
         """Sleep, but not beyond the stop or the bell."""
         if seconds <= 0:

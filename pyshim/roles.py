@@ -40,6 +40,10 @@ class Role(Protocol):
     """Settings of a role, and how it runs."""
 
     @property
+    def timeout(self) -> float | None:
+        """Longest that one of its calls may take; None: as long as any."""
+
+    @property
     def connections(self) -> int:
         """The most database connections that it holds at once."""
 
@@ -287,7 +291,7 @@ class Maintain:
         logs.event(log, logging.INFO, "stopped", loop="maintain", **asdict(maintainer.totals))
 
     async def _tell(self, session: Session) -> None:
-        kept = {name: f"{seconds:g} seconds" for name, seconds in self.retention.items()}
+        kept = {name: f"{seconds:.3f} seconds" for name, seconds in self.retention.items()}
         await session.one(
             calls.MAINTENANCE_CONFIGURE, {"job": "cleanup", "arguments": json.dumps(kept)}
         )

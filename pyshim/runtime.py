@@ -14,8 +14,10 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from pyshim import config, logs, loops
+from pyshim.aside import FarBell
 from pyshim.connect import ATTEMPTS, Connection, connect
 from pyshim.doorbell import Doorbell
 from pyshim.meter import Meter
@@ -29,7 +31,18 @@ log = logging.getLogger("tidegate")
 
 def seconds(context: click.Context, option: click.Parameter, value: str | None) -> float | None:
     """Callback of an option: `500ms`, `5s`, `2min`, `1h` or a bare number, as seconds."""
-    return None if value is None else config.duration(option.opts[0], value)
+    return None if value is None else config.duration(_said_by(context, option), value)
+
+
+def listening(context: click.Context, option: click.Parameter, value: str | None) -> Address | None:
+    """Callback of an option: where to listen."""
+    return address(_said_by(context, option), value) if value else None
+
+
+def _said_by(context: click.Context, option: click.Parameter) -> str:
+    """The option, or the variable that speaks for it."""
+    is_variable = context.get_parameter_source(option.name or "") is ParameterSource.ENVIRONMENT
+    return str(option.envvar) if is_variable else option.opts[0]
 
 
 class Runtime:
@@ -56,12 +69,15 @@ class Runtime:
         self._doorbell: Doorbell | None = None
         self._stuck: list[int] = []
         self.in_company = False
+        self._home: asyncio.AbstractEventLoop | None = None
 
     def of(self, role: str, timeout: float | None) -> Runtime:
-        """The same for one of several roles in this process: its name, and perhaps a timeout of its
-        own. The process listens, not the role."""
+        """The same for one of several roles in this process, on whatever thread: its name, and
+        perhaps a timeout of its own. The process listens, on the event loop that this is called on,
+        not the role."""
         other = copy.copy(self)
         other.in_company = True
+        other._home = asyncio.get_running_loop()
         other.timeout = self.timeout if timeout is None else timeout
         other._name = f"tidegate {role}"
         if self._doorbell_at is not None:
@@ -78,7 +94,10 @@ class Runtime:
         if self._doorbell_at is None:
             return None
         self._doorbell = self._at_the_door()
-        return self._doorbell.bell(kind, name)
+        home = self._home
+        if home is None or home is asyncio.get_running_loop():
+            return self._doorbell.bell(kind, name)
+        return self._doorbell.bell(kind, name, lambda wanted: FarBell(home, wanted))
 
     def _at_the_door(self) -> Doorbell:
         assert self._doorbell_at is not None
@@ -204,7 +223,7 @@ def runtime_options(role: str) -> Callable[[Callable[..., None]], Callable[..., 
         @click.option(
             "--listen",
             metavar="HOST:PORT",
-            callback=lambda _, option, value: value and address(option.opts[0], value),
+            callback=listening,
             envvar="TIDEGATE_LISTEN",
             show_envvar=True,
             help="Answer /metrics, /healthz and /readyz there.",
