@@ -21,7 +21,7 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
@@ -184,7 +184,7 @@ Broker = tuple[str, dict[str, Send], Callable[[], Awaitable[Any]]]
 
 @contextlib.asynccontextmanager
 async def _redis() -> AsyncIterator[Broker]:
-    with _server("redis-server", "--port", "{port}", "--save", "", "--dir", "{folder}") as port:
+    with server("redis-server", "--port", "{port}", "--save", "", "--dir", "{folder}") as port:
         url = f"redis://127.0.0.1:{port}/0"
         plain, client = redis.Redis.from_url(url), redis.asyncio.Redis.from_url(url)
 
@@ -209,9 +209,7 @@ async def _redis() -> AsyncIterator[Broker]:
 
 @contextlib.asynccontextmanager
 async def _nats() -> AsyncIterator[Broker]:
-    with _server(
-        "nats-server", "-a", "127.0.0.1", "-p", "{port}", "-js", "-sd", "{folder}"
-    ) as port:
+    with server("nats-server", "-a", "127.0.0.1", "-p", "{port}", "-js", "-sd", "{folder}") as port:
         client = await nats.connect(f"nats://127.0.0.1:{port}")
         jetstream = client.jetstream()
         await jetstream.add_stream(name="S", subjects=["t"])
@@ -251,7 +249,7 @@ async def _nats() -> AsyncIterator[Broker]:
 
 
 @contextlib.contextmanager
-def _server(program: str, *options: str):  # type: ignore[no-untyped-def]
+def server(program: str, *options: str) -> Iterator[int]:
     """A broker on a port of its own, which it yields."""
     found = shutil.which(program) or shutil.which(program, path="/usr/sbin")
     if found is None:

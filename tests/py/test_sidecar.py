@@ -140,7 +140,8 @@ def conn(database: str) -> Iterator[psycopg.Connection[Any]]:
 
 def _put(conn: psycopg.Connection[Any], first: int, last: int) -> None:
     conn.execute(
-        "select outbox_put('orders', jsonb_build_object('n', n)) from generate_series(%s::int, %s::int) n",
+        "select outbox_put('orders', jsonb_build_object('n', n))"
+        " from generate_series(%s::int, %s::int) n",
         (first, last),
     )
 
