@@ -963,6 +963,7 @@ comment on table tidegate.barrier_range is
 
 create table tidegate.barrier_sent (
     epoch bigint not null,
+    sent_at timestamptz not null,
     first_member integer not null,
     queue text collate "C" not null,
     priority smallint not null,
@@ -977,7 +978,7 @@ create table tidegate.barrier_sent (
 
 comment on table tidegate.barrier_sent is
 'What barrier_send has sent, a thousand members a row, so that recovery can send a message again that is nowhere. Written once, in bulk, and read by nobody else.';
-comment on column tidegate.barrier_sent.message_ids is 'A message sent again keeps its id, and so its event_id.';
+comment on column tidegate.barrier_sent.message_ids is 'A message sent again keeps its id and, with sent_at, its event_id.';
 comment on column tidegate.barrier_sent.payloads is 'Null where the payload is large: the body that it was written to is not written twice.';
 
 create table tidegate.barrier_slot (
@@ -1097,7 +1098,7 @@ alter table tidegate.barrier_result set (
 
 -- ledger/record_migration.sql
 insert into tidegate.migration (migration, checksum, version)
-values ('0005_create_barrier', 'af57fe55e92bd8f8d266afd9b16d39291857ba0ee997885fd50aa380cb3471b4', 'VERSION');
+values ('0005_create_barrier', '4bef5ec2aebb7039932ab0a90aa8a9d9787bdc174b25530b2da05e62b9fda35c', 'VERSION');
 
 -- migrations/0006_create_run.up.sql
 /* Runs: an optional record of a business execution, by which its messages are stopped. Leaders: who runs the loops. */
@@ -1565,12 +1566,25 @@ comment on function tidegate._backoff(interval, interval, double precision, doub
 'Delay after the failure that follows p_attempts earlier ones: least(cap, base * factor^least(attempts, 30)), give or take the jitter. In seconds as double precision, so no count of attempts overflows.';
 
 -- functions/kernel/_event_id.sql
-create or replace function tidegate._event_id(p_event_prefix text, p_message_id bigint) returns uuid
+create or replace function tidegate._event_id(p_event_prefix text, p_message_id bigint, p_enqueued_at timestamptz)
+returns uuid
 language sql immutable parallel safe
-return (p_event_prefix || to_hex(p_message_id | (1::bigint << 63)))::uuid;
+-- A standby that is promoted without the last it was sent draws ids again that are known outside: the milliseconds, in
+-- the 22 bits above the id's lowest 40, keep the event that is lost and the one that has its id apart.
+return (
+    p_event_prefix || to_hex(
+        (1::bigint << 63) | (
+            p_message_id # (
+                (
+                    (date_part('epoch', p_enqueued_at - timestamptz '2000-01-01 00:00:00+00') * 1000)::bigint & 4194303
+                ) << 40
+            )
+        )
+    )
+)::uuid;
 
-comment on function tidegate._event_id(text, bigint) is
-'Version-8 UUID of the installation (first half) and a message_id (second half, under the variant bit): the identity of an event whose producer gave none.';
+comment on function tidegate._event_id(text, bigint, timestamptz) is
+'Version-8 UUID of the installation (first half) and a message_id with its time (second half, under the variant bit): the identity of an event whose producer gave none. Neither changes as long as the event lives.';
 
 -- functions/kernel/_lock_key.sql
 create or replace function tidegate._lock_key(p_table regclass, p_id integer) returns bigint
@@ -2347,7 +2361,7 @@ begin
             failure_count = d.failure_count + (p_state = 'dead')::integer, reason = j.reason, last_error = j.error,
             attempts = j.attempts, priority = j.priority, message_id = j.message_id, enqueued_at = j.enqueued_at,
             payload = j.payload, headers = j.headers, body_id = j.body_id, body_bytes = j.body_bytes,
-            event_id = coalesce(j.event_id, _event_id(j.event_prefix, j.message_id)),
+            event_id = coalesce(j.event_id, _event_id(j.event_prefix, j.message_id, j.enqueued_at)),
             max_attempts = j.max_attempts, backoff = j.backoff, topic = j.topic, group_key = j.group_key,
             run_id = j.run_id, tenant = j.tenant, fails_run_at = j.fails_run_at,
             errors = case
@@ -2376,7 +2390,7 @@ begin
     select
         v_now, p_channel_id, j.kind, j.channel, j.reason, j.error,
         p_state, case when p_state = 'discarded' then v_now end, j.fails_run_at,
-        j.attempts, j.priority, j.message_id, j.enqueued_at, j.payload, j.headers, coalesce(j.event_id, _event_id(j.event_prefix, j.message_id)), j.body_id, j.body_bytes, j.max_attempts, j.max_batch, null, j.backoff, j.topic, j.group_key, j.job_key, j.run_id, j.tenant, j.errors, j.barrier, j.epoch, j.member
+        j.attempts, j.priority, j.message_id, j.enqueued_at, j.payload, j.headers, coalesce(j.event_id, _event_id(j.event_prefix, j.message_id, j.enqueued_at)), j.body_id, j.body_bytes, j.max_attempts, j.max_batch, null, j.backoff, j.topic, j.group_key, j.job_key, j.run_id, j.tenant, j.errors, j.barrier, j.epoch, j.member
     from judged j
     where not j.has_entry
     order by j.ordinality;
@@ -2549,7 +2563,7 @@ begin
         insert into archive (settled_at, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member)
         select
             clock_now(), p_channel_id,
-            m.attempts, m.priority, m.message_id, m.enqueued_at, m.payload, m.headers, coalesce(m.event_id, _event_id(i.event_prefix, m.message_id)), m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member
+            m.attempts, m.priority, m.message_id, m.enqueued_at, m.payload, m.headers, coalesce(m.event_id, _event_id(i.event_prefix, m.message_id, m.enqueued_at)), m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member
         from unnest(p_messages) m
         cross join installation i;
     else
@@ -2690,15 +2704,16 @@ returns setof tidegate.delivery
 language sql stable
 begin atomic
 select
-    l.lease_id, m.message_id, coalesce(m.event_id, tidegate._event_id(c.event_prefix, m.message_id)),
+    l.lease_id, m.message_id, coalesce(m.event_id, tidegate._event_id(c.event_prefix, m.message_id, m.enqueued_at)),
     m.topic, m.attempts + 1, coalesce(m.max_attempts, c.max_attempts),
     coalesce(m.payload, b.payload), m.headers, m.priority,
     m.group_key, m.job_key, m.run_id, m.tenant, m.barrier, m.epoch, m.member, m.enqueued_at, l.expires_at
 from tidegate.lease l
 cross join lateral unnest(l.messages) with ordinality m
-inner join tidegate.channel c on c.channel_id = l.channel_id
+inner join tidegate.channel c on c.channel_id = p_channel_id
 left join tidegate.body b on b.body_id = m.body_id
-where l.lease_id = p_lease_id and l.channel_id = p_channel_id
+-- By its id and by no index of the channel: under a pinned horizon that is all leases there ever were.
+where l.lease_id = p_lease_id and l.channel_id + 0 = p_channel_id
     and m.ordinality <> all(coalesce(l.settled, '{}'))
 order by m.ordinality;
 end;
@@ -4008,18 +4023,24 @@ comment on function tidegate._slot_count(integer) is
 'Over how many slots members are spread: at most 62 in one, and 16 slots before any holds more than 8.';
 
 -- functions/barrier/_barrier_event_id.sql
-create or replace function tidegate._barrier_event_id(p_event_prefix text, p_epoch bigint, p_what text) returns uuid
+create or replace function tidegate._barrier_event_id(
+    p_event_prefix text, p_epoch bigint, p_opened_at timestamptz, p_what text
+) returns uuid
 language sql immutable parallel safe
 return (
     with digest as (
-        select encode(sha256(convert_to(p_event_prefix || '/' || p_epoch || '/' || p_what, 'UTF8')), 'hex') as hex
+        select encode(sha256(convert_to(
+            p_event_prefix || '/' || p_epoch || '/'
+            || extract(epoch from p_opened_at - timestamptz '2000-01-01 00:00:00+00') || '/' || p_what,
+            'UTF8'
+        )), 'hex') as hex
     )
 
     select (substr(d.hex, 1, 12) || '8' || substr(d.hex, 14, 3) || '8' || substr(d.hex, 18, 15))::uuid from digest d
 );
 
-comment on function tidegate._barrier_event_id(text, bigint, text) is
-'Version-8 UUID of what an epoch of a barrier says, callback or failure: however often it is said, it is the same event.';
+comment on function tidegate._barrier_event_id(text, bigint, timestamptz, text) is
+'Version-8 UUID of what an epoch of a barrier says, callback or failure: however often it is said, it is the same event. An epoch that is drawn again after a failover says others, as it was opened at another time.';
 
 -- functions/barrier/_no_such_barrier.sql
 create or replace function tidegate._no_such_barrier(p_name text, p_epoch bigint) returns void
@@ -4181,7 +4202,7 @@ begin
         'payload', case when v_is_fired then p_barrier.callback_payload else p_barrier.failure_payload end
     );
     return row(0, p_barrier.callback_priority, nextval('position_seq'), clock_now(), v_payload, p_barrier.callback_headers, _barrier_event_id(
-            v_prefix, p_barrier.epoch, case when v_is_fired then 'callback' else 'failure' end
+            v_prefix, p_barrier.epoch, p_barrier.opened_at, case when v_is_fired then 'callback' else 'failure' end
         ), null, null, null, null, null, null, null, null, null, p_barrier.run_id, p_barrier.tenant, null, null, null, null)::message;
 end;
 $$;
@@ -4717,6 +4738,7 @@ language plpgsql volatile
 set search_path = tidegate, pg_temp
 as $$
 declare
+    v_now constant timestamptz := clock_now();
     v_channel channel;
     v_messages message[];
 begin
@@ -4756,15 +4778,15 @@ begin
         insert into body (body_id, payload) overriding system value
         select i.body_id, i.payload from input i where i.body_id is not null
     )
-    select array_agg(row(0, p_priority, i.id, clock_now(), case when i.body_id is null then i.payload end, p_headers, null, i.body_id, case when i.body_id is not null then i.bytes end, p_max_attempts, null, null, null, null, null, null, p_run_id, p_tenant, null, p_name, p_epoch, p_first_member + i.ordinality::integer - 1)::message order by i.ordinality)
+    select array_agg(row(0, p_priority, i.id, v_now, case when i.body_id is null then i.payload end, p_headers, null, i.body_id, case when i.body_id is not null then i.bytes end, p_max_attempts, null, null, null, null, null, null, p_run_id, p_tenant, null, p_name, p_epoch, p_first_member + i.ordinality::integer - 1)::message order by i.ordinality)
     into v_messages
     from input i;
     perform _message_enter(v_channel.channel_id, v_messages);
     insert into barrier_sent (
-        epoch, first_member, queue, priority, max_attempts, headers, message_ids, payloads, body_ids
+        epoch, sent_at, first_member, queue, priority, max_attempts, headers, message_ids, payloads, body_ids
     )
     select
-        p_epoch, min(m.member), p_queue, p_priority, p_max_attempts, p_headers,
+        p_epoch, v_now, min(m.member), p_queue, p_priority, p_max_attempts, p_headers,
         array_agg(m.message_id order by m.member), array_agg(m.payload order by m.member),
         case when count(m.body_id) > 0 then array_agg(m.body_id order by m.member) end
     from unnest(v_messages) m
@@ -4795,7 +4817,7 @@ as $$
  * This reads what waits in the queue, below the floor too, where nothing should be, and what is leased of it: once a
  * stranded barrier. An index would be every message's to keep up.
  *
- * The caller holds the epoch. A message keeps its message_id, so it is the same event, and the same large payload, as
+ * The caller holds the epoch. A message keeps its message_id, and so its event_id, and the same large payload, as
  * long as that is there: else it cannot be sent again.
  */
 declare
@@ -4840,22 +4862,23 @@ begin
     ), sent as materialized (
         select
             n.priority, n.max_attempts, n.headers, n.first_member + u.number::integer - 1 as member, u.message_id,
-            u.payload, u.body_id
+            n.sent_at, u.payload, u.body_id
         from barrier_sent n
         cross join unnest(n.message_ids, n.payloads, n.body_ids) with ordinality
             as u (message_id, payload, body_id, number)
         where n.epoch = p_barrier.epoch
     ), lost as (
-        select s.*, _json_size(y.payload) as body_bytes
+        select s.*, _json_size(y.payload) as body_bytes, i.event_prefix
         from outstanding o
         inner join sent s on s.member = o.member
         left join body y on y.body_id = s.body_id
+        cross join installation i
         where not exists (select from present p where p.member = o.member)
             and (s.body_id is null or y.body_id is not null)
         order by s.member
         limit p_limit
     )
-    select array_agg(row(0, l.priority, l.message_id, clock_now(), l.payload, l.headers, null, l.body_id, l.body_bytes, l.max_attempts, null, null, null, null, null, null, p_barrier.run_id, p_barrier.tenant, null, p_barrier.name, p_barrier.epoch, l.member)::message order by l.member)
+    select array_agg(row(0, l.priority, l.message_id, clock_now(), l.payload, l.headers, _event_id(l.event_prefix, l.message_id, l.sent_at), l.body_id, l.body_bytes, l.max_attempts, null, null, null, null, null, null, p_barrier.run_id, p_barrier.tenant, null, p_barrier.name, p_barrier.epoch, l.member)::message order by l.member)
     into v_messages
     from lost l;
     if v_messages is null then
@@ -5275,7 +5298,8 @@ begin
         if v_barrier.state = 'fired' then
             return 'fired';
         end if;
-        select _barrier_event_id(i.event_prefix, p_epoch, 'callback') into v_event_id from installation i;
+        select _barrier_event_id(i.event_prefix, p_epoch, v_barrier.opened_at, 'callback') into v_event_id
+        from installation i;
         -- Locked first, and asked in a statement of its own: who requeues it at this moment has committed by then.
         perform from dead_letter d
         where d.channel = v_barrier.callback_queue and d.event_id = v_event_id
@@ -6594,7 +6618,7 @@ begin
             array_agg(h.dead_letter_id order by h.ordinal) as ids,
             array_agg(h.child order by h.ordinal) as children,
             array_agg(coalesce(p_from + p_every * (h.ordinal - 1), '-infinity') order by h.ordinal) as due,
-            array_agg(row(case when p_reset_attempts then 0 else h.attempts end, h.priority, h.child, h.enqueued_at, h.payload, h.headers, coalesce(h.event_id, _event_id(h.event_prefix, h.message_id)), h.own_body_id, h.body_bytes, h.max_attempts, null, h.dead_letter_id, h.backoff, h.topic, h.group_key, h.job_key, h.run_id, h.tenant, h.errors, h.barrier, h.epoch, h.member)::message order by h.ordinal) as messages
+            array_agg(row(case when p_reset_attempts then 0 else h.attempts end, h.priority, h.child, h.enqueued_at, h.payload, h.headers, coalesce(h.event_id, _event_id(h.event_prefix, h.message_id, h.enqueued_at)), h.own_body_id, h.body_bytes, h.max_attempts, null, h.dead_letter_id, h.backoff, h.topic, h.group_key, h.job_key, h.run_id, h.tenant, h.errors, h.barrier, h.epoch, h.member)::message order by h.ordinal) as messages
         from chosen h
         group by h.channel_id
         order by h.channel_id
@@ -7971,7 +7995,7 @@ begin
     case p_place
         when 'ready' then
             return query
-            select m.attempts, m.priority::smallint, m.message_id, m.enqueued_at, coalesce(m.payload, (select b.payload from body b where b.body_id = m.body_id)), m.headers, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id)), m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member
+            select m.attempts, m.priority::smallint, m.message_id, m.enqueued_at, coalesce(m.payload, (select b.payload from body b where b.body_id = m.body_id)), m.headers, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id, m.enqueued_at)), m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member
             from (
                 select * from ready p
                 where p.channel_id = v_channel.channel_id
@@ -7981,7 +8005,7 @@ begin
             order by priority, position;
         when 'scheduled' then
             return query
-            select m.attempts, m.priority::smallint, m.message_id, m.enqueued_at, coalesce(m.payload, (select b.payload from body b where b.body_id = m.body_id)), m.headers, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id)), m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member
+            select m.attempts, m.priority::smallint, m.message_id, m.enqueued_at, coalesce(m.payload, (select b.payload from body b where b.body_id = m.body_id)), m.headers, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id, m.enqueued_at)), m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member
             from (
                 select * from scheduled p
                 where p.channel_id = v_channel.channel_id
@@ -7991,7 +8015,7 @@ begin
             order by due_at, message_id;
         when 'blocked' then
             return query
-            select m.attempts, m.priority::smallint, m.message_id, m.enqueued_at, coalesce(m.payload, (select b.payload from body b where b.body_id = m.body_id)), m.headers, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id)), m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member
+            select m.attempts, m.priority::smallint, m.message_id, m.enqueued_at, coalesce(m.payload, (select b.payload from body b where b.body_id = m.body_id)), m.headers, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id, m.enqueued_at)), m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member
             from (
                 select * from blocked p
                 where p.channel_id = v_channel.channel_id
@@ -8001,7 +8025,7 @@ begin
             order by position;
         when 'lease' then
             return query
-            select m.attempts, m.priority::smallint, m.message_id, m.enqueued_at, coalesce(m.payload, (select b.payload from body b where b.body_id = m.body_id)), m.headers, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id)), m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member
+            select m.attempts, m.priority::smallint, m.message_id, m.enqueued_at, coalesce(m.payload, (select b.payload from body b where b.body_id = m.body_id)), m.headers, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id, m.enqueued_at)), m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member
             from (
                 select * from lease n
                 where n.channel_id = v_channel.channel_id
@@ -8412,8 +8436,10 @@ begin
         if v_message.body_bytes is null then
             return next row(
                 v_lease_id, v_message.message_id,
-                coalesce(v_message.event_id, _event_id(v_channel.event_prefix, v_message.message_id)), v_message.topic,
-                v_message.attempts + 1, coalesce(v_message.max_attempts, v_channel.max_attempts), v_message.payload,
+                coalesce(
+                    v_message.event_id, _event_id(v_channel.event_prefix, v_message.message_id, v_message.enqueued_at)
+                ),
+                v_message.topic, v_message.attempts + 1, coalesce(v_message.max_attempts, v_channel.max_attempts), v_message.payload,
                 v_message.headers, v_message.priority, v_message.group_key, v_message.job_key, v_message.run_id,
                 v_message.tenant, v_message.barrier, v_message.epoch, v_message.member, v_message.enqueued_at, v_expires_at
             )::delivery;
@@ -8490,8 +8516,8 @@ begin
     else
         return query
         select
-            v_lease_id, m.message_id, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id)), m.topic,
-            m.attempts + 1, coalesce(m.max_attempts, v_channel.max_attempts), m.payload, m.headers, m.priority,
+            v_lease_id, m.message_id,
+            coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id, m.enqueued_at)), m.topic, m.attempts + 1, coalesce(m.max_attempts, v_channel.max_attempts), m.payload, m.headers, m.priority,
             m.group_key, m.job_key, m.run_id, m.tenant, m.barrier, m.epoch, m.member, m.enqueued_at, v_expires_at
         from unnest(v_messages) m;
     end if;
@@ -8823,7 +8849,7 @@ begin
         return v_answer;
     end if;
     delete from ready where ctid = any(v_ctids[:cardinality(v_messages)]);
-    select array_agg(row(m.attempts, m.priority, m.message_id, m.enqueued_at, coalesce(m.payload, (select b.payload from body b where b.body_id = m.body_id)), m.headers, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id)), m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member)::message order by m.ordinality)
+    select array_agg(row(m.attempts, m.priority, m.message_id, m.enqueued_at, coalesce(m.payload, (select b.payload from body b where b.body_id = m.body_id)), m.headers, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id, m.enqueued_at)), m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member)::message order by m.ordinality)
     into v_deliveries
     from unnest(v_messages) with ordinality m;
 
@@ -9495,7 +9521,9 @@ begin
         select
             d.drawn, d.target,
             0, d.priority, case when d.is_copy then d.drawn else d.message_id end, d.enqueued_at, d.payload, d.headers, case
-                    when d.is_copy then coalesce(d.event_id, _event_id(i.event_prefix, d.message_id)) else d.event_id
+                    when d.is_copy
+                        then coalesce(d.event_id, _event_id(i.event_prefix, d.message_id, d.enqueued_at))
+                    else d.event_id
                 end, d.own_body_id, d.body_bytes, null, null, null, d.backoff, p_topic, d.group_key, d.job_key, d.run_id, d.tenant, null, d.barrier, d.epoch, d.member
         from delivery d
         cross join installation i
@@ -9505,7 +9533,9 @@ begin
         select
             d.drawn, d.target,
             0, d.priority, case when d.is_copy then d.drawn else d.message_id end, d.enqueued_at, d.payload, d.headers, case
-                    when d.is_copy then coalesce(d.event_id, _event_id(i.event_prefix, d.message_id)) else d.event_id
+                    when d.is_copy
+                        then coalesce(d.event_id, _event_id(i.event_prefix, d.message_id, d.enqueued_at))
+                    else d.event_id
                 end, d.own_body_id, d.body_bytes, null, null, null, d.backoff, p_topic, d.group_key, d.job_key, d.run_id, d.tenant, null, d.barrier, d.epoch, d.member
         from delivery d
         cross join installation i
@@ -9514,7 +9544,7 @@ begin
         insert into archive (settled_at, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member)
         select
             clock_now(), p_topic_id,
-            d.attempts, d.priority, d.message_id, d.enqueued_at, d.payload, d.headers, coalesce(d.event_id, _event_id(i.event_prefix, d.message_id)), d.own_body_id, d.body_bytes, d.max_attempts, d.max_batch, d.requeued_from, d.backoff, d.topic, d.group_key, d.job_key, d.run_id, d.tenant, d.errors, d.barrier, d.epoch, d.member
+            d.attempts, d.priority, d.message_id, d.enqueued_at, d.payload, d.headers, coalesce(d.event_id, _event_id(i.event_prefix, d.message_id, d.enqueued_at)), d.own_body_id, d.body_bytes, d.max_attempts, d.max_batch, d.requeued_from, d.backoff, d.topic, d.group_key, d.job_key, d.run_id, d.tenant, d.errors, d.barrier, d.epoch, d.member
         from delivery d
         cross join installation i
         where d.target is null
@@ -9613,7 +9643,7 @@ begin
 
     select
         array_agg(r.ctid order by r.priority, r.position),
-        array_agg(row(r.attempts, r.priority, r.message_id, r.enqueued_at, coalesce(r.payload, (select b.payload from body b where b.body_id = r.body_id)), r.headers, coalesce(r.event_id, _event_id(i.event_prefix, r.message_id)), r.body_id, r.body_bytes, r.max_attempts, r.max_batch, r.requeued_from, r.backoff, p_topic, r.group_key, r.job_key, r.run_id, r.tenant, r.errors, r.barrier, r.epoch, r.member)::message order by r.priority, r.position)
+        array_agg(row(r.attempts, r.priority, r.message_id, r.enqueued_at, coalesce(r.payload, (select b.payload from body b where b.body_id = r.body_id)), r.headers, coalesce(r.event_id, _event_id(i.event_prefix, r.message_id, r.enqueued_at)), r.body_id, r.body_bytes, r.max_attempts, r.max_batch, r.requeued_from, r.backoff, p_topic, r.group_key, r.job_key, r.run_id, r.tenant, r.errors, r.barrier, r.epoch, r.member)::message order by r.priority, r.position)
     into v_ctids, v_messages
     from ready r
     cross join installation i
@@ -9974,8 +10004,10 @@ begin
         if v_message.body_bytes is null then
             return next row(
                 v_lease_id, v_message.message_id,
-                coalesce(v_message.event_id, _event_id(v_channel.event_prefix, v_message.message_id)), v_message.topic,
-                v_message.attempts + 1, coalesce(v_message.max_attempts, v_channel.max_attempts), v_message.payload,
+                coalesce(
+                    v_message.event_id, _event_id(v_channel.event_prefix, v_message.message_id, v_message.enqueued_at)
+                ),
+                v_message.topic, v_message.attempts + 1, coalesce(v_message.max_attempts, v_channel.max_attempts), v_message.payload,
                 v_message.headers, v_message.priority, v_message.group_key, v_message.job_key, v_message.run_id,
                 v_message.tenant, v_message.barrier, v_message.epoch, v_message.member, v_message.enqueued_at, v_expires_at
             )::delivery;
@@ -10052,8 +10084,8 @@ begin
     else
         return query
         select
-            v_lease_id, m.message_id, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id)), m.topic,
-            m.attempts + 1, coalesce(m.max_attempts, v_channel.max_attempts), m.payload, m.headers, m.priority,
+            v_lease_id, m.message_id,
+            coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id, m.enqueued_at)), m.topic, m.attempts + 1, coalesce(m.max_attempts, v_channel.max_attempts), m.payload, m.headers, m.priority,
             m.group_key, m.job_key, m.run_id, m.tenant, m.barrier, m.epoch, m.member, m.enqueued_at, v_expires_at
         from unnest(v_messages) m;
     end if;
@@ -10932,7 +10964,7 @@ begin
         p_job_key => 'expired ' || p_barrier.epoch,
         p_key_mode => 'dedupe',
         p_event_id => _barrier_event_id(
-            i.event_prefix, p_barrier.epoch, 'expired ' || extract(epoch from p_expired_at)
+            i.event_prefix, p_barrier.epoch, p_barrier.opened_at, 'expired ' || extract(epoch from p_expired_at)
         ),
         p_run_id => p_barrier.run_id,
         p_tenant => p_barrier.tenant
@@ -13457,11 +13489,11 @@ begin
         ('_backoff', 'e6c93728b35a0dd799c9693e8e9fd192b36e952f258142d6dec77727706308fb'),
         ('_backoff_check', 'ad3dcb6034c2d0f107c670f9845542068eacb81153e1967fc7c2a8c0b6ce81fd'),
         ('_bad_argument', 'af3c40a042ee2c84175cad08526b162e65e07c257ae12c0e2eec57816703e6ce'),
-        ('_barrier_ask', '2466d2a4eb8fc2a4a7f22171fc1adb5a53811366143750dcfbf352571de01b53'),
+        ('_barrier_ask', 'f11db517b4e309e6bd98c29cf64b69a65debd74d53216c346e824e475bcbcdef'),
         ('_barrier_close', 'e63e3d8924cf15a5a969ef9cd9bd21060b7d6a2f57a5e3763a6b39f7bdc615ba'),
-        ('_barrier_event_id', '654c368cfa9909db21828c962864d5562b8cc85af6a109cc0fe5108ea2b217ec'),
+        ('_barrier_event_id', 'ab1af06c45f18d1102eb508f7fdd638dd5bcc62c4734a50dea765f5d31cf3fdf'),
         ('_barrier_grow', '09169118fa6ecfce40db2592c54b9db0517b92ae5f1d1d4d5a4004a99ad83a41'),
-        ('_barrier_message', '0855c08812094f4c047165bd4325493c57c24d236ea15fda4ef273b2177717cb'),
+        ('_barrier_message', '41a9835486bd64f0199944dc9b8e0110efcbfb685a51e5b0130c4b4f43db87a7'),
         ('_barrier_open', '220fa4081a9314f1dac13b0f15446e423aaf75dd86bd9e526ccdceedd30ec7d1'),
         ('_barrier_postpone', '306e1212d6ffce2969e1a42a082489d3df717329501158d9ae02fbc28ceb1c7d'),
         ('_barrier_reason', 'eff1b2dbd7f04d5a1d68431178070bbc2a69c59f70ffcd82046ff71ca5725081'),
@@ -13481,11 +13513,11 @@ begin
         ('_dead_letter_count', '491d7f1751d54e27a6a404fff838a9f27ea525f41fea8772d40eb8f3230d2360'),
         ('_dead_letter_newest', 'abb0ded6698574f7546c18a4f9196a7b21166f287cc5fad06731ee6b297398cb'),
         ('_dead_letter_oldest', 'b6380895351cdac92fad258b0ddb603ed56d773991263694f90cc19bbe152a35'),
-        ('_dead_letter_requeue', '5ae81c51ace086b8254839a2c9d94fb3ab96edc93421c30be11308083434d8e2'),
+        ('_dead_letter_requeue', 'acbd4e51e0ff1ae736e821f656659bb144c2b0941a50526c570f6447e8c14f41'),
         ('_doctor_look', '8bf347b11c611c564524d030b2d9e57c1728ff165a3438bb68936d6f783f5b93'),
         ('_doctor_look_server', '568cd25c469028814bfd706f77f573246be54d2ee70ec7382db007aecf27d900'),
         ('_error_text', '7f12f69ffaf3d6dff455683baed5f1abd597a68e4df21400d06f4cd26391f9b8'),
-        ('_event_id', 'dbd5513a675ecce78e3b1b17eec10d37723ff6f17c93ebc0aa70a869a1135d51'),
+        ('_event_id', '6e77c2c6ae192bb465db300394b952d16a415c42fe59ba538836929228362544'),
         ('_failed_check', '8a3402dfd35a05abb2e167dc9dfdf736ba7e4d57a916dcd1e11343088de738e3'),
         ('_group_advance', '781236f4bdfa8396fc453e8ae35196b3b7d2f81362c1daea4d17693f39091e05'),
         ('_guard_check', '10987b53ff3ad446120cf389e5de91ba19bfedcb1c0209a9846a8785e1d01aca'),
@@ -13500,7 +13532,7 @@ begin
         ('_json_size', '6062f431a4bcafe38a6cc68c50eae60bc7bc0e6e5c44791bbd17802a9eb4f093'),
         ('_keyed_send', '13112164c97a364813ed87f74798fa40c933d9d5aa1e9d7c609ee27102f755b5'),
         ('_leader_check', '149ab115db559a4e1abdc703696d6f2e7a28d8067489a21d05e4dab9e84b7730'),
-        ('_lease_deliveries', 'ae307a3384bf6ef3a6ce18db591d068c6f35bf8944ecdb7b60563e4a6400f38c'),
+        ('_lease_deliveries', '7420bd65ec7625bc4eeaf704701cfd251f5421b139c53b9301da5deb7bec4526'),
         ('_lease_expire', 'c743878b8be00721caad63e81848925d4b40d7263764c985008dcaa3fb09064b'),
         ('_lease_left', 'ed0911cbdd0c578b06ce20cc16fbb61b72072fd70f5da27b9aebf976e8155d84'),
         ('_lease_settle', '6a9a09e0705269a20d07bd1eac189cc3c162350d3c243a0d43432cb964983b5b'),
@@ -13511,15 +13543,15 @@ begin
         ('_member_end', '6e82653b746f31de6611c6bcef8312eeacf20c2ec1ebd53014288bb7c2be299c'),
         ('_member_lock', 'b0132964397ef4fd66dde11f37b3d6c0ac8129c8e43b872293914042f79d7a8d'),
         ('_member_seize', '28d14dd91f72f94232cf27a73f70e951fc3cbb102d2b32cc9f71d5750fbdb83e'),
-        ('_members_resend', 'b11347db173a8c95c57b182b14e8c037b553473be4c1af5ed268b443d6c1544f'),
-        ('_members_send', '70cfb31ec378fcf345d68172b4e98b7a15e0641e204281ea370072cf9a00edd6'),
-        ('_message_bury', 'c66c0a580b49444f04dc60b089821d912702372c1b4f5456aad94508d9b2d622'),
+        ('_members_resend', '85fe8f7e42f7228349ce34f34c9a38ff40848bb52da14991dfe6f7f4df5104fd'),
+        ('_members_send', '09eed3389240ff2452b0ffd12124a98a22d0fd4eac451c3e31f04d93f37767f4'),
+        ('_message_bury', '61e801658b6cfe91ec217446e491015815dd3dded67d8dc47585b04c8ccdf02a'),
         ('_message_cancel', 'e3fa3da826dd26793df02465328b7e7fd9b3817620e42930a5df0fb90f36bf6a'),
         ('_message_drop', '7cf4e4909b052a07c2a6ebfbf8b079a873714fef7d24a8b73ad5de1a1c07c8a1'),
         ('_message_end', '1bd2694c1ca48e2efd2f2a0557c717d26255b8cfd803c6a9943a01828c382e10'),
         ('_message_enter', '21071612a8c4fc48272a7c9a252701f2cddf513a8e3a13f5b8f508f29b0726c8'),
         ('_message_fail', '2b63b2e083cca44de712e62234badfcab9ca18edc99eae3d689553d9185e6c93'),
-        ('_message_finish', 'aca2cb314b795abb9796ea81d78db95edc3ec2710cd934a0a61d86478c8165da'),
+        ('_message_finish', 'b0484433a0c73cce1031343e444d2f095bd889b930775f5569883956257f3ece'),
         ('_message_refuse', 'e4c111c17c29ddce6ee49b2e9f99b76f231a844668e10d633c1bc945c5effa49'),
         ('_message_return', '6c9d6801a57f70b6ee327d617f77a548e6176b3e084fcb36da681b5bf3b26e0c'),
         ('_metric_list', '5681e1ca44acf867bab29001db97e0363f71d76ef35eec97da3d1f8e25476186'),
@@ -13546,10 +13578,10 @@ begin
         ('_tide_advance', 'd63ee898236cfdbdac761cc989b730923c8c78a53c17b695b68288e54d30b8f2'),
         ('_tide_forget', '01b7e12a13b82c373b70f389fe16be5e9d4ae8be80f260073fb7eed4663c599c'),
         ('_tide_forget_deadlines', '18fab7064fe7df00c64d01b25aeedc6369e616917fed695b79bb2722ce3aa6cf'),
-        ('_topic_deliver', 'd845dcbe144772882875f9fe2d9ba027ac9e675856f071c50b1bd69ebcec0212'),
+        ('_topic_deliver', '403954bfaa0d79170926ffdd181ab86bd9703e48ca3a9ac44cff4c345dd3c297'),
         ('_topic_is_routed', '3c38a04becda1b8930f89d649c735a18a502992d383afd178576c22fac7e1f71'),
         ('_topic_matches', 'f195c07c02a6941e8b845e5698a609fa5fdc16cd3ea396772c8a235730d46be6'),
-        ('_topic_move', 'a1d46e9d4e74610e2e8f4d0cbf89ade1c0002a4cb88e4191ff6984931264e893'),
+        ('_topic_move', '28f7eb0e03f65c6ac3393555e211e29339266dc5991ea2bfd6c4520691b0afc0'),
         ('archived', 'e4ead07f728b6087d048da37a7913e0d9661dfb7c3531ceafca08ec9f9707139'),
         ('backlog', 'bed738727cee8c63701f0e21c681b0f3dfd2278c236a510e06cdf1da5b6a9c9b'),
         ('barrier_abort', '21fb178cbac7e627d247074ed2e0919d49032b4bb4282f8dc29233d99f65f0be'),
@@ -13558,7 +13590,7 @@ begin
         ('barrier_fail', 'e9128cc35a74448b60bf4d816923036e6dbad5409cea42839f3d5cc80d35272c'),
         ('barrier_open', 'feba1c3fc03fa138c5408b76bcd310c09efa367a434fba5280dabcc78a8b65e0'),
         ('barrier_progress', 'c19772bc5ec329f389bdc6b49470b9be69b43af35908ec239330393234f60c71'),
-        ('barrier_resolve', 'c497d8270e45ed67afbb474647f32616d22253a7b3fbd424fb738932b9d3a815'),
+        ('barrier_resolve', 'b2a7ca743a55ddf7c0899051df9379f533092e5e06634d9dba0f56d688ef67f5'),
         ('barrier_results', '2a5df96c7e6743b955edf9bd5cf30cdebfbc938d1ce1794aa888183c37cff946'),
         ('barrier_seal', '7f6d642a7bc78226842dcca2b114aebaea39a5074b3068b70aaab36b3dc7356e'),
         ('barrier_send', '96b2f12f9c73b62bf00a7dbb013e5442b9738ad42896b914db9675eb17140652'),
@@ -13598,7 +13630,7 @@ begin
         ('maintenance_tick', '7b8b8d0bd74ecee56a56a53e5b994a4a5b71d1b1f3fdadd9f13955a7ce794b0c'),
         ('metrics', 'e382a4bd2e206a511ec8dcd5e20a5bf29878794c5af58a8120703f7a8352ff63'),
         ('metrics_snapshot', 'aa2b751263d0204f4e7daecd56eefb2e5b659e49dee32c5640970c0815e97720'),
-        ('outbox_claim', 'fd1574e7c7448a0d8561e43687818282643a664149bdbd3fe3c3851f4c3e48dd'),
+        ('outbox_claim', '0f541831c6931e5fea8e08243c45c61a344d00461db490c36af2d7540215e4dc'),
         ('outbox_put', '12a820f15463edb1c2920464661283b1b6de31bc99ab22f2fda8b939973b3f66'),
         ('outbox_put_many', 'be5edd65d8c9dbeaacc57292c4f04bb7b51e8d987f7be4c2c5ae41e74045cd13'),
         ('outbox_put_specs', 'c22754031be20456707af82a5fdc732214f51aea6199bbf8166cb9013016a0c5'),
@@ -13611,7 +13643,7 @@ begin
         ('policy', 'e83b2d6b133eb32f8ade2ca166e1fde1f55e25456ea4f48c3644cb21a31851b5'),
         ('queue_ack', 'ec1504d6cbc3719fafc7f7aaa2a0068f8e3d8f9b57da39d79bc43a6e60e79b76'),
         ('queue_cancel', '3e5e03c56f1dd2a84f001be8dda9dfc5a529381360fba4a1853384e1dca848f8'),
-        ('queue_claim', '42a84837482225b9acc10d5ae72302a912714ba22708fd3162817fdc6d3cf788'),
+        ('queue_claim', '3326640766460bbf920535aaddeb87c23130830d78d90b72b132b2361d06500a'),
         ('queue_configure', '78a6bd49ef5349ecd5a74d4631c5f1e7ef22961ab7a6c502e2845ee9c35f618c'),
         ('queue_create', '462b58bd405e566a1e9a252cabf224391aeb2b7df133f0101008789dbe4949d0'),
         ('queue_drain', '59dfe4f20eec83c0bc7b670b841919bcbc19a11694a1fa248590fc5a7d99cf94'),
@@ -13619,7 +13651,7 @@ begin
         ('queue_extend', 'ce04802f714495be54902ed46142c816f07a04f46bdf7197645e9874f806bcc3'),
         ('queue_nack', '2b826ec5544a6dae1b6c5aae11a8cd1f9bf0069f7d4078eca012aa342b4e2e02'),
         ('queue_pause', '3cf8ff0e3e945af2e9e7ea50524e1be6daf2a8c348ccfe54d65ef1643cb6e383'),
-        ('queue_peek', 'bf92502351670670fac708af6dd48f9e9847a251b092d21c07812ef3ac288fdd'),
+        ('queue_peek', '7ca810514e96d8fe54bd012123630bc0e413bf179b31089317c19433c6a32faf'),
         ('queue_purge', '7df85ba0c835a6655af7f94cf752d100e455fd07a84ef6b6fca1d08044b6cbf4'),
         ('queue_release', '5fde9639a2db58081d182e6cc7091eb032d8028e218e31d9c4f6a0d537d49860'),
         ('queue_resume', 'a1c8539cfa6f0a7306fd5bb658f368db455d8c43d375e8d87fb87308f5689b5d'),
@@ -13627,7 +13659,7 @@ begin
         ('queue_send_many', '9d952e5f9cadd67ca2b7d108149a743553cefa5dd04864a982e3733a8acd7bc0'),
         ('queue_send_specs', '5f3785c4abaaa588b27e029b4513e67cd9bd81afa7145fabe1daa64246f7c0e7'),
         ('queue_settle', 'fdef187033dcd156ccd77b3f39313d4c2d2723b09bdbc5f6ebe49756dfc002e7'),
-        ('queue_work', '1d1eb58516a0e2bc344194e877154abf2c97d9090d8fb83a73ee4385a223656e'),
+        ('queue_work', '20d6a841743f632ac68e0444b39422278fed286372a79d9a0c1d11f4247eb236'),
         ('recovery_sweep', '1b27962e60d858d8258d40a9670a8ec988f9969b41ad1865129121e1c441db9d'),
         ('run_cancel', 'faa35a2f9a597bcd643b49f3309c8d4455bdff10db8416124912c0fea19605be'),
         ('run_finish', '49d6cc7043bbe4e3ed954282a2cf23e59851f9c436fe2b075aceb19b639df345'),
