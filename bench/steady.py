@@ -10,6 +10,7 @@ import contextlib
 import json
 import math
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -235,6 +236,7 @@ class Steady:
 @click.option("--database-url", help="A server, where a database is made (default DATABASE_URL).")
 def main(minutes: int, rate: float, unpinned: bool, database_url: str | None) -> None:
     """Rates, latencies and costs of each minute."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # and the roles end with it
     with open_place(config.database(database_url)) as place:
         steady = Steady(place.url, rate, pinned=not unpinned)
         with steady.running():

@@ -87,7 +87,7 @@ class Pair:
 
     def end(self) -> None:
         """Stop the standby; the primary is its maker's to stop."""
-        self._process.terminate()
+        self._process.send_signal(signal.SIGQUIT)
         try:
             self._process.wait(20)
         except subprocess.TimeoutExpired:
