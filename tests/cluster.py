@@ -1,4 +1,4 @@
-"""A primary and a streaming standby of its own, for the tests that kill one and promote the other."""
+"""A primary and a streaming standby, for the tests that kill one and promote the other."""
 
 from __future__ import annotations
 
@@ -48,11 +48,9 @@ class Pair:
         copy = [primary.bin / "pg_basebackup", "-R", "-X", "stream", "-c", "fast", "--no-sync"]
         subprocess.run([*copy, "-D", data, "-d", primary.url], check=True, cwd="/", **as_user)
         with (self._folder / "log").open("wb") as log:
-            self._process = subprocess.Popen(
-                [primary.bin / "postgres", "-D", data, "-p", str(self._port),
-                 "-c", f"unix_socket_directories={self._folder}", "-c", "listen_addresses=127.0.0.1"],
-                cwd="/", stderr=log, **as_user,
-            )  # fmt: skip
+            command = [primary.bin / "postgres", "-D", data, "-p", str(self._port)]
+            command += ["-c", f"unix_socket_directories={self._folder}"]
+            self._process = subprocess.Popen(command, cwd="/", stderr=log, **as_user)
         until(self._streams)
 
     def synchronous(self) -> None:

@@ -30,7 +30,7 @@ ROLES: tuple[tuple[str, ...], ...] = (
     ("sweep", "--follow", "--interval", "100ms", "--no-cleanup"),
     ("relay", "relayed", "--to", "stdout", "--lease", "3s", "--limit", "100"),
     ("work", "tests.pipeline:registry", "--queue", "routed"),
-    ("maintain",),
+    ("maintain", "--lease", "3s"),
 )
 _LEFT = "select coalesce(sum(ready + scheduled + blocked + leased), 0) from tidegate.backlog"
 
@@ -71,7 +71,8 @@ class Pipeline:
                 self.herd.start(*words)
             for producer in self._producers:
                 producer.start()
-            until(self._flows)
+            self.flow()
+            until(lambda: any("event=leading" in line for line in self.herd.logged()))
             yield self
         finally:
             self._ending.set()
@@ -83,6 +84,11 @@ class Pipeline:
         """Wait until so many more have been acknowledged."""
         goal = len(self.acknowledged) + count
         until(lambda: len(self.acknowledged) >= goal, 120)
+
+    def flow(self) -> None:
+        """Wait until events that are put from now on arrive on both ways."""
+        mark = max(self.acknowledged, default=0)
+        until(lambda: {n % 2 for n in self.arrived() if n > mark} == {0, 1}, 120)
 
     def drain(self, admin: str) -> None:
         """Put no more, wait until all has arrived, and end the roles, gracefully."""
@@ -130,11 +136,6 @@ class Pipeline:
     def repeats(self) -> int:
         """How many arrivals were not the first of their event."""
         return sum(ids.total() - 1 for ids in self.arrived().values())
-
-    def _flows(self) -> bool:
-        """Whether every role has done something."""
-        leads = any("event=leading" in line for line in self.herd.logged())
-        return leads and {number % 2 for number in self.arrived()} == {0, 1}
 
     def _produce(self) -> None:
         client = Client()

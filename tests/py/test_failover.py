@@ -60,9 +60,10 @@ def test_with_asynchronous_replication_only_the_tail_is_lost(tmp_path: Path, rou
         tail = before - kept if is_behind else before
         arrived = pipeline.check(lost=tail)
         _told(pipeline, servers.standby)
-        given = [pipeline.acknowledged[number] for number in pipeline.acknowledged]
+        given = list(pipeline.acknowledged.values())
         print(
-            f"behind: {is_behind}. Acknowledged {len(given)}, without trace {len(tail - set(arrived))},"
+            f"behind: {is_behind}. Acknowledged {len(given)},"
+            f" without trace {len(tail - set(arrived))},"
             f" message_ids given twice {len(given) - len(set(given))}"
         )
 
