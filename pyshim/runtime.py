@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from pyshim import config, logs, loops
+from pyshim import config, logs, loops, telemetry
 from pyshim.connect import ATTEMPTS, Connection, connect
 from pyshim.meter import Meter
 from pyshim.migrate import check_schema
@@ -68,6 +68,7 @@ class Runtime:
         """Run `work` with a stop that SIGTERM and SIGINT set; meanwhile answer on `--listen`."""
 
         async def main() -> None:
+            telemetry.configure()
             stop = loops.Stop()
             stop.on_signals()
             if self.listen is None:

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from pyshim import calls, logs
+from pyshim import calls, logs, telemetry
 from pyshim.batch import Batch
 from pyshim.loops import Progress
 from pyshim.retry import Verdict, classify
@@ -61,7 +61,7 @@ class Sweeper:
         """One sweep of the loop. A sweep that runs out of time is rolled back whole; the next takes
         half."""
         asked = self._batch.limit
-        started = time.monotonic()
+        started, began = time.monotonic(), time.time_ns()
         try:
             result = await self.sweep()
         except Exception as error:
@@ -70,6 +70,7 @@ class Sweeper:
             raise
         self._batch.fits()
         self.totals.add(result)
+        telemetry.swept(began, result)
         # A topic that is held back says so in every sweep: once is enough.
         is_news = result.claimed or result.first_error != self._last_error
         self._last_error = result.first_error

@@ -3,6 +3,7 @@ language plpgsql volatile
 set search_path = {{ schema }}, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 /*
  * Orphans: claimed for a run that has ended since, and their lease has run out. That the run has ended is the only

@@ -2126,6 +2126,7 @@ returns void
 language plpgsql volatile
 set search_path = tidegate, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
 /*
  * For messages that have come to their end, by success, death or cancel: the follow-up of a job key enters, and the
@@ -2280,6 +2281,7 @@ create or replace function tidegate._message_bury(
 language plpgsql volatile
 set search_path = tidegate, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
 /*
  * Each message gets an entry of its own, but for two: one that came from a dead letter goes back into that entry, and
@@ -2426,6 +2428,7 @@ returns void
 language plpgsql volatile
 set search_path = tidegate, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
 begin
     if exists (select from unnest(p_messages) m where m.barrier is not null) then
@@ -2538,6 +2541,7 @@ create or replace function tidegate._message_finish(
 language plpgsql volatile
 set search_path = tidegate, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
 /*
  * A success leaves behind: the arrival of the member it belonged to, an archived copy where the channel wants one, a
@@ -2654,6 +2658,7 @@ create or replace function tidegate._ready_refuse(p_channel_id integer, p_ctids 
 language plpgsql volatile
 set search_path = tidegate, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
 /*
  * Called when one of these has a run, after all of them were locked: in this later snapshot every cancel that has
@@ -2716,6 +2721,7 @@ create or replace function tidegate._lease_settle(
 language plpgsql volatile
 set search_path = tidegate, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
 /*
  * The lock on the lease row decides every race: the later of two settlements, or a tick that takes the lease back,
@@ -3239,6 +3245,7 @@ create or replace function tidegate._keyed_send(
 language plpgsql volatile
 set search_path = tidegate, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
 /*
  * Sends with one job key, and the end of its message, take turns by the lock of the key's row. Claims and ticks do not
@@ -3666,6 +3673,7 @@ language plpgsql volatile
 set search_path = tidegate, pg_temp
 set enable_seqscan = off
 set enable_bitmapscan = off
+set jit = off
 as $$
 /*
  * The net below the proof. By it nothing stands at or below a floor; but a sequence that was set back by less than
@@ -3982,6 +3990,7 @@ language plpgsql volatile
 set search_path = tidegate, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 /*
  * Orphans: claimed for a run that has ended since, and their lease has run out. That the run has ended is the only
@@ -4088,6 +4097,7 @@ language plpgsql stable
 set search_path = tidegate, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 declare
     v_barrier barrier;
@@ -4306,7 +4316,7 @@ begin
     update barrier
     set state = case p_state when 'fired' then 'fire_failed' else p_state end,
         reason = concat_ws('; ', p_reason, v_error),
-        look_at = clock_now() -- recovery tries again
+        look_at = clock_now() -- recovery fires a callback again; a failure message is told once
     where name = p_name and epoch = p_epoch;
     return case p_state when 'fired' then 'fire_failed' else p_state end;
 end;
@@ -4341,6 +4351,7 @@ language plpgsql volatile
 set search_path = tidegate, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 /*
  * Locks, here and wherever a barrier is touched: slots by (epoch, slot), then the row of the epoch, then the barrier,
@@ -4442,6 +4453,7 @@ language plpgsql volatile
 set search_path = tidegate, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 /*
  * In the order of _barrier_settle: who settles several members at once, of several barriers, must not cross others.
@@ -4502,6 +4514,7 @@ language plpgsql volatile
 set search_path = tidegate, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 /* For who ends the messages of members and waits for nobody: what it locks here, it needs when they end. */
 declare
@@ -5218,6 +5231,7 @@ security definer
 set search_path = tidegate, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 begin
     if p_limit is null or p_limit not between 1 and 10000 then
@@ -5329,6 +5343,7 @@ language plpgsql volatile
 set search_path = tidegate, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 /*
  * First the barriers that were closed long ago; then, of epochs that are no barrier's any more, results, slots, ranges
@@ -5420,6 +5435,7 @@ language plpgsql volatile rows 1000
 set search_path = tidegate, pg_temp
 set enable_seqscan = off
 set enable_bitmapscan = off
+set jit = off
 as $$
 /*
  * All that writes to counter, this and the fold, does so under one advisory lock, taken before the statement that
@@ -5505,6 +5521,7 @@ language plpgsql volatile
 set search_path = tidegate, pg_temp
 set enable_seqscan = off
 set enable_bitmapscan = off
+set jit = off
 as $$
 /*
  * Readers take the last fold and the additions above it, so an addition may be folded only once everything numbered
@@ -5630,6 +5647,7 @@ language sql stable
 security definer
 set enable_seqscan = off
 set enable_bitmapscan = off
+set jit = off
 begin atomic
 select greatest(
     least(
@@ -7080,6 +7098,7 @@ set search_path = tidegate, pg_temp
 set plan_cache_mode = auto
 set enable_seqscan = on
 set enable_bitmapscan = on
+set jit = off
 as $$
 /*
  * First all messages in one subtransaction; if any raises, each in one of its own, and only those that raise have
@@ -8522,6 +8541,7 @@ language plpgsql volatile
 security definer
 set search_path = tidegate, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
 /*
  * The lease row is the fencing token: whoever still finds it owns its messages. A plain lease settled whole, the
@@ -10795,7 +10815,8 @@ set jit = off
 as $$
 /*
  * Claims and maintenance_tick take expired leases back within a second: what is here has been out for ten. It is found
- * by the marks of the last tick.
+ * by the marks of the last tick. Channels come in any order, so that some whose leases are held, or that fail, do not
+ * stand before the others each time.
  */
 declare
     v_now constant timestamptz := clock_now();
@@ -10815,7 +10836,7 @@ begin
             where l.channel_id = c.channel_id
                 and l.expires_at >= f.lease_from - interval '1 minute' and l.expires_at <= v_now - interval '10 seconds'
         )
-        order by f.ticked_at
+        order by random()
         limit p_limit
     loop
         exit when expired >= p_limit or clock_timestamp() > v_stop;
@@ -10848,6 +10869,7 @@ set search_path = tidegate, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set enable_bitmapscan = off
+set jit = off
 as $$
 /*
  * Where the scan of barriers starts. Each one that closes leaves an entry in the index at the instant at which it was
@@ -11132,6 +11154,7 @@ set search_path = tidegate, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set enable_bitmapscan = off
+set jit = off
 as $$
 /*
  * By runs, in the order in which they ended, an hour ago: so what is read is what has ended since the last pass, and
@@ -13564,7 +13587,7 @@ begin
         ('_backoff_check', 'ad3dcb6034c2d0f107c670f9845542068eacb81153e1967fc7c2a8c0b6ce81fd'),
         ('_bad_argument', 'af3c40a042ee2c84175cad08526b162e65e07c257ae12c0e2eec57816703e6ce'),
         ('_barrier_ask', '2466d2a4eb8fc2a4a7f22171fc1adb5a53811366143750dcfbf352571de01b53'),
-        ('_barrier_close', 'e63e3d8924cf15a5a969ef9cd9bd21060b7d6a2f57a5e3763a6b39f7bdc615ba'),
+        ('_barrier_close', '9b95b63d1e6a00c7b395e705ff94e2f052290c2625f20b180fb54fca91f7a4a6'),
         ('_barrier_event_id', '654c368cfa9909db21828c962864d5562b8cc85af6a109cc0fe5108ea2b217ec'),
         ('_barrier_grow', '09169118fa6ecfce40db2592c54b9db0517b92ae5f1d1d4d5a4004a99ad83a41'),
         ('_barrier_message', '0855c08812094f4c047165bd4325493c57c24d236ea15fda4ef273b2177717cb'),
@@ -13572,18 +13595,18 @@ begin
         ('_barrier_postpone', '306e1212d6ffce2969e1a42a082489d3df717329501158d9ae02fbc28ceb1c7d'),
         ('_barrier_reason', 'eff1b2dbd7f04d5a1d68431178070bbc2a69c59f70ffcd82046ff71ca5725081'),
         ('_barrier_recover', '809cd59205859e01b1221686cfac682a490a555dee90ea980189fdbda80e9a84'),
-        ('_barrier_settle', '0afec2ee4d54e8401e686782ed5dc4277e7ac60497ca5dd5688be25928ce0bb2'),
-        ('_barrier_standing', '6b3db278b3538b6922ebbcde3cd7b44b65b1848e8dbfe595dde705f3b196f384'),
+        ('_barrier_settle', 'ab22a8bc1060b016720402f2352d6f3043ba5d855683367b9b612c7655fb89df'),
+        ('_barrier_standing', '4809e196ec06fe64621f1b22957277b8d27e9ce4b12f572f09d107c50a05b70c'),
         ('_barrier_tell', '60861c5f779f13f79bc0c7dff16551082454b1ad4d87147e4c3c6453a05e4633'),
-        ('_barrier_trim', '932d1046f024d2130c556608fadb11a42103644e2c89a6118d5cfa737f6b19f6'),
-        ('_barriers_mark', 'aa76b9846d1181084fd477d216100efc358f062b9b67bccf7babbdcb7ad2d866'),
+        ('_barrier_trim', '64bfebe756c90dc4fa3f580ee0577908c11e109487375650295bebb824dfa3b4'),
+        ('_barriers_mark', '33eceeac5fea9d29b7281caf407642b942ae85e19075e338ba3bbac0feed153b'),
         ('_batch_fit', 'e2631162b50b68fc89b1e2ccff06d5057644b64fe75a0e85a97c0ca5324f6b6b'),
         ('_cancelled', '99f154f629ca35d5d7e3128079b014c5b48e6b7a9ede429c4278704cfa781d51'),
         ('_channel_configure', '3df405a5b39d690ca302c67f4be7daeb78c550892eab3a2190b77a781d48bf17'),
         ('_cleanup_part', '4f524bf64c4b00698d778c7cd82bdb56eeeab6e249e36d88115dc19c0e86cd08'),
         ('_counter_closed', 'e0301ce1e8fc9ab24578026b26525c952de5fdac8a0d9f990a78123256abb261'),
-        ('_counter_fold', '4a706587529f6308a5f40ac9befd5749812a35f6e61768656b4eb170e7dc1ce4'),
-        ('_counter_write', '8c8ee81beb2e3b5148ddbbc3b123b46014a095078551142559192b35ec4ad114'),
+        ('_counter_fold', '3a8ff5c4dba6a9953f3698ed319495b418be362448b53aa2b7d0461482372960'),
+        ('_counter_write', '57a36ba41f00fd838b88cb568f6f9b7ed7af8f0720c95068e09ec8ac671f8990'),
         ('_dead_letter_count', '491d7f1751d54e27a6a404fff838a9f27ea525f41fea8772d40eb8f3230d2360'),
         ('_dead_letter_newest', 'abb0ded6698574f7546c18a4f9196a7b21166f287cc5fad06731ee6b297398cb'),
         ('_dead_letter_oldest', 'b6380895351cdac92fad258b0ddb603ed56d773991263694f90cc19bbe152a35'),
@@ -13596,37 +13619,37 @@ begin
         ('_failed_check', '8a3402dfd35a05abb2e167dc9dfdf736ba7e4d57a916dcd1e11343088de738e3'),
         ('_group_advance', '781236f4bdfa8396fc453e8ae35196b3b7d2f81362c1daea4d17693f39091e05'),
         ('_guard_check', '10987b53ff3ad446120cf389e5de91ba19bfedcb1c0209a9846a8785e1d01aca'),
-        ('_guards_recover', '515344d067c2fe3c38b79ae3286cbeceb2b682645fbb08fa830399f57ca9c3d6'),
-        ('_guards_retire', 'e901f98505b71d56e5c2685cdcb020abca26df4040ddd65afc3d77a7186d3e7f'),
+        ('_guards_recover', 'fbd23e036c890a02d1335580e7e92bcdb822fcd7d106a7c4e28ede04b6262e1e'),
+        ('_guards_retire', 'da9bf03f3f09498de8b9f1aa61929c58e812c6bd1e3e29df69cfa00c89f0c14a'),
         ('_handler_call', 'c25bef023217ed6f076fa8ceeb46c235259c15f41445bc2ab187a373668114e1'),
         ('_handler_name', '9d7032806e7362f11643018ab17af62dea437bea8251acc612d9d75afeeda34e'),
         ('_handler_oid', '8073315386d4ec9c7f747f0831eebf80a8e25a8e5913e444d0f018f853257d21'),
-        ('_handler_run', '48642a482391c0f389cfcaeb9dca29d6cbfe36c2f815bda0260a0e03e765d257'),
+        ('_handler_run', '4992a3501b4278a2530b9b342f608b42641c795ee18fc7a73950b37d164cd9a0'),
         ('_has_turn', 'd94d21bacb47faa5e302eaa4e5ed37d7df019642777b652f5d292cbb6cce17a6'),
         ('_incident_note', '4dd7a258361cc6f81355edad636e089176e244bfa4668138bb2bc3f3d1121f55'),
         ('_json_size', '6062f431a4bcafe38a6cc68c50eae60bc7bc0e6e5c44791bbd17802a9eb4f093'),
-        ('_keyed_send', '13112164c97a364813ed87f74798fa40c933d9d5aa1e9d7c609ee27102f755b5'),
+        ('_keyed_send', '77ab529fdea9f39c3f93055bb0b83e05990d651e33cdd0780082e7cb624637bc'),
         ('_leader_check', '149ab115db559a4e1abdc703696d6f2e7a28d8067489a21d05e4dab9e84b7730'),
         ('_lease_deliveries', 'ae307a3384bf6ef3a6ce18db591d068c6f35bf8944ecdb7b60563e4a6400f38c'),
         ('_lease_expire', '28fb1cf2574c50d7e5f577878fd44ad39bababf39908e94e9cd42091068a5701'),
         ('_lease_left', 'ed0911cbdd0c578b06ce20cc16fbb61b72072fd70f5da27b9aebf976e8155d84'),
-        ('_lease_settle', '6a9a09e0705269a20d07bd1eac189cc3c162350d3c243a0d43432cb964983b5b'),
-        ('_leases_recover', 'a8efe50f5001ad13da8b8c2341c88bd1a29a648689089fb4b8788f4f803eeba0'),
+        ('_lease_settle', '5fd486864552ff9c2fde3e399357d3a0705a2e4d263050e8cde85bd27e696703'),
+        ('_leases_recover', '96e3d870715d616cc27f62452971e060e05aa3d12d1aaa26deb594dba7725d75'),
         ('_lock_key', '25200ead6fd8ec53d7de24584aa0d649f5c99ca6e9f9b714efa3e2b99837f6ae'),
         ('_maintenance_jobs', 'f66df667e592b8f1794e059b88651b73b28f4fc012b6286b140ce5a659c7fd2e'),
         ('_maintenance_note', 'cbc7742c6d1202c0baa240598927e07ecbae887b46873a9c723f9f1d3c2578de'),
         ('_member_end', '6e82653b746f31de6611c6bcef8312eeacf20c2ec1ebd53014288bb7c2be299c'),
-        ('_member_lock', 'b0132964397ef4fd66dde11f37b3d6c0ac8129c8e43b872293914042f79d7a8d'),
-        ('_member_seize', '28d14dd91f72f94232cf27a73f70e951fc3cbb102d2b32cc9f71d5750fbdb83e'),
+        ('_member_lock', 'b1d6de8957fbd330ea49979ff68bdbf6fe9348c496576fdae0ee51d42bc125f2'),
+        ('_member_seize', 'ae749d3d141a99db36d5124b5ae963d0d91be809d1770c0896a5ee5f93a094e3'),
         ('_members_resend', 'b11347db173a8c95c57b182b14e8c037b553473be4c1af5ed268b443d6c1544f'),
         ('_members_send', '70cfb31ec378fcf345d68172b4e98b7a15e0641e204281ea370072cf9a00edd6'),
-        ('_message_bury', 'c66c0a580b49444f04dc60b089821d912702372c1b4f5456aad94508d9b2d622'),
+        ('_message_bury', '1eb77b8a5cce37059e1f9291951dad7076b02c6ca2b6a321783d2d48b6cb2349'),
         ('_message_cancel', 'e3fa3da826dd26793df02465328b7e7fd9b3817620e42930a5df0fb90f36bf6a'),
-        ('_message_drop', '7cf4e4909b052a07c2a6ebfbf8b079a873714fef7d24a8b73ad5de1a1c07c8a1'),
-        ('_message_end', '1bd2694c1ca48e2efd2f2a0557c717d26255b8cfd803c6a9943a01828c382e10'),
+        ('_message_drop', '9de6cd1a6fe31663101691ccd729663810632fea4630fe6fdb04bf74c59ea78a'),
+        ('_message_end', '2765bf2634de2b5ef1c99f15c61afb10122eaec4addc9c199bdaa90172e78ee8'),
         ('_message_enter', '21071612a8c4fc48272a7c9a252701f2cddf513a8e3a13f5b8f508f29b0726c8'),
         ('_message_fail', '2b63b2e083cca44de712e62234badfcab9ca18edc99eae3d689553d9185e6c93'),
-        ('_message_finish', 'aca2cb314b795abb9796ea81d78db95edc3ec2710cd934a0a61d86478c8165da'),
+        ('_message_finish', '1475eba714fcf51a40e2e758a958bdcb3c79331b24d5fa011cedd0f030cfa852'),
         ('_message_refuse', 'e4c111c17c29ddce6ee49b2e9f99b76f231a844668e10d633c1bc945c5effa49'),
         ('_message_return', '6c9d6801a57f70b6ee327d617f77a548e6176b3e084fcb36da681b5bf3b26e0c'),
         ('_metric_list', 'e2586d8f148f4ae9b625c34f2f9837a5a57bd9c2f2462fdfc031eb33f80c7d50'),
@@ -13637,7 +13660,7 @@ begin
         ('_priorities', '1052171ffcea120e559aa0c0680f15b51903b595d7d7a72b805002515ad0e876'),
         ('_priority_declare', '06720730b02d7bfdcda104f7a91aded82c51dcc50f4eae78ff933ce69080ec27'),
         ('_quorum_is_missed', 'ba01ca7816e4160958f6788937ebb4b365b05d499e7b2cad5af1e7dad278d0c1'),
-        ('_ready_refuse', 'def141264739392dce070c0be70047c880df2a48f7f8c81e1f9a8864c003ebc6'),
+        ('_ready_refuse', '5a3a8237d3e22a5dc1e57f6819e1d7b3b0c708d161045a2f898e60c3fd1eb8e0'),
         ('_ready_wait', '91c80376e6a75c67dcac822e8d6f56c097f018948a78dfda1b0dfe9cd9a45e88'),
         ('_require_read_committed', 'd33119c3cb4627319b3075c109b67cfb57143e50db379889f1955224da36ba0b'),
         ('_run_cascade', '3d9453cda8e2d661ed36c8945d0b0eef952e99330f2717fa09a273362ce731e3'),
@@ -13648,7 +13671,7 @@ begin
         ('_scheduled_promote', 'a186ae0fe4220fd448d11429e085d35b704f65eb94a5730363b7d1a7dc7fc4a5'),
         ('_slot_count', 'dd2bd15c048b7f64b55ae9f313de3005ab36ace418a21f4ee44b234db119d6ea'),
         ('_specs_check', '313960c7570cdaa3bb8e2df704eb5010ae990e23b615d8a624e8980d659a5bab'),
-        ('_stranded_replace', '13bc550ca1b0404813052de85fa0cea7bed3ec1e22c5793b4e87390189e6db11'),
+        ('_stranded_replace', 'eac2ecafb238f422b884219917c32c2140af954b3fcf8e8ab34302b1f3ff5973'),
         ('_tick', 'b3aeded044468d2d5593ea8241e2d2b46962f90396091cd5b3fd616319c4d82e'),
         ('_tide_advance', 'd63ee898236cfdbdac761cc989b730923c8c78a53c17b695b68288e54d30b8f2'),
         ('_tide_forget', '01b7e12a13b82c373b70f389fe16be5e9d4ae8be80f260073fb7eed4663c599c'),
@@ -13666,14 +13689,14 @@ begin
         ('barrier_open', 'feba1c3fc03fa138c5408b76bcd310c09efa367a434fba5280dabcc78a8b65e0'),
         ('barrier_progress', 'c19772bc5ec329f389bdc6b49470b9be69b43af35908ec239330393234f60c71'),
         ('barrier_resolve', 'c497d8270e45ed67afbb474647f32616d22253a7b3fbd424fb738932b9d3a815'),
-        ('barrier_results', '2a5df96c7e6743b955edf9bd5cf30cdebfbc938d1ce1794aa888183c37cff946'),
+        ('barrier_results', '0fc0a1a4357f11f1150cb12ccfb8bae667ce81f5128773e090d3045f7365c6ad'),
         ('barrier_seal', '7f6d642a7bc78226842dcca2b114aebaea39a5074b3068b70aaab36b3dc7356e'),
         ('barrier_send', '96b2f12f9c73b62bf00a7dbb013e5442b9738ad42896b914db9675eb17140652'),
         ('barrier_status', '598a623c9ea159c222ca8c9f7563487ffb1b51f37ab95c3631e28e7bf8ad911b'),
         ('cleanup_sweep', 'f9e6ba722dc2f9ccbc9a154dc6f82e850c7d1fabd95494da8966cd09b46e2849'),
         ('clock_now', 'ddeefe2d6f3e3b6e3bcc63e7b223e578613d7393cb5f3253d06e700692700b10'),
         ('counter_add', '4f2951b1c0750de387141907d583df256d553c57b14aea9f48e716051896684c'),
-        ('counter_peek', '55cf181ea1d45d9c0b3775c0274fb04b2ab00198647a7faafbea0641261c3c62'),
+        ('counter_peek', 'b168284c32d62c98472fbf5890cb28ec0599c0e6ab7541c0dc3e5c328e807678'),
         ('counter_reconcile', 'b384d24f8c907446900cdabed05977003bba9096ac75d3e32a90c915b7c96f75'),
         ('counter_sync', '5460558e1143748de277a2a17932c8abec4c3e692d16b333d000fa4708b90be4'),
         ('counters', 'afd86d60c96e3df7d45b4b658187bd426b4efaef11591c98ded1697deaa1d0b7'),
@@ -13716,7 +13739,7 @@ begin
         ('outbox_unroute', '04ac6d72dea99092a478cc0fc5e2afd864869cab5100911e46c68b613874246e'),
         ('outcomes', '2f7c7653876ca98a7cdc8fa987c4cd47fbba634284e0991db4ae8583849046e0'),
         ('policy', 'e83b2d6b133eb32f8ade2ca166e1fde1f55e25456ea4f48c3644cb21a31851b5'),
-        ('queue_ack', 'ec1504d6cbc3719fafc7f7aaa2a0068f8e3d8f9b57da39d79bc43a6e60e79b76'),
+        ('queue_ack', '759732bcde5b078c8cdac61cf3fadf90b5f0e1cb217a28cc34f84df7cf9a2af1'),
         ('queue_cancel', '3e5e03c56f1dd2a84f001be8dda9dfc5a529381360fba4a1853384e1dca848f8'),
         ('queue_claim', '42a84837482225b9acc10d5ae72302a912714ba22708fd3162817fdc6d3cf788'),
         ('queue_configure', '78a6bd49ef5349ecd5a74d4631c5f1e7ef22961ab7a6c502e2845ee9c35f618c'),
