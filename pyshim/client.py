@@ -206,7 +206,7 @@ class Client:
         """Send a message to a queue: it exists if the transaction commits."""
         arguments = {"queue": _text("queue", queue), "payload": self._json("payload", payload)}
 
-        def call(carrier: Mapping[str, str]) -> Any:
+        def call(carrier: Mapping[str, str]) -> Sent | Coroutine[Any, Any, Sent]:
             given = self._given("send", SendOptions, options, carrier=carrier)
             return self._call(connection, calls.QUEUE_SEND, arguments, given, _first)
 
@@ -244,8 +244,10 @@ class Client:
         """
         arguments = {"queue": _text("queue", queue), "payloads": self._jsons(payloads)}
 
-        def call(carrier: Mapping[str, str]) -> Any:
-            given = self._given("send_many", SendOptions, options, without=_SINGLE_ONLY, carrier=carrier)
+        def call(carrier: Mapping[str, str]) -> list[Sent] | Coroutine[Any, Any, list[Sent]]:
+            given = self._given(
+                "send_many", SendOptions, options, without=_SINGLE_ONLY, carrier=carrier
+            )
             return self._call(connection, calls.QUEUE_SEND_MANY, arguments, given, _each)
 
         return telemetry.sending("send", queue, call)
@@ -268,7 +270,7 @@ class Client:
     ) -> list[Sent] | Coroutine[Any, Any, list[Sent]]:
         """Send many messages with options of their own: `{"payload": …, "run_at": …, …}` each."""
 
-        def call(carrier: Mapping[str, str]) -> Any:
+        def call(carrier: Mapping[str, str]) -> list[Sent] | Coroutine[Any, Any, list[Sent]]:
             arguments = {"queue": _text("queue", queue), "specs": self._specs(specs, carrier)}
             return self._call(connection, calls.QUEUE_SEND_SPECS, arguments, {}, _each)
 
@@ -294,7 +296,7 @@ class Client:
         """Put an event into a topic: it exists if the transaction commits."""
         arguments = {"topic": _text("topic", topic), "payload": self._json("payload", payload)}
 
-        def call(carrier: Mapping[str, str]) -> Any:
+        def call(carrier: Mapping[str, str]) -> Sent | Coroutine[Any, Any, Sent]:
             given = self._given("put", PutOptions, options, carrier=carrier)
             return self._call(connection, calls.OUTBOX_PUT, arguments, given, _first)
 
@@ -328,8 +330,10 @@ class Client:
         """Put many events in one call: an answer for each, in order. Options as in `send_many`."""
         arguments = {"topic": _text("topic", topic), "payloads": self._jsons(payloads)}
 
-        def call(carrier: Mapping[str, str]) -> Any:
-            given = self._given("put_many", PutOptions, options, without=_SINGLE_ONLY, carrier=carrier)
+        def call(carrier: Mapping[str, str]) -> list[Sent] | Coroutine[Any, Any, list[Sent]]:
+            given = self._given(
+                "put_many", PutOptions, options, without=_SINGLE_ONLY, carrier=carrier
+            )
             return self._call(connection, calls.OUTBOX_PUT_MANY, arguments, given, _each)
 
         return telemetry.sending("create", topic, call)
@@ -352,7 +356,7 @@ class Client:
     ) -> list[Sent] | Coroutine[Any, Any, list[Sent]]:
         """Put many events with options of their own: `{"payload": …, "group_key": …, …}` each."""
 
-        def call(carrier: Mapping[str, str]) -> Any:
+        def call(carrier: Mapping[str, str]) -> list[Sent] | Coroutine[Any, Any, list[Sent]]:
             arguments = {"topic": _text("topic", topic), "specs": self._specs(specs, carrier)}
             return self._call(connection, calls.OUTBOX_PUT_SPECS, arguments, {}, _each)
 
@@ -674,7 +678,7 @@ def _guarded(rows: Rows) -> Guarded:
 def _traced(headers: Any, carrier: Mapping[str, str]) -> Any:
     """Headers with the carrier's, unless they name a trace of their own. What are none is left to
     whoever refuses it."""
-    if not isinstance(headers, Mapping | None) or headers and "traceparent" in headers:
+    if not isinstance(headers, Mapping | None) or (headers and "traceparent" in headers):
         return headers
     return {**carrier, **(headers or {})}
 

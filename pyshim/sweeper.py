@@ -55,13 +55,16 @@ class Sweeper:
     async def sweep(self) -> Any:
         """The result row of one sweep: claimed, dispatched, retried, dead_lettered, first_error."""
         arguments = {"limit": self._batch.limit, "topic": self._topic}
-        return await self._session.one(calls.OUTBOX_SWEEP, arguments)
+        began = time.time_ns()
+        result = await self._session.one(calls.OUTBOX_SWEEP, arguments)
+        telemetry.swept(began, result)
+        return result
 
     async def step(self) -> Progress:
         """One sweep of the loop. A sweep that runs out of time is rolled back whole; the next takes
         half."""
         asked = self._batch.limit
-        started, began = time.monotonic(), time.time_ns()
+        started = time.monotonic()
         try:
             result = await self.sweep()
         except Exception as error:
@@ -70,7 +73,6 @@ class Sweeper:
             raise
         self._batch.fits()
         self.totals.add(result)
-        telemetry.swept(began, result)
         # A topic that is held back says so in every sweep: once is enough.
         is_news = result.claimed or result.first_error != self._last_error
         self._last_error = result.first_error
