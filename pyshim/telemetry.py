@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pyshim.config import redact
 from pyshim.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -261,4 +262,4 @@ def _fail(span: Span, error: str, kind: str | None) -> None:
     from opentelemetry import trace
 
     span.set_attribute("error.type", kind or "failed")
-    span.set_status(trace.Status(trace.StatusCode.ERROR, error[:200]))
+    span.set_status(trace.Status(trace.StatusCode.ERROR, redact(error[:200])))

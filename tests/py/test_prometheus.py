@@ -128,7 +128,8 @@ def prometheus(database: str, tmp_path: Path) -> Iterator[Prometheus]:
             _running(
                 [
                     binary, f"--config.file={tmp_path}/prometheus.yml",
-                    f"--storage.tsdb.path={tmp_path}/data", f"--web.listen-address=127.0.0.1:{port}",
+                    f"--storage.tsdb.path={tmp_path}/data",
+                    f"--web.listen-address=127.0.0.1:{port}",
                 ],
                 tmp_path / "prometheus.log",
             )

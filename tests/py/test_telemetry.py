@@ -236,12 +236,12 @@ async def test_what_a_broker_refuses_is_seen(spans: InMemorySpanExporter) -> Non
     refused = TracedPublisher(_Broker([Outcome("too large", retryable=False)]))
     assert (await refused.publish([message]))[0].error == "too large"
     with pytest.raises(TransportDown):
-        await TracedPublisher(_Broker(TransportDown("gone"))).publish([message])
+        await TracedPublisher(_Broker(TransportDown("gone: nats://u:hunter2@h"))).publish([message])
     told = [
         (s.status.description, (s.attributes or {})["error.type"])
         for s in spans.get_finished_spans()
     ]
-    assert told == [("too large", "failed"), ("gone", "TransportDown")]
+    assert told == [("too large", "failed"), ("gone: nats://u:***@h", "TransportDown")]
     assert {f"{s.context.trace_id:032x}" for s in spans.get_finished_spans()} == {"a" * 32}
 
 
