@@ -221,6 +221,7 @@
 {% include "functions/metrics/metrics.sql" %}
 {% include "functions/metrics/_doctor_look.sql" %}
 {% include "functions/metrics/_doctor_look_server.sql" %}
+{% include "functions/metrics/_doctor_look_upkeep.sql" %}
 {% include "functions/metrics/doctor.sql" %}
 
 -- Views: windows for people and dashboards.

@@ -266,7 +266,7 @@ create table tidegate.tally (
 alter table tidegate.tally replica identity full;
 
 comment on table tidegate.tally is
-'Counters: one appended row per channel and outcome in the transaction of the effect; cleanup folds them. The total is the sum.';
+'Counters: one appended row per channel and outcome in the transaction of the effect; cleanup folds them. The total is the sum. channel_id 0 is the installation.';
 
 create table tidegate.incident (
     incident_id bigint generated always as identity primary key,
@@ -301,7 +301,7 @@ alter table tidegate.tally set (
 
 -- ledger/record_migration.sql
 insert into tidegate.migration (migration, checksum, version)
-values ('0002_create_kernel', '8681657d89a661a3865a17c19c5d0a9d091d7de0120eaadbc326b6eb349c0ef3', 'VERSION');
+values ('0002_create_kernel', '39fc2c7df4233a74ba94a73b6d4c63431799a6b7293266e833e68e89e4a30b9f', 'VERSION');
 
 -- migrations/0003_create_places.up.sql
 /*
@@ -1586,6 +1586,8 @@ create or replace function tidegate._incident_note(
 ) returns void
 language sql volatile
 begin atomic
+-- Of the installation, not of a channel: which routine met it is one of a closed set.
+insert into tidegate.tally (channel_id, outcome, amount) values (0, 'error.' || p_routine, 1);
 insert into tidegate.incident (at, channel_id, routine, sqlstate, message)
 select tidegate.clock_now(), p_channel_id, p_routine, p_sqlstate, tidegate._error_text(p_message)
 where not exists (
@@ -1598,7 +1600,7 @@ where not exists (
 end;
 
 comment on function tidegate._incident_note(text, integer, text, text) is
-'Note an error that was met and gone on from; the same one at most once a minute. People read them.';
+'Note an error that was met and gone on from; the same one at most once a minute, while each is counted. People read them.';
 
 -- functions/kernel/_maintenance_note.sql
 create or replace function tidegate._maintenance_note(
@@ -3445,7 +3447,17 @@ begin
                 perform _message_cancel(p_channel_id, v_cancelled, 'cancelled while it was leased');
             end if;
             insert into tally (channel_id, outcome, amount)
-            select p_channel_id, 'expired', cardinality(v_left)
+            select p_channel_id, o.outcome, o.amount
+            from (values
+                ('expired', cardinality(v_left)),
+                (
+                    case
+                        when v_is_spared then 'lease.spared'
+                        when cardinality(v_lease.messages) = 1 then 'lease.charged'
+                        else 'lease.halved'
+                    end, 1
+                )
+            ) as o (outcome, amount)
             where v_left is not null;
             if cardinality(v_lease.messages) = 1 and v_is_spared is not true then
                 select f.retried, f.dead_lettered into v_retried, v_dead
@@ -4001,6 +4013,7 @@ begin
             select from run r where r.run_id = g.run_id and r.state in ('completed', 'error', 'stopped')
         );
     get diagnostics v_retired = row_count;
+    insert into tally (channel_id, outcome, amount) select 0, 'recovered.guards', v_retired where v_retired > 0;
     return v_retired;
 end;
 $$;
@@ -11268,6 +11281,10 @@ begin
         barriers := barriers + 1;
         begin
             select * into v_recovered from _barrier_recover(v_barrier.name, v_barrier.epoch, p_leader_epoch);
+            insert into tally (channel_id, outcome, amount)
+            select 0, 'recovered.' || v_recovered.did,
+                case when v_recovered.did = 'resent' then v_recovered.members else 1 end
+            where v_recovered.did <> 'kept' and _leader_check('maintain', p_leader_epoch);
             case v_recovered.did
                 when 'resent' then resent := resent + v_recovered.members;
                 when 'refired' then refired := refired + 1;
@@ -11978,6 +11995,15 @@ from (values
     ),
     ('tidegate_dead_lettered_total', 'counter', 'Messages that became dead letters, by reason; exact.'),
     ('tidegate_stranded_total', 'counter', 'Messages found below a floor and put back. Expected 0 for ever.'),
+    (
+        'tidegate_leases_recovered_total', 'counter',
+        'Expired leases taken back: charged (a message alone), halved (of several) or spared (an outage); exact.'
+    ),
+    (
+        'tidegate_recovered_total', 'counter',
+        'Members resent; barriers refired, failed, reclaimed or asked about; orphaned guards: by recovery; exact.'
+    ),
+    ('tidegate_errors_total', 'counter', 'Errors that a tick or a sweep met and went on from; exact.'),
     ('tidegate_positions_total', 'counter', 'Positions drawn: one an entry into ready or blocked, retries included.'),
     ('tidegate_info', 'gauge', 'Always 1; version is that of the installed routines.'),
     ('tidegate_schema_version', 'gauge', 'Number of the newest migration.'),
@@ -12003,6 +12029,7 @@ from (values
         'When a job of the upkeep last succeeded; absent if never.'
     ),
     ('tidegate_leaders', 'gauge', 'Leaderships: held, expired (nobody has taken over) or resigned.'),
+    ('tidegate_leader_epoch', 'gauge', 'How often the leadership of the upkeep was taken over; 0 = never held.'),
     (
         'tidegate_depth', 'gauge',
         'Messages in a place: ready, scheduled, blocked, leased. Exact up to 100000 a place, above that an estimate.'
@@ -12379,11 +12406,13 @@ begin
             return query
             select 'tidegate_incidents', jsonb_build_object('routine', r.routine), coalesce(n.incidents,
                 0)::double precision
-            from unnest(array['_tick', 'maintenance_tick', 'outbox_sweep', 'cleanup_sweep', 'counter_reconcile', '_lease_expire',
-'_scheduled_promote', 'other']) as r (routine)
+            from unnest(array['_tick', 'maintenance_tick', 'outbox_sweep', 'recovery_sweep', 'run_sweep', 'cleanup_sweep',
+'counter_reconcile', '_lease_expire', '_scheduled_promote', '_stranded_replace', '_barrier_close',
+'_tide_forget', '_tide_forget_deadlines', 'other']) as r (routine)
             left join (
-                select case when i.routine in ('_tick', 'maintenance_tick', 'outbox_sweep', 'cleanup_sweep', 'counter_reconcile', '_lease_expire',
-'_scheduled_promote') then i.routine else 'other' end as routine,
+                select case when i.routine in ('_tick', 'maintenance_tick', 'outbox_sweep', 'recovery_sweep', 'run_sweep', 'cleanup_sweep',
+'counter_reconcile', '_lease_expire', '_scheduled_promote', '_stranded_replace', '_barrier_close',
+'_tide_forget', '_tide_forget_deadlines') then i.routine else 'other' end as routine,
                     count(*) as incidents
                 from (select * from incident i order by i.incident_id desc limit 1000) i
                 where i.at > v_now - interval '10 minutes'
@@ -12566,6 +12595,29 @@ begin
         cross join unnest(array['exhausted', 'not_retryable', 'expired', 'malformed', 'unknown_handler', 'cancelled', 'purged']) r (reason)
         left join total t on t.channel_id = c.channel_id and t.outcome = 'dead_letter.' || r.reason
         union all
+        select 'tidegate_leases_recovered_total',
+            jsonb_build_object('kind', c.kind, 'channel', c.name, 'how', h.how), coalesce(t.amount, 0)
+        from channel c
+        cross join unnest(array['charged', 'halved', 'spared']) h (how)
+        left join total t on t.channel_id = c.channel_id and t.outcome = 'lease.' || h.how
+        union all
+        select 'tidegate_recovered_total', jsonb_build_object('what', w.what), coalesce(t.amount, 0)
+        from unnest(array['resent', 'refired', 'failed', 'reclaimed', 'asked', 'guards']) w (what)
+        left join total t on t.channel_id = 0 and t.outcome = 'recovered.' || w.what
+        union all
+        select 'tidegate_errors_total', jsonb_build_object('routine', r.routine), coalesce(sum(t.amount), 0)
+        from unnest(array['_tick', 'maintenance_tick', 'outbox_sweep', 'recovery_sweep', 'run_sweep', 'cleanup_sweep',
+'counter_reconcile', '_lease_expire', '_scheduled_promote', '_stranded_replace', '_barrier_close',
+'_tide_forget', '_tide_forget_deadlines', 'other']) r (routine)
+        left join total t on t.channel_id = 0 and case
+            when r.routine = 'other'
+                then t.outcome like 'error.%' and substr(t.outcome, 7) not in ('_tick', 'maintenance_tick', 'outbox_sweep', 'recovery_sweep', 'run_sweep', 'cleanup_sweep',
+'counter_reconcile', '_lease_expire', '_scheduled_promote', '_stranded_replace', '_barrier_close',
+'_tide_forget', '_tide_forget_deadlines')
+            else t.outcome = 'error.' || r.routine
+        end
+        group by r.routine
+        union all
         select 'tidegate_stranded_total', '{}', coalesce(sum(t.amount), 0) from total t where t.outcome = 'stranded'
         union all
         select 'tidegate_positions_total', '{}', q.last_value - (not q.is_called)::integer from position_seq q
@@ -12578,6 +12630,10 @@ begin
                 end
             )
         from (values ('held'), ('expired'), ('resigned')) as s (state)
+        union all
+        select 'tidegate_leader_epoch', '{}', coalesce(
+            (select l.epoch from leader l where l.name = 'maintain'), 0
+        )
     )
     select m.name, m.type, s.labels, s.value, m.help from sample s inner join _metric_list() m on m.name = s.name;
 
@@ -12649,51 +12705,6 @@ begin
                 format('migration %s, routines of release %s', (schema_version()).migration, coalesce(v_seen, 'none')),
                 case when v_count <> 1 then 'Run tidegate migrate: routines of several releases, or none, are '
                     'installed.' end;
-
-        when 'maintenance' then
-            -- The job that is due most often says whether anybody is there.
-            select coalesce(max(d.started_at), '-infinity') into strict v_seen from maintenance_due() d;
-            return query select p_check,
-                case when v_seen::timestamptz > v_now - interval '1 minute' then 'ok' else 'fail' end,
-                case
-                    when v_seen::timestamptz = '-infinity' then 'no job of the upkeep has ever started'
-                    else format('a job started %s ago', date_trunc('second', v_now - v_seen::timestamptz))
-                end,
-                case
-                    when v_seen::timestamptz > v_now - interval '1 minute' then null
-                    else 'Run tidegate maintain (or maintenance_due() from a scheduler): idle queues are not ticked '
-                        'and nothing is cleaned up.'
-                end;
-
-        when 'upkeep' then
-            select string_agg(
-                    format('%s failed %s time(s) in a row: %s', u.job, u.failure_count, left(u.last_error, 200)), '; '
-                    order by u.failure_count desc
-                ), max(u.failure_count)
-            into v_seen, v_count
-            from (select distinct on (r.job) r.* from maintenance_run r order by r.job, r.entry desc) u
-            where u.failure_count > 0;
-            return query select p_check,
-                case when v_count is null then 'ok' when v_count < 3 then 'warn' else 'fail' end,
-                coalesce(v_seen, 'no job failed when it last ran'),
-                case when v_seen is not null then 'Mend what the error says; the job is tried again by itself. See '
-                    'the view upkeep.' end;
-
-        when 'snapshot' then
-            select format('the last snapshot is %s old', date_trunc('second', v_now - s.taken_at)),
-                case
-                    when s.failed_probes > 0 then s.failed_probes || ' probe(s) failed'
-                    when s.taken_at < v_now - 5 * (select d.every
-                        from maintenance_due() d where d.job = 'metrics') then 'stale'
-                end
-            into v_seen, v_status
-            from metric_snapshot s
-            order by s.snapshot_id desc limit 1;
-            return query select p_check, case when v_seen is null or v_status is not null then 'warn' else 'ok' end,
-                coalesce(v_seen || coalesce(', ' || v_status, ''), 'no snapshot was ever taken'),
-                case when v_seen is null or v_status is not null
-                    then 'Run tidegate maintain, of which metrics_snapshot() is a job: metrics() has no current '
-                        'gauges.' end;
 
         when 'incidents' then
             select count(*), max(format('%s: %s', i.routine, left(i.message, 200)))
@@ -13175,6 +13186,99 @@ $$;
 comment on function tidegate._doctor_look_server(text) is
 'What one check of doctor() finds in the server: locks, open_claims, horizon, autovacuum, sequence, settings.';
 
+-- functions/metrics/_doctor_look_upkeep.sql
+create or replace function tidegate._doctor_look_upkeep(p_check text) returns setof tidegate.diagnosis
+language plpgsql volatile rows 3
+set search_path = tidegate, pg_temp
+as $$
+/* Whether somebody does the upkeep, and how it goes. Like _doctor_look, it writes nothing. */
+declare
+    v_now constant timestamptz := clock_now();
+    v_seen text;
+    v_count bigint;
+    v_status text;
+begin
+    case p_check
+        when 'maintenance' then
+            -- The job that is due most often says whether anybody is there.
+            select coalesce(max(d.started_at), '-infinity') into strict v_seen from maintenance_due() d;
+            return query select p_check,
+                case when v_seen::timestamptz > v_now - interval '1 minute' then 'ok' else 'fail' end,
+                case
+                    when v_seen::timestamptz = '-infinity' then 'no job of the upkeep has ever started'
+                    else format('a job started %s ago', date_trunc('second', v_now - v_seen::timestamptz))
+                end,
+                case
+                    when v_seen::timestamptz > v_now - interval '1 minute' then null
+                    else 'Run tidegate maintain (or maintenance_due() from a scheduler): idle queues are not ticked '
+                        'and nothing is cleaned up.'
+                end;
+
+        when 'leader' then
+            -- What a leader is for. Whoever runs it from a scheduler, without one, is as good.
+            select
+                case
+                    when d.due_in is null then 'recovery is paused'
+                    when d.started_at is null then 'recovery has never started'
+                    else format('recovery started %s ago', date_trunc('second', v_now - d.started_at))
+                end || coalesce((
+                    select format(
+                        '; %s has epoch %s%s', coalesce(l.holder, 'nobody'), l.epoch,
+                        case when v_now >= l.expires_at then ', which is over' end
+                    )
+                    from leader l where l.name = 'maintain'
+                ), ''),
+                case
+                    when d.due_in is null then 'warn'
+                    when d.started_at > v_now - interval '5 minutes' - 3 * d.every then 'ok'
+                    else 'fail'
+                end
+            into v_seen, v_status
+            from maintenance_due() d
+            where d.job = 'recovery';
+            return query select p_check, v_status, v_seen,
+                case v_status
+                    when 'warn' then 'maintenance_configure(''recovery'', p_paused => false), when whatever it was is over.'
+                    when 'fail' then 'Nobody recovers: run tidegate maintain, of which one leads; tidegate recover does it '
+                        'once.'
+                end;
+
+        when 'upkeep' then
+            select string_agg(
+                    format('%s failed %s time(s) in a row: %s', u.job, u.failure_count, left(u.last_error, 200)), '; '
+                    order by u.failure_count desc
+                ), max(u.failure_count)
+            into v_seen, v_count
+            from (select distinct on (r.job) r.* from maintenance_run r order by r.job, r.entry desc) u
+            where u.failure_count > 0;
+            return query select p_check,
+                case when v_count is null then 'ok' when v_count < 3 then 'warn' else 'fail' end,
+                coalesce(v_seen, 'no job failed when it last ran'),
+                case when v_seen is not null then 'Mend what the error says; the job is tried again by itself. See '
+                    'the view upkeep.' end;
+
+        when 'snapshot' then
+            select format('the last snapshot is %s old', date_trunc('second', v_now - s.taken_at)),
+                case
+                    when s.failed_probes > 0 then s.failed_probes || ' probe(s) failed'
+                    when s.taken_at < v_now - 5 * (select d.every
+                        from maintenance_due() d where d.job = 'metrics') then 'stale'
+                end
+            into v_seen, v_status
+            from metric_snapshot s
+            order by s.snapshot_id desc limit 1;
+            return query select p_check, case when v_seen is null or v_status is not null then 'warn' else 'ok' end,
+                coalesce(v_seen || coalesce(', ' || v_status, ''), 'no snapshot was ever taken'),
+                case when v_seen is null or v_status is not null
+                    then 'Run tidegate maintain, of which metrics_snapshot() is a job: metrics() has no current '
+                        'gauges.' end;
+    end case;
+end;
+$$;
+
+comment on function tidegate._doctor_look_upkeep(text) is
+'One check of doctor(): maintenance, leader, upkeep or snapshot.';
+
 -- functions/metrics/doctor.sql
 create or replace function tidegate.doctor() returns setof tidegate.diagnosis
 language plpgsql volatile rows 25
@@ -13192,7 +13296,7 @@ begin
     foreach v_check in array case
         when pg_is_in_recovery() then array['schema', 'horizon', 'settings']
         else array[
-            'schema', 'locks', 'maintenance', 'upkeep', 'snapshot', 'queues', 'topics', 'outcomes', 'handlers',
+            'schema', 'locks', 'maintenance', 'leader', 'upkeep', 'snapshot', 'queues', 'topics', 'outcomes', 'handlers',
                 'paused', 'overdue',
             'expired_leases', 'dead_letters', 'barriers', 'stranded', 'orphans', 'open_claims', 'horizon',
             'autovacuum', 'sequence', 'incidents', 'settings'
@@ -13201,6 +13305,8 @@ begin
         begin
             if v_check in ('locks', 'open_claims', 'horizon', 'autovacuum', 'sequence', 'settings') then
                 return query select * from _doctor_look_server(v_check);
+            elsif v_check in ('maintenance', 'leader', 'upkeep', 'snapshot') then
+                return query select * from _doctor_look_upkeep(v_check);
             else
                 return query select * from _doctor_look(v_check);
             end if;
@@ -13360,7 +13466,7 @@ select
     sum(t.amount)::bigint as total
 from tidegate.tally t
 inner join tidegate.channel c on c.channel_id = t.channel_id
-where t.outcome not like 'dead\_letter.%'
+where t.outcome not like '%.%'
 group by c.kind, c.name, t.outcome;
 
 comment on view tidegate.outcomes is
@@ -13505,26 +13611,27 @@ begin
         ('_dead_letter_newest', 'abb0ded6698574f7546c18a4f9196a7b21166f287cc5fad06731ee6b297398cb'),
         ('_dead_letter_oldest', 'b6380895351cdac92fad258b0ddb603ed56d773991263694f90cc19bbe152a35'),
         ('_dead_letter_requeue', '5ae81c51ace086b8254839a2c9d94fb3ab96edc93421c30be11308083434d8e2'),
-        ('_doctor_look', '8bf347b11c611c564524d030b2d9e57c1728ff165a3438bb68936d6f783f5b93'),
+        ('_doctor_look', '3c6b6706e639c43a9b9ec78b1def3eccbb55ddf84337e5a51f3d01958aa2e533'),
         ('_doctor_look_server', '568cd25c469028814bfd706f77f573246be54d2ee70ec7382db007aecf27d900'),
+        ('_doctor_look_upkeep', '94b8a4eea434d7680c37a758315f903b3226d75afdaee7102d2a7d7f73c633b8'),
         ('_error_text', '7f12f69ffaf3d6dff455683baed5f1abd597a68e4df21400d06f4cd26391f9b8'),
         ('_event_id', 'dbd5513a675ecce78e3b1b17eec10d37723ff6f17c93ebc0aa70a869a1135d51'),
         ('_failed_check', '8a3402dfd35a05abb2e167dc9dfdf736ba7e4d57a916dcd1e11343088de738e3'),
         ('_group_advance', '781236f4bdfa8396fc453e8ae35196b3b7d2f81362c1daea4d17693f39091e05'),
         ('_guard_check', '10987b53ff3ad446120cf389e5de91ba19bfedcb1c0209a9846a8785e1d01aca'),
         ('_guards_recover', 'fbd23e036c890a02d1335580e7e92bcdb822fcd7d106a7c4e28ede04b6262e1e'),
-        ('_guards_retire', 'bed289c8cd34b7cd9ee2574ae6846aed4ca682d317f958ceb6a2db6351ad2942'),
+        ('_guards_retire', 'da9bf03f3f09498de8b9f1aa61929c58e812c6bd1e3e29df69cfa00c89f0c14a'),
         ('_handler_call', 'c25bef023217ed6f076fa8ceeb46c235259c15f41445bc2ab187a373668114e1'),
         ('_handler_name', '9d7032806e7362f11643018ab17af62dea437bea8251acc612d9d75afeeda34e'),
         ('_handler_oid', '8073315386d4ec9c7f747f0831eebf80a8e25a8e5913e444d0f018f853257d21'),
         ('_handler_run', '4992a3501b4278a2530b9b342f608b42641c795ee18fc7a73950b37d164cd9a0'),
         ('_has_turn', 'd94d21bacb47faa5e302eaa4e5ed37d7df019642777b652f5d292cbb6cce17a6'),
-        ('_incident_note', '9285ad86b24506649984cb008c68c934ece3877cc5066373b5ed3a81bf18d8e9'),
+        ('_incident_note', '4dd7a258361cc6f81355edad636e089176e244bfa4668138bb2bc3f3d1121f55'),
         ('_json_size', '6062f431a4bcafe38a6cc68c50eae60bc7bc0e6e5c44791bbd17802a9eb4f093'),
         ('_keyed_send', '77ab529fdea9f39c3f93055bb0b83e05990d651e33cdd0780082e7cb624637bc'),
         ('_leader_check', '149ab115db559a4e1abdc703696d6f2e7a28d8067489a21d05e4dab9e84b7730'),
         ('_lease_deliveries', 'ae307a3384bf6ef3a6ce18db591d068c6f35bf8944ecdb7b60563e4a6400f38c'),
-        ('_lease_expire', 'c743878b8be00721caad63e81848925d4b40d7263764c985008dcaa3fb09064b'),
+        ('_lease_expire', '28fb1cf2574c50d7e5f577878fd44ad39bababf39908e94e9cd42091068a5701'),
         ('_lease_left', 'ed0911cbdd0c578b06ce20cc16fbb61b72072fd70f5da27b9aebf976e8155d84'),
         ('_lease_settle', '5fd486864552ff9c2fde3e399357d3a0705a2e4d263050e8cde85bd27e696703'),
         ('_leases_recover', '96e3d870715d616cc27f62452971e060e05aa3d12d1aaa26deb594dba7725d75'),
@@ -13545,8 +13652,8 @@ begin
         ('_message_finish', '1475eba714fcf51a40e2e758a958bdcb3c79331b24d5fa011cedd0f030cfa852'),
         ('_message_refuse', 'e4c111c17c29ddce6ee49b2e9f99b76f231a844668e10d633c1bc945c5effa49'),
         ('_message_return', '6c9d6801a57f70b6ee327d617f77a548e6176b3e084fcb36da681b5bf3b26e0c'),
-        ('_metric_list', '5681e1ca44acf867bab29001db97e0363f71d76ef35eec97da3d1f8e25476186'),
-        ('_metrics_probe', '23be3960b0a45537a65afac5515e9b330601b8d16874d56946eb64b30bbaeb10'),
+        ('_metric_list', 'e2586d8f148f4ae9b625c34f2f9837a5a57bd9c2f2462fdfc031eb33f80c7d50'),
+        ('_metrics_probe', 'b3b0888dbf302ee931525e5c8b8ea70aeebe5a018f8e1e5f3b7ce4f718cc6ae4'),
         ('_no_such_barrier', '98802a1e271da8a7a5065d55d23d3881740ae8dfa0071fbf1f5a89da970d4aab'),
         ('_no_such_channel', '4bcad0761436c478707f44cf1e2d7658c45bb8e381e3c908dc59919a44b557d3'),
         ('_place_estimate', '1d90639aac3accd60283e57f91ab526b79b14b757bd965985bd1697e3e529431'),
@@ -13604,7 +13711,7 @@ begin
         ('dead_letter_requeue_matching', '7366892b33e7673b732a7cc6b8ca217a0eb44ee507abedc822a6ad4bc9eb7485'),
         ('dead_letter_stats', '69649534613730e55f69bb20d4f3c4b3f6150f434d561577c5d665f0b2c1b3d3'),
         ('dead_letter_summary', 'afe15047875a213d9806fac6d3ec31f914a83cee9009403cd4ab4a10a3913e76'),
-        ('doctor', '6c6215be0f93eacf9f9e775d1208b57917e098081b0ef7797c0a58909f2d3342'),
+        ('doctor', '784cc556a1dd960c5a316ea993e056ab5ee43f96b1afa37b76600702c6421ed9'),
         ('guard_claim', '22927fad9eb05ac6bbf76716283cd3f51821a08677d6bca886cb72de6b026299'),
         ('guard_finish', 'a619fc7de1c7b507a641bf79432a282476eeea250ee4f3bef523726c16adc21b'),
         ('guard_release', '52d86e6db4d925ea0d0dc6b14ee33c74466548a00e072f6fdf32028ab4c4e1f9'),
@@ -13619,7 +13726,7 @@ begin
         ('maintenance_finish', 'f300be606a4f1872ba8bb544c509c62fe6c286780183c90feb5e3d81824c78f1'),
         ('maintenance_start', '1b52d49746045891ec34d1c680fed28f949aa57ab342fad2705a9cf1290e3b1f'),
         ('maintenance_tick', '7b8b8d0bd74ecee56a56a53e5b994a4a5b71d1b1f3fdadd9f13955a7ce794b0c'),
-        ('metrics', 'e382a4bd2e206a511ec8dcd5e20a5bf29878794c5af58a8120703f7a8352ff63'),
+        ('metrics', 'beda273cfb7a4011312147ff708ae87d8dbafdc1c44606ed5edd06b1109228c6'),
         ('metrics_snapshot', 'aa2b751263d0204f4e7daecd56eefb2e5b659e49dee32c5640970c0815e97720'),
         ('outbox_claim', 'fd1574e7c7448a0d8561e43687818282643a664149bdbd3fe3c3851f4c3e48dd'),
         ('outbox_put', '12a820f15463edb1c2920464661283b1b6de31bc99ab22f2fda8b939973b3f66'),
@@ -13630,7 +13737,7 @@ begin
         ('outbox_settle', '8580e6cedb5e7bd1bde469331c75a0cea76e409f3e51a41e24980c112a6cf878'),
         ('outbox_sweep', '87daf3e310e111a08802e309ca84ebc154ffd6bfd10063d0942b5a0fe368ee3d'),
         ('outbox_unroute', '04ac6d72dea99092a478cc0fc5e2afd864869cab5100911e46c68b613874246e'),
-        ('outcomes', '7dac06ee606afea79fc710f5f75d3b2cb82fc44baf6d4abd0b6ccc9b299a961d'),
+        ('outcomes', '2f7c7653876ca98a7cdc8fa987c4cd47fbba634284e0991db4ae8583849046e0'),
         ('policy', 'e83b2d6b133eb32f8ade2ca166e1fde1f55e25456ea4f48c3644cb21a31851b5'),
         ('queue_ack', '759732bcde5b078c8cdac61cf3fadf90b5f0e1cb217a28cc34f84df7cf9a2af1'),
         ('queue_cancel', '3e5e03c56f1dd2a84f001be8dda9dfc5a529381360fba4a1853384e1dca848f8'),
@@ -13651,7 +13758,7 @@ begin
         ('queue_send_specs', '5f3785c4abaaa588b27e029b4513e67cd9bd81afa7145fabe1daa64246f7c0e7'),
         ('queue_settle', 'fdef187033dcd156ccd77b3f39313d4c2d2723b09bdbc5f6ebe49756dfc002e7'),
         ('queue_work', '1d1eb58516a0e2bc344194e877154abf2c97d9090d8fb83a73ee4385a223656e'),
-        ('recovery_sweep', '1b27962e60d858d8258d40a9670a8ec988f9969b41ad1865129121e1c441db9d'),
+        ('recovery_sweep', '1b7b527f8c4883720192879cc89837faea4fea65a9db6b48a16b420b6d0fa2c6'),
         ('run_cancel', 'faa35a2f9a597bcd643b49f3309c8d4455bdff10db8416124912c0fea19605be'),
         ('run_finish', '49d6cc7043bbe4e3ed954282a2cf23e59851f9c436fe2b075aceb19b639df345'),
         ('run_open', '2e6130ab7b5032d91f4a2da0a18e58cdacb4f0ba0b2a9001898e18fe5987e843'),
