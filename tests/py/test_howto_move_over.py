@@ -1,4 +1,4 @@
-"""The pages of docs/howto/move-over are tried on tables such as they print, statement by statement."""
+"""The pages of docs/howto/move-over are tried, on tables such as they print."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.py.test_howto import HOWTO, conn, snippets, typed, until, url
+from tests.py.test_howto import conn, snippets, typed, until, url
 
 __all__ = ["conn", "typed", "url"]
 
-(PREPARE,) = [block for block in snippets("move-over.md", "sql")]
+(PREPARE,) = snippets("move-over.md", "sql")
 Db = psycopg.Connection[Any]
 
 
@@ -48,7 +48,9 @@ def checked(db: Db, block: str) -> dict[str, Any]:
     cursor = db.execute(block.encode())
     (row,) = cursor.fetchall()
     assert cursor.description
-    return {column.name: int(number) for column, number in zip(cursor.description, row, strict=True)}
+    return {
+        column.name: int(number) for column, number in zip(cursor.description, row, strict=True)
+    }
 
 
 # hover
@@ -56,7 +58,9 @@ def checked(db: Db, block: str) -> dict[str, Any]:
 
 HOVER = snippets("move-over/hover.md", "sql")
 TASKS = """
-    insert into task_outbox (task_id, job_id, page_id, host, path, priority, source_type, run_at, attempts)
+    insert into task_outbox (
+        task_id, job_id, page_id, host, path, priority, source_type, run_at, attempts
+    )
     select 't-' || n, 'job-' || n % 3, n, 'example.org', '/' || n, n % 10 / 9.0, 'sitemap',
         now() + case when n % 10 = 0 then interval '1 hour' else interval '0' end, n % 4
     from generate_series(1, {}) as n
@@ -70,8 +74,8 @@ def test_hover(db: Db) -> None:
         db,
         "insert into task_outbox_dead (original_id, task_id, job_id, page_id, host, path, priority,"
         " source_type, run_at, attempts, created_at, dead_lettered_at, last_error)"
-        " values (7, 't-x', 'job-1', 7, 'example.org', '/x', 1, 'sitemap', now(), 10, '2026-01-01Z',"
-        " '2026-01-02Z', 'redis: connection refused')",
+        " values (7, 't-x', 'job-1', 7, 'example.org', '/x', 1, 'sitemap', now(), 10,"
+        " '2026-01-01Z', '2026-01-02Z', 'redis: connection refused')",
     )
     before = rows(db, "select task_id, job_id, path, priority, run_at from task_outbox order by id")
     # given producers that have been switched, and an old sweeper with a batch in hand
@@ -100,7 +104,9 @@ def test_hover(db: Db) -> None:
     )
     assert [row[:3] for row in dead] == [("job-1", 10, "redis: connection refused")]
     # and a cancel of the job takes what waits of it
-    (claimed,) = rows(db, "select payload, headers, priority, run_id from jobs.outbox_claim('tasks', 1)")
+    (claimed,) = rows(
+        db, "select payload, headers, priority, run_id from jobs.outbox_claim('tasks', 1)"
+    )
     assert claimed[2] == 0 and claimed[0]["priority"] == 1
     assert {"task_id", "host", "path", "retry_count", "task_type"} < claimed[0].keys()
     # and the rest can be put back as it was, but for what is not due
@@ -115,7 +121,7 @@ def test_hover(db: Db) -> None:
 
 @pytest.mark.slow
 def test_whoever_moves_may_be_killed_at_any_moment(db: Db) -> None:
-    tables, topic, put, functions, loop, *_ = HOVER
+    tables, topic, _, functions, loop, *_ = HOVER
     run(db, tables, topic, functions, TASKS.format(3000))
     small = loop.replace("move.outbox()", "move.outbox(20)")
     assert small != loop
@@ -152,8 +158,11 @@ def test_gamemesh(db: Db) -> None:
         db,
         tables,
         f"""
-        insert into outbox_events (id, event_type, topic, payload, carrier, status, attempt_count, last_error)
-        select gen_random_uuid(), 'PlayerRegistered', case n % 2 when 0 then 'events.player' else 'events.match' end,
+        insert into outbox_events (
+            id, event_type, topic, payload, carrier, status, attempt_count, last_error
+        )
+        select gen_random_uuid(), 'PlayerRegistered',
+            case n % 2 when 0 then 'events.player' else 'events.match' end,
             jsonb_build_object('n', n), '{trace}',
             (array['PENDING', 'PENDING', 'PUBLISHED', 'FAILED'])[1 + n % 4], n % 4,
             case n % 4 when 3 then 'nats: no response' else '' end
@@ -197,7 +206,9 @@ def message(task: str, **kwargs: Any) -> str:
 
 def test_unstract(db: Db) -> None:
     blocks = snippets("move-over/unstract.md", "sql")
-    tables, queues, send, barrier, barriers, claims, functions, loop, check, back, back_loop = blocks
+    tables, queues, send, barrier, barriers, claims, functions, loop, check, back, back_loop = (
+        blocks
+    )
     run(db, tables)
     callback = {"task_name": "process_batch_callback", "queue": "callbacks", "kwargs": {"x": 1}}
     insert = (
@@ -227,7 +238,9 @@ def test_unstract(db: Db) -> None:
     run(
         db,
         """
-        insert into pg_barrier_state (execution_id, organization_id, remaining, results, expires_at) values
+        insert into pg_barrier_state (
+            execution_id, organization_id, remaining, results, expires_at
+        ) values
             ('e-1', 'acme', 2, '[{"ok": 7}]', now() + interval '5 hours'),
             ('e-2', 'acme', 2, '[]', now() + interval '5 hours');
         insert into pg_batch_dedup (execution_id, batch_index) values ('e-1', 0), ('e-2', 1);
@@ -262,7 +275,8 @@ def test_unstract(db: Db) -> None:
     assert value(db, "select outstanding from jobs.barrier_status('e-1')") == 2
     run(
         db,
-        "select jobs.queue_ack(c.lease_id, array[c.message_id], c.payload #> '{kwargs,_barrier_context,batch_index}')"
+        "select jobs.queue_ack(c.lease_id, array[c.message_id],"
+        " c.payload #> '{kwargs,_barrier_context,batch_index}')"
         " from jobs.queue_claim('files', 9) c",
     )
     ((fired,),) = rows(db, "select payload from jobs.queue_claim('callbacks')")
@@ -294,10 +308,12 @@ def some_jobs(db: Db) -> None:
         insert into graphile_worker._private_tasks (identifier) values ('send_email'), ('report');
         insert into graphile_worker._private_job_queues (queue_name) values ('ada'), ('busy');
         insert into graphile_worker._private_jobs (
-            task_id, payload, job_queue_id, priority, run_at, attempts, max_attempts, last_error, key, locked_at, locked_by
+            task_id, payload, job_queue_id, priority, run_at, attempts, max_attempts, last_error,
+            key, locked_at, locked_by
         )
         select
-            (select id from graphile_worker._private_tasks where identifier = j.task), j.payload::json,
+            (select id from graphile_worker._private_tasks where identifier = j.task),
+            j.payload::json,
             (select id from graphile_worker._private_job_queues where queue_name = j.queue),
             j.priority, now() + j.delay::interval, j.attempts, j.max_attempts, j.error, j.key,
             case when j.is_locked then now() end, case when j.is_locked then 'worker-1' end
@@ -313,7 +329,9 @@ def some_jobs(db: Db) -> None:
             ('report', '{"n": 9}', null, 0, '0', 25, 25, 'no such file', 'key 9', false),
             ('report', '{"n": "\u0000"}', null, 0, '0', 0, 25, null, null, false),
             ('report', '{"n": 11}', null, 0, '0', 0, 25, null, 'key 11', false)
-        ) as j (task, payload, queue, priority, delay, attempts, max_attempts, error, key, is_locked);
+        ) as j (
+            task, payload, queue, priority, delay, attempts, max_attempts, error, key, is_locked
+        );
         update graphile_worker._private_job_queues set locked_at = now(), locked_by = 'worker-1'
         where queue_name = 'busy';
         """,
@@ -327,7 +345,8 @@ def jobs_move(db: Db) -> None:
     # given a newer job of a key, sent here
     run(
         db,
-        "select jobs.queue_send('work', '{\"n\": \"newer\"}', p_headers => '{\"task\": \"report\"}', p_job_key => 'key 11')",
+        "select jobs.queue_send('work', '{\"n\": \"newer\"}',"
+        " p_headers => '{\"task\": \"report\"}', p_job_key => 'key 11')",
     )
     # when it is moved, then what runs, what stands behind it, and what cannot be here, was left
     run(db, loop, loop)
@@ -382,13 +401,17 @@ def test_backfill(db: Db) -> None:
         db,
         """
         insert into graphile_worker.backfill_dlq (
-            task_identifier, payload, queue_name, priority, job_key, max_attempts, failure_reason, failure_count, last_error,
-            original_created_at, failed_at, requeued_count, last_requeued_at
+            task_identifier, payload, queue_name, priority, job_key, max_attempts,
+            failure_reason, failure_count, last_error, failed_at, requeued_count, last_requeued_at
         ) values
-            ('report', '{"d": 1}', 'default', -20, null, 8, 'exhausted', 1, '{"code": 500}', '2026-01-01Z', '2026-01-02Z', 0, null),
-            ('report', '{"d": 2}', 'user-7', 10, 'k', 8, 'exhausted', 2, null, null, '2026-01-04Z', 1, '2026-01-03Z'),
-            ('report', '{"d": 3}', 'default', 0, 'k', null, 'bad input', 1, null, null, '2026-01-05Z', 0, null),
-            ('report', '{"d": 4}', 'default', 0, null, 8, 'exhausted', 1, null, null, '2026-01-02Z', 1, '2026-01-03Z')
+            ('report', '{"d": 1}', 'default', -20, null, 8,
+                'exhausted', 1, '{"code": 500}', '2026-01-02Z', 0, null),
+            ('report', '{"d": 2}', 'user-7', 10, 'k', 8,
+                'exhausted', 2, null, '2026-01-04Z', 1, '2026-01-03Z'),
+            ('report', '{"d": 3}', 'default', 0, 'k', null,
+                'bad input', 1, null, '2026-01-05Z', 0, null),
+            ('report', '{"d": 4}', 'default', 0, null, 8,
+                'exhausted', 1, null, '2026-01-02Z', 1, '2026-01-03Z')
         """,
     )
     jobs_move(db)
@@ -406,10 +429,8 @@ def test_backfill(db: Db) -> None:
 
 
 @pytest.mark.heavy
-def test_graphile_worker(
-    db: Db, url: str, typed: Callable[[str], str], tmp_path: Path
-) -> None:
-    """On the tables that graphile-worker makes itself, and with jobs that its worker has in hand."""
+def test_graphile_worker(db: Db, url: str, typed: Callable[[str], str], tmp_path: Path) -> None:
+    """On the tables that graphile-worker makes itself, and back by its own add_job."""
     npm, npx = shutil.which("npm"), shutil.which("npx")
     assert npm and npx, "this test needs npm: install nodejs and npm"
     install = [npm, "install", "--no-audit", "--no-fund", "--loglevel", "error"]
@@ -424,7 +445,8 @@ def test_graphile_worker(
     run(db, "select jobs.queue_release(lease_id) from jobs.in_flight", back, back_loop)
     put_back = rows(
         db,
-        "select payload ->> 'n', task_identifier, queue_name, j.key, j.max_attempts, j.run_at > now() + interval '50 min'"
+        "select payload ->> 'n', task_identifier, queue_name, j.key, j.max_attempts,"
+        " j.run_at > now() + interval '50 min'"
         " from graphile_worker.jobs v inner join graphile_worker._private_jobs j using (id)"
         " where position('u0000' in payload::text) = 0 order by 1",
     )
@@ -441,5 +463,9 @@ def test_graphile_worker(
     # the worker of the page does what its call has sent
     (tmp_path / "tasks.py").write_text(snippets("move-over/graphile-worker.md", "python")[0])
     (work,) = snippets("move-over/graphile-worker.md", "sh")
-    run(db, "select jobs.queue_send('work', '{\"to\": \"ada\"}', p_headers => '{\"task\": \"send_email\"}')")
+    run(
+        db,
+        "select jobs.queue_send('work', '{\"to\": \"ada\"}',"
+        ' p_headers => \'{"task": "send_email"}\')',
+    )
     assert typed(work.rstrip() + " --drain").strip() == "email to ada attempt 1"
