@@ -298,6 +298,7 @@ def test_unstract(db: Db) -> None:
 
 GRAPHILE = snippets("move-over/graphile-worker.md", "sql")
 BACKFILL = snippets("move-over/backfill.md", "sql")
+CLAMPED = "least(greatest(j.priority, 0), 9)"
 
 
 def some_jobs(db: Db) -> None:
@@ -338,10 +339,11 @@ def some_jobs(db: Db) -> None:
     )
 
 
-def jobs_move(db: Db) -> None:
+def jobs_move(db: Db, priority: str = CLAMPED) -> None:
     """The page, on `some_jobs`."""
     create, send, functions, loop, check, *_ = GRAPHILE
-    run(db, create, send, functions)
+    assert functions.count(CLAMPED) == 2
+    run(db, create, send, functions.replace(CLAMPED, priority))
     # given a newer job of a key, sent here
     run(
         db,
@@ -414,8 +416,9 @@ def test_backfill(db: Db) -> None:
                 'exhausted', 1, null, '2026-01-02Z', 1, '2026-01-03Z')
         """,
     )
-    jobs_move(db)
-    run(db, priority, dlq, loop, loop)
+    run(db, priority)
+    jobs_move(db, "move.priority(j.priority)")
+    run(db, dlq, loop, loop)
     assert checked(db, check) == {"requeued_before": 1, "moved": 3, "landed": 4}
     dead = rows(
         db,
@@ -431,13 +434,7 @@ def test_backfill(db: Db) -> None:
 @pytest.mark.heavy
 def test_graphile_worker(db: Db, url: str, typed: Callable[[str], str], tmp_path: Path) -> None:
     """On the tables that graphile-worker makes itself, and back by its own add_job."""
-    npm, npx = shutil.which("npm"), shutil.which("npx")
-    assert npm and npx, "this test needs npm: install nodejs and npm"
-    install = [npm, "install", "--no-audit", "--no-fund", "--loglevel", "error"]
-    subprocess.run([*install, "graphile-worker@0.17"], cwd=tmp_path, check=True, timeout=300)
-    schema = [npx, "--no-install", "graphile-worker", "--schema-only"]
-    environment = {**os.environ, "DATABASE_URL": url}
-    subprocess.run(schema, cwd=tmp_path, env=environment, check=True, timeout=60)
+    graphile(tmp_path, url)
     some_jobs(db)
     jobs_move(db)
     # and they go back by its own add_job
@@ -469,3 +466,83 @@ def test_graphile_worker(db: Db, url: str, typed: Callable[[str], str], tmp_path
         ' p_headers => \'{"task": "send_email"}\')',
     )
     assert typed(work.rstrip() + " --drain").strip() == "email to ada attempt 1"
+
+
+NOTE = """
+module.exports = async (payload, helpers) => {
+  await helpers.query(
+    "insert into done (n, queue, by) values ($1, $2, 'old')",
+    [payload.n, payload.queue],
+  );
+};
+"""
+
+
+@pytest.mark.heavy
+def test_graphile_worker_goes_on_while_its_jobs_are_moved(db: Db, url: str, tmp_path: Path) -> None:
+    """Old and new workers at once, and whoever moves: each job is done once, queues in order."""
+    graphile(tmp_path, url)
+    create, _, functions, loop, *_ = GRAPHILE
+    run(
+        db,
+        create,
+        functions,
+        "create table done (id bigint generated always as identity, n int, queue text, by text)",
+        """
+        select graphile_worker.add_job(
+            'note', json_build_object('n', n, 'queue', q.name), q.name,
+            now() - interval '1 hour' + n * interval '1 second'
+        )
+        from generate_series(1, 2000) as n
+        cross join lateral (select case when n % 2 = 0 then 'queue ' || n % 20 end as name) as q
+        """,
+    )
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "note.js").write_text(NOTE, encoding="utf-8")
+    command = ["node_modules/.bin/graphile-worker", "-j", "3", "--poll-interval", "50"]
+    worker = subprocess.Popen(
+        command, cwd=tmp_path, env={**os.environ, "DATABASE_URL": url}, stdout=subprocess.DEVNULL
+    )
+    try:
+        until(lambda: bool(value(db, "select count(*) from done") >= 100), 120)
+
+        def all_done() -> bool:
+            run(db, loop.replace("move.jobs()", "move.jobs(7)"))
+            db.execute(
+                "with claimed as (select * from jobs.queue_claim('work', 20)), noted as ("
+                "insert into done (n, queue, by) select (payload ->> 'n')::int, group_key, 'new'"
+                " from claimed order by message_id returning 1)"
+                " select (select count(*) from noted), jobs.queue_ack(lease_id)"
+                " from claimed group by lease_id"
+            )
+            return bool(value(db, "select count(distinct n) from done") == 2000)
+
+        until(all_done, 240)
+    finally:
+        worker.terminate()
+        worker.wait(timeout=60)
+    assert value(db, "select count(*) from done") == 2000
+    assert rows(db, "select from graphile_worker._private_jobs") == []
+    both = {by for (by,) in rows(db, "select distinct by from done")}
+    assert both == {"old", "new"}
+    out_of_order = rows(
+        db,
+        "select * from (select queue, n, lag(n) over (partition by queue order by id) as former"
+        " from done where queue is not null) d where n < former",
+    )
+    assert out_of_order == []
+
+
+def graphile(folder: Path, url: str) -> None:
+    """graphile-worker from its registry, and its schema in the database."""
+    npm = shutil.which("npm")
+    assert npm, "this test needs npm: install nodejs and npm"
+    install = [npm, "install", "--no-audit", "--no-fund", "--loglevel", "error"]
+    subprocess.run([*install, "graphile-worker@0.17"], cwd=folder, check=True, timeout=300)
+    subprocess.run(
+        ["node_modules/.bin/graphile-worker", "--schema-only"],
+        cwd=folder,
+        env={**os.environ, "DATABASE_URL": url},
+        check=True,
+        timeout=60,
+    )
