@@ -125,6 +125,7 @@
 {% include "functions/dead_letter/_dead_letter_requeue.sql" %}
 {% include "functions/dead_letter/dead_letter_requeue.sql" %}
 {% include "functions/dead_letter/dead_letter_requeue_matching.sql" %}
+{% include "functions/dead_letter/dead_letter_put.sql" %}
 {% include "functions/dead_letter/dead_letter_discard.sql" %}
 {% include "functions/dead_letter/dead_letter_discard_matching.sql" %}
 
