@@ -17,6 +17,7 @@
 {% include "functions/kernel/_lock_key.sql" %}
 {% include "functions/kernel/_incident_note.sql" %}
 {% include "functions/kernel/_maintenance_note.sql" %}
+{% include "functions/kernel/_doorbell_ring.sql" %}
 {% include "functions/kernel/_priorities.sql" %}
 {% include "functions/kernel/_priority_declare.sql" %}
 
