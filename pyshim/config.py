@@ -86,6 +86,18 @@ def require_database(flag: str | None = None, env: Mapping[str, str] | None = No
     return found
 
 
+def doorbell_database(flag: str | None, otherwise: Database) -> Database:
+    """Where to listen for the doorbell: what --doorbell-url or the environment names, which has to
+    be the same database without a transaction pooler in between, or `otherwise`."""
+    for source, value in (
+        ("--doorbell-url", flag),
+        ("TIDEGATE_DOORBELL_URL", os.environ.get("TIDEGATE_DOORBELL_URL")),
+    ):
+        if value:
+            return Database(_checked_url(source, value), source)
+    return otherwise
+
+
 def _checked_url(source: str, value: str) -> str:
     # SQLAlchemy writes postgresql+driver://; libpq knows no drivers.
     value = re.sub(r"^(postgres(?:ql)?)\+\w+://", r"\1://", value)

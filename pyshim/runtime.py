@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 import os
@@ -14,6 +15,7 @@ import click
 
 from pyshim import config, logs, loops
 from pyshim.connect import ATTEMPTS, Connection, connect
+from pyshim.doorbell import Doorbell
 from pyshim.meter import Meter
 from pyshim.migrate import check_schema
 from pyshim.options import Options, shared_options
@@ -39,6 +41,7 @@ class Runtime:
         role: str,
         listen: Address | None = None,
         labels: Mapping[str, str] | None = None,
+        doorbell: config.Database | None = None,
     ) -> None:
         self.database = database
         self.schema = schema
@@ -47,10 +50,24 @@ class Runtime:
         self.listen = listen
         self._labels = labels
         self._name = f"tidegate {role}"
+        self._doorbell_at = doorbell
+        self._doorbell: Doorbell | None = None
 
     def session(self) -> Session:
         """A session with a connection of its own, opened when first used."""
         return Session(self.connection, self.schema, timeout=self.timeout)
+
+    def bell(self, kind: str, name: str | None = None) -> loops.Bell | None:
+        """What wakes a loop that takes from a queue or topic, or from all of them; None with
+        --no-doorbell. To be asked for on the event loop, and before `listening`."""
+        if self._doorbell_at is None:
+            return None
+        self._doorbell = self._doorbell or Doorbell.at(self._doorbell_at, self.schema)
+        return self._doorbell.bell(kind, name)
+
+    def listening(self) -> contextlib.AbstractAsyncContextManager[None]:
+        """Listen meanwhile, if a loop has a bell."""
+        return self._doorbell.listening() if self._doorbell else contextlib.nullcontext()
 
     def announce(self, loop: str, **fields: Any) -> None:
         """Log that a loop starts, and where."""
@@ -90,6 +107,26 @@ class Runtime:
             await connection.close()
             raise
         return connection
+
+
+def doorbell_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Whether, and where, to listen for the doorbell. Stands above `runtime_options`, which takes
+    it from here."""
+    url = click.option(
+        "--doorbell-url",
+        metavar="URL",
+        envvar="TIDEGATE_DOORBELL_URL",
+        show_envvar=True,
+        help="Where to listen for the doorbell, past a transaction pooler [default: the database].",
+    )
+    switch = click.option(
+        "--doorbell/--no-doorbell",
+        default=True,
+        envvar="TIDEGATE_DOORBELL",
+        show_envvar=True,
+        help="Let channels with a doorbell end pauses early [default: doorbell].",
+    )
+    return switch(url(command))
 
 
 def runtime_options(role: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -141,10 +178,14 @@ def runtime_options(role: str) -> Callable[[Callable[..., None]], Callable[..., 
             verbose: bool,
             listen: Address | None,
             labels: dict[str, str],
+            doorbell: bool = False,
+            doorbell_url: str | None = None,
             **rest: object,
         ) -> None:
             logs.configure(log_format, logging.DEBUG if verbose else logging.INFO)
-            runtime = Runtime(options.database(), options.schema(), timeout, role, listen, labels)
+            database = options.database()
+            bell_at = config.doorbell_database(doorbell_url, database) if doorbell else None
+            runtime = Runtime(database, options.schema(), timeout, role, listen, labels, bell_at)
             command(runtime=runtime, **rest)
 
         return wrapper

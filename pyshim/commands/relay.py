@@ -11,7 +11,7 @@ import click
 from pyshim import logs, loops
 from pyshim.publishers import Publisher, publisher_for
 from pyshim.relay import DEFAULT_LIMIT, Relay
-from pyshim.runtime import Runtime, runtime_options, seconds, worker_name
+from pyshim.runtime import Runtime, doorbell_options, runtime_options, seconds, worker_name
 from pyshim.serve import STALE_CONSUMER
 
 log = logging.getLogger("tidegate")
@@ -43,6 +43,7 @@ log = logging.getLogger("tidegate")
     help="How long a batch may take [default: the topic's].",
 )
 @click.option("--drain", is_flag=True, help="End when nothing is due.")
+@doorbell_options
 @runtime_options("relay")
 def command(
     runtime: Runtime,
@@ -94,8 +95,10 @@ async def _relay(
     name = f"relay {topic}"
     runtime.meter.watch(name, STALE_CONSUMER)
     runtime.announce(name)
+    bell = None if drain else runtime.bell("queue" if ordered else "topic", topic)
     try:
-        await loops.run(name, step, loops.Pace.polling(), stop, runtime.meter)
+        async with runtime.listening():
+            await loops.run(name, step, loops.Pace.polling(), stop, runtime.meter, bell)
     finally:
         await session.close()
         await publisher.close()

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from pyshim import logs, loops
-from pyshim.runtime import Runtime, runtime_options, seconds
+from pyshim.runtime import Runtime, doorbell_options, runtime_options, seconds
 from pyshim.serve import STALE_CONSUMER
 from pyshim.sweeper import CLEANUP_INTERVAL, DEFAULT_INTERVAL, DEFAULT_LIMIT, Cleaner, Sweeper
 
@@ -37,6 +37,7 @@ log = logging.getLogger("tidegate")
     help="With --follow: also clean up, every five minutes [default: cleanup].",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@doorbell_options
 @runtime_options("sweep")
 def command(
     runtime: Runtime,
@@ -80,7 +81,8 @@ async def _follow(
     session = runtime.session()
     sweeper = Sweeper(session, limit=limit, topic=topic)
     pace = loops.Pace.every(interval)
-    running = [loops.run("sweep", sweeper.step, pace, stop, runtime.meter)]
+    bell = runtime.bell("topic", topic)
+    running = [loops.run("sweep", sweeper.step, pace, stop, runtime.meter, bell)]
     if cleanup:
         pace = loops.Pace.every(CLEANUP_INTERVAL)
         cleaner = Cleaner(runtime.session())
@@ -89,7 +91,8 @@ async def _follow(
     runtime.meter.watch("sweep", max(STALE_CONSUMER, 3 * interval))
     runtime.announce("sweep", topic=topic, interval=f"{interval:g}s")
     try:
-        await loops.together(stop, *running)
+        async with runtime.listening():
+            await loops.together(stop, *running)
     finally:
         await session.close()
     logs.event(log, logging.INFO, "stopped", loop="sweep", **asdict(sweeper.totals))

@@ -14,7 +14,7 @@ from pyshim import logs, loops
 from pyshim.errors import ConfigError
 from pyshim.heart import Heart
 from pyshim.registry import MOST_AT_ONCE, Registry, load
-from pyshim.runtime import Runtime, runtime_options, seconds, worker_name
+from pyshim.runtime import Runtime, doorbell_options, runtime_options, seconds, worker_name
 from pyshim.serve import STALE_CONSUMER
 from pyshim.worker import DEFAULT_GRACE, QueueWorker
 
@@ -45,6 +45,7 @@ _DRAINING = loops.Pace(interval=0.02, idle=0.05, idle_max=0.2, error=0.5)
     help="How long running handlers may go on after SIGTERM.",
 )
 @click.option("--drain", is_flag=True, help="End when nothing is due.")
+@doorbell_options
 @runtime_options("work")
 def command(
     runtime: Runtime,
@@ -75,10 +76,14 @@ def command(
             )
             for queue in chosen
         ]  # fmt: skip
+        bells = [None if drain else runtime.bell("queue", each.queue) for each in workers]
+        working = [
+            _work(runtime, each, workers, stop, grace, drain, bell)
+            for each, bell in zip(workers, bells, strict=True)
+        ]
         try:
-            await loops.together(
-                stop, *(_work(runtime, each, workers, stop, grace, drain) for each in workers)
-            )
+            async with runtime.listening():
+                await loops.together(stop, *working)
         finally:
             await heart.close()
             _leave(sum(each.stuck for each in workers))
@@ -103,6 +108,7 @@ async def _work(
     stop: loops.Stop,
     grace: float,
     drain: bool,
+    bell: loops.Bell | None,
 ) -> None:
     name = f"work {worker.queue}"
 
@@ -118,7 +124,7 @@ async def _work(
     runtime.announce(name, concurrency=worker.concurrency)
     try:
         pace = _DRAINING if drain else loops.Pace.polling()
-        await loops.run(name, step if drain else worker.step, pace, stop, runtime.meter)
+        await loops.run(name, step if drain else worker.step, pace, stop, runtime.meter, bell)
     finally:
         await worker.finish(grace)
     logs.event(log, logging.INFO, "stopped", loop=name, **asdict(worker.totals))

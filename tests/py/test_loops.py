@@ -28,7 +28,7 @@ class Recorder(Stop):
         self.pauses: list[float] = []
         self._left = pauses
 
-    async def pause(self, seconds: float) -> None:
+    async def pause(self, seconds: float, bell: loops.Bell | None = None) -> None:
         self.pauses.append(seconds)
         if len(self.pauses) >= self._left:
             self.set()
