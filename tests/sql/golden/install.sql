@@ -329,6 +329,7 @@ create table tidegate.channel (
     max_in_flight integer,
     inline_limit integer not null default 2048,
     tenant_required boolean not null default false,
+    doorbell interval,
     created_at timestamptz not null default now(),
     constraint channel_one_name_a_kind unique (kind, name),
     constraint channel_kind_is_known check (kind in ('topic', 'queue')),
@@ -345,7 +346,8 @@ create table tidegate.channel (
     constraint channel_retention_is_positive check (retention > '0'),
     constraint channel_retention_within_a_century check (retention <= '100 years'),
     constraint channel_max_in_flight_is_positive check (max_in_flight > 0),
-    constraint channel_inline_limit_in_range check (inline_limit between 0 and 8192)
+    constraint channel_inline_limit_in_range check (inline_limit between 0 and 8192),
+    constraint channel_doorbell_within_a_minute check (doorbell between '0' and '1 minute')
 );
 
 comment on table tidegate.channel is
@@ -358,6 +360,7 @@ comment on column tidegate.channel.backoff_factor is 'By which the delay grows w
 comment on column tidegate.channel.jitter is 'Share by which a backoff may be shorter or longer.';
 comment on column tidegate.channel.max_in_flight is 'At most so many messages leased at once; null = unlimited.';
 comment on column tidegate.channel.inline_limit is 'Payloads above so many bytes are written once, to body.';
+comment on column tidegate.channel.doorbell is 'What comes in wakes whoever listens, at most once in this interval; null = nobody is woken. The last ring stands in a sequence of the channel''s, doorbell_<channel_id>.';
 
 create table tidegate.channel_priority (
     channel_id integer not null,
@@ -818,7 +821,7 @@ alter table tidegate.idempotency_key set (
 
 -- ledger/record_migration.sql
 insert into tidegate.migration (migration, checksum, version)
-values ('0003_create_places', 'ac7d58c00aab312a00739b32a9e82155d26f3ccdb0cd7e307cb4c4a10d829c15', 'VERSION');
+values ('0003_create_places', 'f61fa11ba66c482f7861a3b5e7ad44f6b5cf768cdb8b45093400fe405d9d3678', 'VERSION');
 
 -- migrations/0004_create_guard.up.sql
 /* One idempotency store: orchestration claims, callback guards and the consumer's inbox. */
@@ -1630,6 +1633,51 @@ $$;
 comment on function tidegate._maintenance_note(text, text, timestamptz) is
 'Note how a job of the upkeep, or a part of one, ended: an error, or null for success; and when it is due next, null for as before.';
 
+-- functions/kernel/_doorbell_ring.sql
+create or replace function tidegate._doorbell_ring(
+    p_channel_id integer, p_kind text, p_name text, p_interval interval
+) returns void
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+as $$
+/*
+ * NOTIFY takes a lock of the whole server's at commit, so that those who notify commit one after the other. Hence the
+ * throttle: the instant of the last ring stands in a sequence, which everybody sees at once and which needs no row.
+ * Two that look at the same moment may both ring; never does the throttle keep anybody waiting.
+ *
+ * A ring is heard when its transaction commits, and who is throttled relies on the ring of another. What that means
+ * for a message that commits at c, put less than p_interval after a ring that was heard at r:
+ *   c < r     it is there when the ring is heard.
+ *   c > r     nobody is told any more. Whoever was woken polls on, at pauses that double from 5 ms: one of his polls
+ *             falls between c and c + (c - r) + 5 ms, and c - r is at most p_interval and what the transaction still
+ *             took after the put. His ordinary pause bounds it, too.
+ *   no r      the one who was to ring is still open, or was rolled back (with a savepoint, too): the next message put
+ *             after p_interval rings; if none comes, it is the ordinary poll that finds this one.
+ * So the floor is polling, always, and p_interval should be short: what it costs is a commit that waits for others,
+ * once an interval. A clock that was set back rings.
+ */
+declare
+    v_sequence constant regclass := to_regclass('doorbell_' || p_channel_id);
+    v_now constant bigint := extract(epoch from clock_now()) * 1000000;
+    v_since bigint;
+begin
+    if current_setting('tidegate.doorbell', true) = 'off' then
+        return;
+    end if;
+    if p_interval > '0' and v_sequence is not null then
+        v_since := v_now - pg_sequence_last_value(v_sequence);
+        if v_since >= 0 and v_since < extract(epoch from p_interval) * 1000000 then
+            return;
+        end if;
+        perform setval(v_sequence, v_now);
+    end if;
+    perform pg_notify('tidegate', p_kind || ' ' || p_name);
+end;
+$$;
+
+comment on function tidegate._doorbell_ring(integer, text, text, interval) is
+'Wake whoever listens for a channel, when this transaction commits, unless somebody did within the interval: NOTIFY on the channel that is named like the schema, payload ''queue'' or ''topic'' and the name. Does nothing where tidegate.doorbell is off.';
+
 -- functions/kernel/_priorities.sql
 create or replace function tidegate._priorities(p_channel_id integer) returns smallint[]
 language sql stable
@@ -1915,10 +1963,11 @@ as $$
 declare
     v_known constant text[] := array[
         'lease', 'max_runtime', 'max_attempts', 'backoff_base', 'backoff_cap', 'backoff_factor', 'jitter',
-        'retention', 'archive', 'max_in_flight', 'inline_limit', 'tenant_required'
+        'retention', 'archive', 'max_in_flight', 'inline_limit', 'tenant_required', 'doorbell'
     ];
     v_unknown text;
     v_rule text;
+    v_sequence text;
 begin
     if jsonb_typeof(p_policy) is distinct from 'object' then
         perform _bad_argument(
@@ -1940,15 +1989,30 @@ begin
         jitter = coalesce((p_policy ->> 'jitter')::double precision, c.jitter),
         retention = coalesce((p_policy ->> 'retention')::interval, c.retention),
         archive = coalesce((p_policy ->> 'archive')::boolean, c.archive),
-        -- null is a value here: no limit
+        -- null is a value here, and with doorbell: no limit, no doorbell
         max_in_flight = case
             when p_policy ? 'max_in_flight' then (p_policy ->> 'max_in_flight')::integer else c.max_in_flight
         end,
         inline_limit = coalesce((p_policy ->> 'inline_limit')::integer, c.inline_limit),
-        tenant_required = coalesce((p_policy ->> 'tenant_required')::boolean, c.tenant_required)
+        tenant_required = coalesce((p_policy ->> 'tenant_required')::boolean, c.tenant_required),
+        doorbell = case when p_policy ? 'doorbell' then (p_policy ->> 'doorbell')::interval else c.doorbell end
     where c.kind = p_kind and c.name = p_name and p_policy <> '{}';
     if not found and not exists (select from channel c where c.kind = p_kind and c.name = p_name) then
         perform _no_such_channel(p_kind, p_name);
+    end if;
+
+    -- Where the last ring is kept. It belongs to the column, and goes with the channel or the installation.
+    if p_policy ->> 'doorbell' is not null then
+        select format('doorbell_%s', c.channel_id) into v_sequence
+        from channel c
+        where c.kind = p_kind and c.name = p_name;
+        if to_regclass(v_sequence) is null then
+            execute format('create sequence %I as bigint minvalue 0 owned by channel.doorbell', v_sequence);
+            execute format(
+                'comment on sequence %I is %L', v_sequence,
+                'When the doorbell of this channel was last rung, in microseconds of the epoch.'
+            );
+        end if;
     end if;
 exception
     when check_violation then
@@ -1969,6 +2033,8 @@ exception
                 when 'channel_retention_is_positive' then 'retention is above 0.'
                 when 'channel_retention_within_a_century' then 'retention is at most 100 years.'
                 when 'channel_max_in_flight_is_positive' then 'max_in_flight is above 0, or null for no limit.'
+                when 'channel_doorbell_within_a_minute'
+                    then 'doorbell is 0 to 1 minute, as in "10 ms", or null for none.'
                 when 'channel_inline_limit_in_range' then 'inline_limit is 0 to 8192 bytes.'
                 else format('It breaks the rule %s.', v_rule)
             end
@@ -2848,6 +2914,9 @@ begin
         end if;
         if v_released is not null then
             perform _message_return(v_channel.channel_id, v_released, p_retry_in);
+            if v_channel.doorbell is not null and p_retry_in <= '0' then
+                perform _doorbell_ring(v_channel.channel_id, v_channel.kind, v_channel.name, v_channel.doorbell);
+            end if;
         end if;
         if v_failed is not null then
             select f.retried, f.dead_lettered into v_answer.retried, v_answer.dead_lettered
@@ -4229,6 +4298,9 @@ begin
         end if;
         perform _priority_declare(v_channel.channel_id, array[v_message.priority]);
         perform _message_enter(v_channel.channel_id, array[v_message]);
+        if v_channel.doorbell is not null then
+            perform _doorbell_ring(v_channel.channel_id, 'queue', v_channel.name, v_channel.doorbell);
+        end if;
         return null;
     exception
         when others then
@@ -4773,6 +4845,9 @@ begin
     into v_messages
     from input i;
     perform _message_enter(v_channel.channel_id, v_messages);
+    if v_channel.doorbell is not null then
+        perform _doorbell_ring(v_channel.channel_id, 'queue', v_channel.name, v_channel.doorbell);
+    end if;
     insert into barrier_sent (
         epoch, first_member, queue, priority, max_attempts, headers, message_ids, payloads, body_ids
     )
@@ -4881,6 +4956,9 @@ begin
         v_channel.channel_id, array(select distinct m.priority::smallint from unnest(v_messages) m)
     );
     perform _message_enter(v_channel.channel_id, v_messages);
+    if v_channel.doorbell is not null then
+        perform _doorbell_ring(v_channel.channel_id, 'queue', v_channel.name, v_channel.doorbell);
+    end if;
     return cardinality(v_messages);
 end;
 $$;
@@ -6631,6 +6709,9 @@ begin
             where d.due_at <= v_now
         ) e
         where e.messages is not null;
+        perform _doorbell_ring(c.channel_id, c.kind, c.name, c.doorbell)
+        from channel c
+        where c.channel_id = v_batch.channel_id and c.doorbell is not null;
         v_requeued := v_requeued || v_batch.ids;
         v_children := v_children || v_batch.children;
     end loop;
@@ -7249,7 +7330,7 @@ end;
 $$;
 
 comment on function tidegate.queue_configure(text, jsonb) is
-'Change the policy of a queue: lease, max_runtime, max_attempts (0 = for ever), backoff_base, backoff_cap, backoff_factor, jitter (a share), retention (of archived messages), archive, max_in_flight (null = unlimited), inline_limit (bytes), tenant_required. Keys not given stay as they are. Errors: TG010 unknown key or bad value, TG020 no such queue.';
+'Change the policy of a queue: lease, max_runtime, max_attempts (0 = for ever), backoff_base, backoff_cap, backoff_factor, jitter (a share), retention (of archived messages), archive, max_in_flight (null = unlimited), inline_limit (bytes), tenant_required, doorbell (least interval between two wake-ups of whoever listens; null = none). Keys not given stay as they are. Errors: TG010 unknown key or bad value, TG020 no such queue.';
 
 -- functions/queue/queue_pause.sql
 create or replace function tidegate.queue_pause(p_queue text) returns void
@@ -7560,6 +7641,9 @@ begin
     delete from job_key where channel_id = v_channel_id;
     delete from group_turn where channel_id = v_channel_id;
     delete from cancel_request where channel_id = v_channel_id;
+    if to_regclass('doorbell_' || v_channel_id) is not null then
+        execute format('drop sequence doorbell_%s', v_channel_id);
+    end if;
 end;
 $$;
 
@@ -7593,13 +7677,14 @@ declare
     v_body_id bigint;
     v_size integer;
 begin
-    select c.channel_id, c.inline_limit, c.tenant_required, c.is_draining into v_channel
+    select c.channel_id, c.inline_limit, c.tenant_required, c.doorbell, c.is_draining into v_channel
     from channel c
     where c.kind = 'queue' and c.name = p_queue;
     if not found then
         perform _no_such_channel('queue', p_queue);
     end if;
     if p_priority = 0 and p_run_at is null and p_idempotency_key is null and p_group_key is null and p_run_id is null
+        and v_channel.doorbell is null
         and current_setting('transaction_isolation') = 'read committed'
         and coalesce(octet_length(p_tenant) <= 512, not v_channel.tenant_required)
         and (p_headers is null or (jsonb_typeof(p_headers) = 'object' and _json_size(p_headers) <= 8192))
@@ -7698,6 +7783,9 @@ begin
             v_sent.outcome := 'inserted';
         end loop;
     end if;
+    if v_channel.doorbell is not null and (p_run_at is null or p_run_at <= clock_now()) then
+        perform _doorbell_ring(v_channel.channel_id, 'queue', p_queue, v_channel.doorbell);
+    end if;
     if v_size > v_channel.inline_limit then
         insert into body (payload) values (p_payload) returning body_id into v_body_id;
     end if;
@@ -7775,13 +7863,14 @@ declare
     v_channel record;
     v_now timestamptz := clock_now();
 begin
-    select c.channel_id, c.inline_limit, c.tenant_required, c.is_draining into v_channel
+    select c.channel_id, c.inline_limit, c.tenant_required, c.doorbell, c.is_draining into v_channel
     from channel c
     where c.kind = 'queue' and c.name = p_queue;
     if not found then
         perform _no_such_channel('queue', p_queue);
     end if;
     if p_priority = 0 and p_run_at is null and p_idempotency_key is null and p_group_key is null and p_run_id is null
+        and v_channel.doorbell is null
         and current_setting('transaction_isolation') = 'read committed'
         and coalesce(octet_length(p_tenant) <= 512, not v_channel.tenant_required)
         and (p_headers is null or (jsonb_typeof(p_headers) = 'object' and _json_size(p_headers) <= 8192))
@@ -7861,6 +7950,9 @@ begin
     end if;
 
     if p_idempotency_key is null and (p_run_at is null or p_run_at <= clock_now()) then
+        if v_channel.doorbell is not null then
+            perform _doorbell_ring(v_channel.channel_id, 'queue', p_queue, v_channel.doorbell);
+        end if;
         if p_group_key is not null then
             return query
             with input as materialized (
@@ -8964,7 +9056,7 @@ end;
 $$;
 
 comment on function tidegate.topic_configure(text, jsonb) is
-'Change the policy of a topic: lease, max_runtime, max_attempts (0 = for ever), backoff_base, backoff_cap, backoff_factor, jitter (a share), retention (of archived messages), archive, max_in_flight (null = unlimited), inline_limit (bytes), tenant_required. Keys not given stay as they are. Errors: TG010 unknown key or bad value, TG020 no such topic.';
+'Change the policy of a topic: lease, max_runtime, max_attempts (0 = for ever), backoff_base, backoff_cap, backoff_factor, jitter (a share), retention (of archived messages), archive, max_in_flight (null = unlimited), inline_limit (bytes), tenant_required, doorbell (least interval between two wake-ups of whoever listens; null = none). Keys not given stay as they are. Errors: TG010 unknown key or bad value, TG020 no such topic.';
 
 -- functions/outbox/topic_pause.sql
 create or replace function tidegate.topic_pause(p_topic text) returns void
@@ -9042,6 +9134,9 @@ begin
     delete from job_key where channel_id = v_channel_id;
     delete from group_turn where channel_id = v_channel_id;
     delete from cancel_request where channel_id = v_channel_id;
+    if to_regclass('doorbell_' || v_channel_id) is not null then
+        execute format('drop sequence doorbell_%s', v_channel_id);
+    end if;
     delete from route r where r.topic = p_topic;
 end;
 $$;
@@ -9072,13 +9167,14 @@ declare
     v_body_id bigint;
     v_size integer;
 begin
-    select c.channel_id, c.inline_limit, c.tenant_required into v_channel
+    select c.channel_id, c.inline_limit, c.tenant_required, c.doorbell into v_channel
     from channel c
     where c.kind = 'topic' and c.name = p_topic;
     if not found then
         perform _no_such_channel('topic', p_topic);
     end if;
     if p_priority = 0 and p_run_at is null and p_idempotency_key is null and p_group_key is null and p_run_id is null
+        and v_channel.doorbell is null
         and current_setting('transaction_isolation') = 'read committed'
         and coalesce(octet_length(p_tenant) <= 512, not v_channel.tenant_required)
         and (p_headers is null or (jsonb_typeof(p_headers) = 'object' and _json_size(p_headers) <= 8192))
@@ -9156,6 +9252,9 @@ begin
             v_sent.outcome := 'inserted';
         end loop;
     end if;
+    if v_channel.doorbell is not null and (p_run_at is null or p_run_at <= clock_now()) then
+        perform _doorbell_ring(v_channel.channel_id, 'topic', p_topic, v_channel.doorbell);
+    end if;
     if v_size > v_channel.inline_limit then
         insert into body (payload) values (p_payload) returning body_id into v_body_id;
     end if;
@@ -9210,13 +9309,14 @@ declare
     v_channel record;
     v_now timestamptz := clock_now();
 begin
-    select c.channel_id, c.inline_limit, c.tenant_required into v_channel
+    select c.channel_id, c.inline_limit, c.tenant_required, c.doorbell into v_channel
     from channel c
     where c.kind = 'topic' and c.name = p_topic;
     if not found then
         perform _no_such_channel('topic', p_topic);
     end if;
     if p_priority = 0 and p_run_at is null and p_idempotency_key is null and p_group_key is null and p_run_id is null
+        and v_channel.doorbell is null
         and current_setting('transaction_isolation') = 'read committed'
         and coalesce(octet_length(p_tenant) <= 512, not v_channel.tenant_required)
         and (p_headers is null or (jsonb_typeof(p_headers) = 'object' and _json_size(p_headers) <= 8192))
@@ -9280,6 +9380,9 @@ begin
     end if;
 
     if p_idempotency_key is null and (p_run_at is null or p_run_at <= clock_now()) then
+        if v_channel.doorbell is not null then
+            perform _doorbell_ring(v_channel.channel_id, 'topic', p_topic, v_channel.doorbell);
+        end if;
         return query
         with input as materialized (
             select
@@ -9585,6 +9688,7 @@ declare
     v_queues integer[];
     v_handlers text[];
     v_draining text;
+    v_rings boolean;
     v_calls text[] := '{}';
     v_call text;
     v_ctids tid[];
@@ -9598,8 +9702,9 @@ begin
     select
         array_agg(distinct r.queue_id) filter (where r.queue_id is not null),
         array_agg(distinct r.handler) filter (where r.handler is not null),
-        min(c.name) filter (where c.is_draining)
-    into v_queues, v_handlers, v_draining
+        min(c.name) filter (where c.is_draining),
+        bool_or(c.doorbell is not null)
+    into v_queues, v_handlers, v_draining, v_rings
     from route r
     left join channel c on c.channel_id = r.queue_id
     where _topic_matches(r.topic, p_topic);
@@ -9614,6 +9719,11 @@ begin
         -- No route at all: the last one went away a moment ago, and the events are a relay's now.
         if v_queues is not null then
             claimed := _topic_move(p_topic_id, p_topic, p_archive, v_queues, p_ctids);
+        end if;
+        if v_rings then
+            perform _doorbell_ring(c.channel_id, c.kind, c.name, c.doorbell)
+            from channel c
+            where c.channel_id = any(v_queues) and c.doorbell is not null;
         end if;
         dispatched := claimed;
         return;
@@ -9662,6 +9772,11 @@ begin
     );
     if v_ctids <> '{}' then
         dispatched := _topic_move(p_topic_id, p_topic, p_archive, v_queues, v_ctids);
+        if v_rings then
+            perform _doorbell_ring(c.channel_id, c.kind, c.name, c.doorbell)
+            from channel c
+            where c.channel_id = any(v_queues) and c.doorbell is not null;
+        end if;
     end if;
     claimed := dispatched + retried + dead_lettered;
 end;
@@ -13296,7 +13411,8 @@ select
     c.inline_limit,
     c.archive,
     c.retention,
-    c.tenant_required
+    c.tenant_required,
+    c.doorbell
 from tidegate.channel c;
 
 comment on view tidegate.policy is
@@ -13491,12 +13607,12 @@ begin
         ('_barrier_recover', '809cd59205859e01b1221686cfac682a490a555dee90ea980189fdbda80e9a84'),
         ('_barrier_settle', 'ab22a8bc1060b016720402f2352d6f3043ba5d855683367b9b612c7655fb89df'),
         ('_barrier_standing', '4809e196ec06fe64621f1b22957277b8d27e9ce4b12f572f09d107c50a05b70c'),
-        ('_barrier_tell', '60861c5f779f13f79bc0c7dff16551082454b1ad4d87147e4c3c6453a05e4633'),
+        ('_barrier_tell', '12b23c5d442f268cde0920f8454abc6d3981b6cb2beb7a5f0f3bb2193c850e3d'),
         ('_barrier_trim', '64bfebe756c90dc4fa3f580ee0577908c11e109487375650295bebb824dfa3b4'),
         ('_barriers_mark', '33eceeac5fea9d29b7281caf407642b942ae85e19075e338ba3bbac0feed153b'),
         ('_batch_fit', 'e2631162b50b68fc89b1e2ccff06d5057644b64fe75a0e85a97c0ca5324f6b6b'),
         ('_cancelled', '99f154f629ca35d5d7e3128079b014c5b48e6b7a9ede429c4278704cfa781d51'),
-        ('_channel_configure', '3df405a5b39d690ca302c67f4be7daeb78c550892eab3a2190b77a781d48bf17'),
+        ('_channel_configure', 'e5e9b9d12bd14fb73356ea5774fe1b1917cfb8609dd609185f76f5ae5ae040f3'),
         ('_cleanup_part', '4f524bf64c4b00698d778c7cd82bdb56eeeab6e249e36d88115dc19c0e86cd08'),
         ('_counter_closed', 'e0301ce1e8fc9ab24578026b26525c952de5fdac8a0d9f990a78123256abb261'),
         ('_counter_fold', '3a8ff5c4dba6a9953f3698ed319495b418be362448b53aa2b7d0461482372960'),
@@ -13504,9 +13620,10 @@ begin
         ('_dead_letter_count', '491d7f1751d54e27a6a404fff838a9f27ea525f41fea8772d40eb8f3230d2360'),
         ('_dead_letter_newest', 'abb0ded6698574f7546c18a4f9196a7b21166f287cc5fad06731ee6b297398cb'),
         ('_dead_letter_oldest', 'b6380895351cdac92fad258b0ddb603ed56d773991263694f90cc19bbe152a35'),
-        ('_dead_letter_requeue', '5ae81c51ace086b8254839a2c9d94fb3ab96edc93421c30be11308083434d8e2'),
+        ('_dead_letter_requeue', 'a9482a7f72879350566b3a2dc4190e6f9f265821c248e88c93f2f954db95c4e9'),
         ('_doctor_look', '8bf347b11c611c564524d030b2d9e57c1728ff165a3438bb68936d6f783f5b93'),
         ('_doctor_look_server', '568cd25c469028814bfd706f77f573246be54d2ee70ec7382db007aecf27d900'),
+        ('_doorbell_ring', '1760ae04ca6e0a71673320c88b36fc11ca1b021fe426e305d2d1febddbe9c875'),
         ('_error_text', '7f12f69ffaf3d6dff455683baed5f1abd597a68e4df21400d06f4cd26391f9b8'),
         ('_event_id', 'dbd5513a675ecce78e3b1b17eec10d37723ff6f17c93ebc0aa70a869a1135d51'),
         ('_failed_check', '8a3402dfd35a05abb2e167dc9dfdf736ba7e4d57a916dcd1e11343088de738e3'),
@@ -13526,7 +13643,7 @@ begin
         ('_lease_deliveries', 'ae307a3384bf6ef3a6ce18db591d068c6f35bf8944ecdb7b60563e4a6400f38c'),
         ('_lease_expire', 'c743878b8be00721caad63e81848925d4b40d7263764c985008dcaa3fb09064b'),
         ('_lease_left', 'ed0911cbdd0c578b06ce20cc16fbb61b72072fd70f5da27b9aebf976e8155d84'),
-        ('_lease_settle', '5fd486864552ff9c2fde3e399357d3a0705a2e4d263050e8cde85bd27e696703'),
+        ('_lease_settle', '976a11017d6e05d2fb0fea35b3cddd1a879de03e1096e9ff470330cb9dd35921'),
         ('_leases_recover', '96e3d870715d616cc27f62452971e060e05aa3d12d1aaa26deb594dba7725d75'),
         ('_lock_key', '25200ead6fd8ec53d7de24584aa0d649f5c99ca6e9f9b714efa3e2b99837f6ae'),
         ('_maintenance_jobs', 'f66df667e592b8f1794e059b88651b73b28f4fc012b6286b140ce5a659c7fd2e'),
@@ -13534,8 +13651,8 @@ begin
         ('_member_end', '6e82653b746f31de6611c6bcef8312eeacf20c2ec1ebd53014288bb7c2be299c'),
         ('_member_lock', 'b1d6de8957fbd330ea49979ff68bdbf6fe9348c496576fdae0ee51d42bc125f2'),
         ('_member_seize', 'ae749d3d141a99db36d5124b5ae963d0d91be809d1770c0896a5ee5f93a094e3'),
-        ('_members_resend', 'b11347db173a8c95c57b182b14e8c037b553473be4c1af5ed268b443d6c1544f'),
-        ('_members_send', '70cfb31ec378fcf345d68172b4e98b7a15e0641e204281ea370072cf9a00edd6'),
+        ('_members_resend', 'b53bd0e7f3c20a0c9fe6918b1b09fad145954cef6a511babf80c06aa1711071b'),
+        ('_members_send', 'e03e9784d30631f81872874587c66bbf91670e37a6aaaa326191888bbd64cc3c'),
         ('_message_bury', '1eb77b8a5cce37059e1f9291951dad7076b02c6ca2b6a321783d2d48b6cb2349'),
         ('_message_cancel', 'e3fa3da826dd26793df02465328b7e7fd9b3817620e42930a5df0fb90f36bf6a'),
         ('_message_drop', '9de6cd1a6fe31663101691ccd729663810632fea4630fe6fdb04bf74c59ea78a'),
@@ -13569,7 +13686,7 @@ begin
         ('_tide_advance', 'd63ee898236cfdbdac761cc989b730923c8c78a53c17b695b68288e54d30b8f2'),
         ('_tide_forget', '01b7e12a13b82c373b70f389fe16be5e9d4ae8be80f260073fb7eed4663c599c'),
         ('_tide_forget_deadlines', '18fab7064fe7df00c64d01b25aeedc6369e616917fed695b79bb2722ce3aa6cf'),
-        ('_topic_deliver', 'd845dcbe144772882875f9fe2d9ba027ac9e675856f071c50b1bd69ebcec0212'),
+        ('_topic_deliver', '2e9da1506bbef7c1fad61eaa951f4508eb4d4955549bf8c28a8dc8a9fe4eac02'),
         ('_topic_is_routed', '3c38a04becda1b8930f89d649c735a18a502992d383afd178576c22fac7e1f71'),
         ('_topic_matches', 'f195c07c02a6941e8b845e5698a609fa5fdc16cd3ea396772c8a235730d46be6'),
         ('_topic_move', 'a1d46e9d4e74610e2e8f4d0cbf89ade1c0002a4cb88e4191ff6984931264e893'),
@@ -13622,8 +13739,8 @@ begin
         ('metrics', 'e382a4bd2e206a511ec8dcd5e20a5bf29878794c5af58a8120703f7a8352ff63'),
         ('metrics_snapshot', 'aa2b751263d0204f4e7daecd56eefb2e5b659e49dee32c5640970c0815e97720'),
         ('outbox_claim', 'fd1574e7c7448a0d8561e43687818282643a664149bdbd3fe3c3851f4c3e48dd'),
-        ('outbox_put', '12a820f15463edb1c2920464661283b1b6de31bc99ab22f2fda8b939973b3f66'),
-        ('outbox_put_many', 'be5edd65d8c9dbeaacc57292c4f04bb7b51e8d987f7be4c2c5ae41e74045cd13'),
+        ('outbox_put', 'fb321e4413e671201cba77152c996dadce35f85a44b7ed606455dfcd7542f140'),
+        ('outbox_put_many', '935541fdf495f59a5a02e5f89a989b118a82869a5aa796a15ba39117ba7ec175'),
         ('outbox_put_specs', 'c22754031be20456707af82a5fdc732214f51aea6199bbf8166cb9013016a0c5'),
         ('outbox_release', '5f366fc983d189a344fd6a718b931afa37a4a19a24b59cef1da5d8a5363126ab'),
         ('outbox_route', '752e32d7a2265ff47ed97fecfea5eb859be13f3613b2ecc811c526942499711d'),
@@ -13631,14 +13748,14 @@ begin
         ('outbox_sweep', '87daf3e310e111a08802e309ca84ebc154ffd6bfd10063d0942b5a0fe368ee3d'),
         ('outbox_unroute', '04ac6d72dea99092a478cc0fc5e2afd864869cab5100911e46c68b613874246e'),
         ('outcomes', '7dac06ee606afea79fc710f5f75d3b2cb82fc44baf6d4abd0b6ccc9b299a961d'),
-        ('policy', 'e83b2d6b133eb32f8ade2ca166e1fde1f55e25456ea4f48c3644cb21a31851b5'),
+        ('policy', '3602702319cf64c02f845b51d837b3efcf95959c32c13ced07e82a044c58db52'),
         ('queue_ack', '759732bcde5b078c8cdac61cf3fadf90b5f0e1cb217a28cc34f84df7cf9a2af1'),
         ('queue_cancel', '3e5e03c56f1dd2a84f001be8dda9dfc5a529381360fba4a1853384e1dca848f8'),
         ('queue_claim', '42a84837482225b9acc10d5ae72302a912714ba22708fd3162817fdc6d3cf788'),
-        ('queue_configure', '78a6bd49ef5349ecd5a74d4631c5f1e7ef22961ab7a6c502e2845ee9c35f618c'),
+        ('queue_configure', '31f1ce12b187e19f8bb74b65c2c0a230ffeb93501452f465e3c1fa892963c7c0'),
         ('queue_create', '462b58bd405e566a1e9a252cabf224391aeb2b7df133f0101008789dbe4949d0'),
         ('queue_drain', '59dfe4f20eec83c0bc7b670b841919bcbc19a11694a1fa248590fc5a7d99cf94'),
-        ('queue_drop', 'c93a6b1228f8a0374f5b5c518b970868f8b2a6eef1abff76857b5ffefc5a2035'),
+        ('queue_drop', 'a29bbc0794224f535b259fa3114ef12528fab82ce93e23277fb3752acb109ecb'),
         ('queue_extend', 'ce04802f714495be54902ed46142c816f07a04f46bdf7197645e9874f806bcc3'),
         ('queue_nack', '2b826ec5544a6dae1b6c5aae11a8cd1f9bf0069f7d4078eca012aa342b4e2e02'),
         ('queue_pause', '3cf8ff0e3e945af2e9e7ea50524e1be6daf2a8c348ccfe54d65ef1643cb6e383'),
@@ -13646,8 +13763,8 @@ begin
         ('queue_purge', '7df85ba0c835a6655af7f94cf752d100e455fd07a84ef6b6fca1d08044b6cbf4'),
         ('queue_release', '5fde9639a2db58081d182e6cc7091eb032d8028e218e31d9c4f6a0d537d49860'),
         ('queue_resume', 'a1c8539cfa6f0a7306fd5bb658f368db455d8c43d375e8d87fb87308f5689b5d'),
-        ('queue_send', 'a573192c04b9d6b2796b2343cb8aa9c65273eb700b9d49938f4bd8ecd937768c'),
-        ('queue_send_many', '9d952e5f9cadd67ca2b7d108149a743553cefa5dd04864a982e3733a8acd7bc0'),
+        ('queue_send', '7aa80e65a7faf023c0fe88e8cf8924162c174088a503843eaf6fde564be5b4d3'),
+        ('queue_send_many', '54582730669dd66ec480c718b43198160d45f2531dc8e513728b0caaa0d78c45'),
         ('queue_send_specs', '5f3785c4abaaa588b27e029b4513e67cd9bd81afa7145fabe1daa64246f7c0e7'),
         ('queue_settle', 'fdef187033dcd156ccd77b3f39313d4c2d2723b09bdbc5f6ebe49756dfc002e7'),
         ('queue_work', '1d1eb58516a0e2bc344194e877154abf2c97d9090d8fb83a73ee4385a223656e'),
@@ -13658,9 +13775,9 @@ begin
         ('run_status', '2d64bb7852b195cf50c974a05e5e82c842e8b8eb31ebc7b3cfc1f1fd74ddf21b'),
         ('run_sweep', '995eaab4b1bbe23ec0af559fc97f4ed883ba2eb722b4b438c25fe123778e4eed'),
         ('schema_version', '96c4a83da33dfa6ce71ca3f880c9c4b1a9b3f1344bb24ee54f23a250db3f81b4'),
-        ('topic_configure', 'b0efc754f9d6d805cfe7afdaa87e216e99e7954aa27959eeaba8332656dd1c98'),
+        ('topic_configure', '8996c3057213b6ac1e829b92017e2ec24fcbcf016c54670cbfe8a1fad3db2216'),
         ('topic_create', '80f673891f727ebc8ee26f7694b192f04e2884c62a8188cfeb8a03baeffb678f'),
-        ('topic_drop', 'a2967f96e94edef92bd9533ef41e124fb91f2385f63008146c77f712024d20ad'),
+        ('topic_drop', '54ee9e0f99267701fec9e1f1fab165b291446696565c5e668ad9d52aa7652277'),
         ('topic_pause', '49381ea27a6913c5034b98175e53ee4fa35cc3da97415c097457f6aff3d4c808'),
         ('topic_resume', 'd065fb0593f9c452ba7a5bce6bd5a77956f6a3c36e02394b8cc45b5c48316085'),
         ('upkeep', '5d9f34863c9030e9c6f577a35b196761c7609cb213f0943ca2a35cc748bc8406')
