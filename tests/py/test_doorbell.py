@@ -558,6 +558,7 @@ def _taken_by(command: list[str]) -> str:
     return "jobs" if command[0] == "work" or "--ordered" in command else "orders"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
 async def test_a_command_is_woken(
     command: list[str], conn: psycopg.Connection[Any], start: Callable[..., Any]
@@ -565,6 +566,7 @@ async def test_a_command_is_woken(
     await _is_woken(command, conn, start)
 
 
+@pytest.mark.slow
 async def test_without_the_doorbell_nobody_listens(
     conn: psycopg.Connection[Any], start: Callable[..., Any]
 ) -> None:
