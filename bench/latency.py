@@ -1,8 +1,8 @@
 """`python -m bench.latency`: from put to publish, with and without a doorbell.
 
-pgbench puts events at random instants, at a rate, each in a transaction of its own, and `tidegate
-relay` writes them to a pipe. They are timed when they come out of it: from the beginning of the put,
-so that its commit is included, to behind the publisher.
+pgbench puts events at random instants, at a rate, each in a transaction of its own, and a relay
+writes them to a pipe. They are timed when they come out of it: from the beginning of the put, so
+that its commit is included, to behind the publisher.
 """
 
 from __future__ import annotations
