@@ -7330,7 +7330,7 @@ end;
 $$;
 
 comment on function tidegate.queue_configure(text, jsonb) is
-'Change the policy of a queue: lease, max_runtime, max_attempts (0 = for ever), backoff_base, backoff_cap, backoff_factor, jitter (a share), retention (of archived messages), archive, max_in_flight (null = unlimited), inline_limit (bytes), tenant_required, doorbell (least interval between two wake-ups of whoever listens; null = none). Keys not given stay as they are. Errors: TG010 unknown key or bad value, TG020 no such queue.';
+'Change the policy of a queue: lease, max_runtime, max_attempts (0 = for ever), backoff_base, backoff_cap, backoff_factor, jitter (a share), retention (of archived messages), archive, max_in_flight (null = unlimited), inline_limit (bytes), tenant_required, doorbell (least interval between two wake-ups of whoever listens; null = none; a transaction that rings cannot be prepared, one with tidegate.doorbell off does not ring). Keys not given stay as they are. Errors: TG010 unknown key or bad value, TG020 no such queue.';
 
 -- functions/queue/queue_pause.sql
 create or replace function tidegate.queue_pause(p_queue text) returns void
@@ -9056,7 +9056,7 @@ end;
 $$;
 
 comment on function tidegate.topic_configure(text, jsonb) is
-'Change the policy of a topic: lease, max_runtime, max_attempts (0 = for ever), backoff_base, backoff_cap, backoff_factor, jitter (a share), retention (of archived messages), archive, max_in_flight (null = unlimited), inline_limit (bytes), tenant_required, doorbell (least interval between two wake-ups of whoever listens; null = none). Keys not given stay as they are. Errors: TG010 unknown key or bad value, TG020 no such topic.';
+'Change the policy of a topic: lease, max_runtime, max_attempts (0 = for ever), backoff_base, backoff_cap, backoff_factor, jitter (a share), retention (of archived messages), archive, max_in_flight (null = unlimited), inline_limit (bytes), tenant_required, doorbell (least interval between two wake-ups of whoever listens; null = none; a transaction that rings cannot be prepared, one with tidegate.doorbell off does not ring). Keys not given stay as they are. Errors: TG010 unknown key or bad value, TG020 no such topic.';
 
 -- functions/outbox/topic_pause.sql
 create or replace function tidegate.topic_pause(p_topic text) returns void
@@ -13752,7 +13752,7 @@ begin
         ('queue_ack', '759732bcde5b078c8cdac61cf3fadf90b5f0e1cb217a28cc34f84df7cf9a2af1'),
         ('queue_cancel', '3e5e03c56f1dd2a84f001be8dda9dfc5a529381360fba4a1853384e1dca848f8'),
         ('queue_claim', '42a84837482225b9acc10d5ae72302a912714ba22708fd3162817fdc6d3cf788'),
-        ('queue_configure', '31f1ce12b187e19f8bb74b65c2c0a230ffeb93501452f465e3c1fa892963c7c0'),
+        ('queue_configure', '6998f62082535b868c16b3d5c991530e46b97c89ffc1eb64124df787d444f9b3'),
         ('queue_create', '462b58bd405e566a1e9a252cabf224391aeb2b7df133f0101008789dbe4949d0'),
         ('queue_drain', '59dfe4f20eec83c0bc7b670b841919bcbc19a11694a1fa248590fc5a7d99cf94'),
         ('queue_drop', 'a29bbc0794224f535b259fa3114ef12528fab82ce93e23277fb3752acb109ecb'),
@@ -13775,7 +13775,7 @@ begin
         ('run_status', '2d64bb7852b195cf50c974a05e5e82c842e8b8eb31ebc7b3cfc1f1fd74ddf21b'),
         ('run_sweep', '995eaab4b1bbe23ec0af559fc97f4ed883ba2eb722b4b438c25fe123778e4eed'),
         ('schema_version', '96c4a83da33dfa6ce71ca3f880c9c4b1a9b3f1344bb24ee54f23a250db3f81b4'),
-        ('topic_configure', '8996c3057213b6ac1e829b92017e2ec24fcbcf016c54670cbfe8a1fad3db2216'),
+        ('topic_configure', 'ec08110095b8bdd2b29a5b590da716a5330d402eb614e0379068ae53bcf514c0'),
         ('topic_create', '80f673891f727ebc8ee26f7694b192f04e2884c62a8188cfeb8a03baeffb678f'),
         ('topic_drop', '54ee9e0f99267701fec9e1f1fab165b291446696565c5e668ad9d52aa7652277'),
         ('topic_pause', '49381ea27a6913c5034b98175e53ee4fa35cc3da97415c097457f6aff3d4c808'),
