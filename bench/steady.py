@@ -54,6 +54,7 @@ class Window:
     published: list[float] = field(default_factory=list)
     cpu: float = 0.0  # seconds of all client backends
     pages: int = 0  # that they touched
+    transactions: int = 0  # that were committed, in which they did
     dead: int = 0  # rows that vacuum may not remove
 
     @property
@@ -129,14 +130,15 @@ class Steady:
         self._spent()
         with self._lock:
             self._window = Window()
-        pages, began = self._pages(), time.monotonic()
+        (pages, transactions), began = self._touched(), time.monotonic()
         for _ in range(count):
             time.sleep(seconds)
             with self._lock:
                 window, self._window = self._window, Window()
-            now, touched = time.monotonic(), self._pages()
+            now, (touched, committed) = time.monotonic(), self._touched()
             window.seconds, began = now - began, now
             window.pages, pages = touched - pages, touched
+            window.transactions, transactions = committed - transactions, committed
             window.cpu = self._spent()
             window.dead = self._dead()
             yield window
@@ -213,14 +215,16 @@ class Steady:
         self._pids = now
         return spent
 
-    def _pages(self) -> int:
-        """Pages that client backends have touched. Before PostgreSQL 16: vacuum too."""
+    def _touched(self) -> tuple[int, int]:
+        """Pages that client backends have touched, and transactions that were committed. Before
+        PostgreSQL 16 the pages are those of vacuum, too."""
+        pages = "select sum(blks_hit + blks_read) from pg_stat_database"
         if self._looker.info.server_version >= 160000:
-            query = "select sum(hits + reads) from pg_stat_io where backend_type = 'client backend'"
-        else:
-            query = "select sum(blks_hit + blks_read) from pg_stat_database"
-        row: Any = self._looker.execute(query.encode()).fetchone()
-        return int(row[0])
+            pages = "select sum(hits + reads) from pg_stat_io where backend_type = 'client backend'"
+        row: Any = self._looker.execute(
+            f"select ({pages}), sum(xact_commit) from pg_stat_database".encode()
+        ).fetchone()
+        return int(row[0]), int(row[1])
 
     def _dead(self) -> int:
         row: Any = self._looker.execute(
