@@ -61,13 +61,19 @@ class Database:
         return f"Database(url={redact(self.url)!r}, source={self.source!r})"
 
 
-def database(flag: str | None = None, env: Mapping[str, str] | None = None) -> Database | None:
-    """The database that flags or the environment name; None when nobody names one."""
+def database(
+    flag: str | None = None,
+    env: Mapping[str, str] | None = None,
+    otherwise: tuple[str, str] | None = None,
+) -> Database | None:
+    """The database that flags or the environment name; None when nobody names one. `otherwise`, a
+    source and its value, stands above PG*: these complete what it leaves out."""
     env = os.environ if env is None else env
     for source, value in (
         ("--database-url", flag),
         ("TIDEGATE_DATABASE_URL", env.get("TIDEGATE_DATABASE_URL")),
         ("DATABASE_URL", env.get("DATABASE_URL")),
+        otherwise or ("", None),
     ):
         if value:
             return Database(_checked_url(source, value), source)
@@ -84,6 +90,18 @@ def require_database(flag: str | None = None, env: Mapping[str, str] | None = No
             hint="give --database-url, or set DATABASE_URL=postgresql://user@host/dbname",
         )
     return found
+
+
+def doorbell_database(flag: str | None, otherwise: Database) -> Database:
+    """Where to listen for the doorbell: what --doorbell-url or the environment names, which has to
+    be the same database without a transaction pooler in between, or `otherwise`."""
+    for source, value in (
+        ("--doorbell-url", flag),
+        ("TIDEGATE_DOORBELL_URL", os.environ.get("TIDEGATE_DOORBELL_URL")),
+    ):
+        if value:
+            return Database(_checked_url(source, value), source)
+    return otherwise
 
 
 def _checked_url(source: str, value: str) -> str:

@@ -10,7 +10,7 @@ import random
 import signal
 import time
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pyshim import logs
@@ -19,6 +19,8 @@ from pyshim.meter import Meter
 from pyshim.retry import Verdict, classify
 
 log = logging.getLogger("tidegate")
+
+SOON = 0.005  # seconds: the first pause of a loop that is woken by a bell
 
 
 class Progress(enum.Enum):
@@ -60,6 +62,10 @@ class Pace:
         message."""
         return cls(interval=0.02, idle=0.1, idle_max=2.0, error=0.5)
 
+    def soon(self) -> Pace:
+        """The same, beginning at 5 ms: for a loop that is woken."""
+        return replace(self, interval=min(self.interval, SOON), idle=min(self.idle, SOON))
+
     def after(self, progress: Progress, idle_streak: int) -> float:
         """The pause after a step; `idle_streak` counts the steps without success, this one
         included."""
@@ -77,6 +83,48 @@ class Pace:
         return seconds * random.uniform(1 - self.jitter, 1 + self.jitter)
 
 
+class Bell:
+    """Ends the pauses of one loop early, when something may have come for it.
+
+    Replicas are all woken at once, and most of them in vain. Who was, more than twice in a row,
+    waits a moment before the next answer, up to 25 ms: so those that find something stay ahead, and
+    the others do not all ask in the same millisecond.
+    """
+
+    def __init__(self, wanted: asyncio.Event | None = None) -> None:
+        self._rung = asyncio.Event()
+        self._wanted = wanted
+        self._in_vain = 0
+        self.is_live = False  # it has been rung from its channel, and would be again
+
+    def __bool__(self) -> bool:
+        return self._rung.is_set()
+
+    def ring(self, *, from_channel: bool = False) -> None:
+        """Wake the loop, or keep it from its next pause."""
+        self.is_live = self.is_live or from_channel
+        self._rung.set()
+
+    def silence(self) -> None:
+        """Nobody rings any more, for now."""
+        self.is_live = False
+
+    async def wait(self) -> None:
+        """Until it is rung."""
+        if self._wanted is not None:
+            self._wanted.set()
+        await self._rung.wait()
+
+    def answer(self) -> float:
+        """Begin to listen anew. How long to wait before one looks, in seconds."""
+        self._rung.clear()
+        return random.uniform(0, min(max(self._in_vain - 2, 0) * SOON, 5 * SOON))
+
+    def answered(self, progress: Progress) -> None:
+        """What was found when it had been rung."""
+        self._in_vain = self._in_vain + 1 if progress is Progress.NONE else 0
+
+
 class Stop:
     """Says when to stop; whoever pauses with it wakes at once."""
 
@@ -91,10 +139,22 @@ class Stop:
         """Ask every loop to end after its current step."""
         self._event.set()
 
-    async def pause(self, seconds: float) -> None:
-        """Sleep, but not beyond the stop."""
+    async def wait(self) -> None:
+        """Until it is set."""
+        await self._event.wait()
+
+    async def pause(self, seconds: float, bell: Bell | None = None) -> None:
+        """Sleep, but not beyond the stop or the bell."""
         if seconds <= 0:
             await asyncio.sleep(0)
+            return
+        if bell is not None:
+            ends = [asyncio.ensure_future(end.wait()) for end in (self._event, bell)]
+            try:
+                await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for end in ends:
+                    end.cancel()
             return
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._event.wait(), seconds)
@@ -119,18 +179,36 @@ class Stop:
 Step = Callable[[], Awaitable[Progress]]
 
 
-async def run(name: str, step: Step, pace: Pace, stop: Stop, meter: Meter | None = None) -> None:
+async def run(
+    name: str,
+    step: Step,
+    pace: Pace,
+    stop: Stop,
+    meter: Meter | None = None,
+    bell: Bell | None = None,
+    *,
+    in_company: bool = False,
+) -> None:
     """Repeat `step` until `stop`.
+
+    A `bell` ends a pause, but none after an error. Once it is live, pauses begin at 5 ms and double
+    as ever: what came in a moment after a ring, and rang nobody because of it, is found no later
+    after that ring than twice as long as it took to come.
 
     Errors are logged in one line and backed off from; success resets the backoff. On the very first
     step a mistake (a topic that does not exist, a schema that is not installed) or a database that
     cannot be reached is raised: nobody is helped by a process that looks alive and never worked.
-    Later they are backed off from like the rest.
+    Later they are backed off from like the rest. Beside other loops (`in_company`), for which the
+    database has been there already, only a mistake on the very first step is raised.
     """
     errors = idle = 0
     proven = False
     meter = meter or Meter()
     while not stop:
+        rung = bool(bell)
+        if bell is not None and rung:
+            idle = 0
+            await stop.pause(bell.answer())
         began = time.monotonic()
         try:
             progress = await step()
@@ -140,8 +218,9 @@ async def run(name: str, step: Step, pace: Pace, stop: Stop, meter: Meter | None
         except Exception as error:
             meter.stepped(name, "error", time.monotonic() - began)
             verdict = classify(error)
-            hopeless = verdict is Verdict.NEVER or isinstance(error, DatabaseUnavailable)
-            if hopeless and not proven:
+            is_mistake = verdict is Verdict.NEVER
+            hopeless = is_mistake or (isinstance(error, DatabaseUnavailable) and not in_company)
+            if hopeless and not proven and not (in_company and errors):
                 raise
             errors += 1
             pause = pace.after_error(errors)
@@ -149,13 +228,16 @@ async def run(name: str, step: Step, pace: Pace, stop: Stop, meter: Meter | None
                 log, logging.WARNING, "failed", loop=name, verdict=verdict.value, in_a_row=errors,
                 retry_in=f"{pause:.1f}s", error=error,
             )  # fmt: skip
+            await stop.pause(pause)
         else:
             meter.stepped(name, progress.value, time.monotonic() - began)
             proven = True
             errors = 0
             idle = idle + 1 if progress is Progress.NONE else 0
-            pause = pace.after(progress, idle)
-        await stop.pause(pause)
+            if bell is not None and rung:
+                bell.answered(progress)
+            quick = bell is not None and bell.is_live
+            await stop.pause((pace.soon() if quick else pace).after(progress, idle), bell)
 
 
 async def together(stop: Stop, *loops: Coroutine[Any, Any, None]) -> None:

@@ -84,8 +84,18 @@ begin
     delete from job_key where channel_id = v_channel_id;
     delete from group_turn where channel_id = v_channel_id;
     delete from cancel_request where channel_id = v_channel_id;
+    if to_regclass('doorbell_' || v_channel_id) is not null then
+        execute format('drop sequence doorbell_%s', v_channel_id);
+    end if;
 {%- if kind == "topic" %}
     delete from route r where r.topic = {{ name }};
 {%- endif %}
 end;
+{%- endmacro %}
+
+{#- Wake whoever listens for the channel in v_channel, where that is wanted. -#}
+{% macro ring(kind, name, condition="") -%}
+if v_channel.doorbell is not null{{ " and " ~ condition if condition }} then
+        perform _doorbell_ring(v_channel.channel_id, {{ kind }}, {{ name }}, v_channel.doorbell);
+    end if;
 {%- endmacro %}

@@ -1,3 +1,4 @@
+{% from "macros/channel.sql" import ring %}
 {% from "macros/message.sql" import message_names %}
 {% from "macros/run.sql" import is_stopped %}
 {#-
@@ -5,7 +6,7 @@
   `kind` is the channel's, `name` the argument that names it.
 -#}
 {% macro channel_lookup(kind, name) -%}
-    select c.channel_id, c.inline_limit, c.tenant_required{{ ", c.is_draining" if kind == "queue" }} into v_channel
+    select c.channel_id, c.inline_limit, c.tenant_required, c.doorbell{{ ", c.is_draining" if kind == "queue" }} into v_channel
     from channel c
     where c.kind = '{{ kind }}' and c.name = {{ name }};
     if not found then
@@ -16,6 +17,7 @@
 {#- What an ordinary call is tested for, in one expression: each is set up anew in every transaction. -#}
 {% macro is_ordinary(kind) -%}
 p_priority = 0 and p_run_at is null and p_idempotency_key is null and p_group_key is null and p_run_id is null
+        and v_channel.doorbell is null
         and current_setting('transaction_isolation') = 'read committed'
         and coalesce(octet_length(p_tenant) <= 512, not v_channel.tenant_required)
         and (p_headers is null or (jsonb_typeof(p_headers) = 'object' and _json_size(p_headers) <= 8192))
@@ -140,6 +142,7 @@ begin
             v_sent.outcome := 'inserted';
         end loop;
     end if;
+    {{ ring("'" ~ kind ~ "'", name, "(p_run_at is null or p_run_at <= clock_now())") }}
     if v_size > v_channel.inline_limit then
         insert into body (payload) values (p_payload) returning body_id into v_body_id;
     end if;
@@ -240,6 +243,7 @@ begin
     end if;
 
     if p_idempotency_key is null and (p_run_at is null or p_run_at <= clock_now()) then
+        {{ ring("'" ~ kind ~ "'", name) | indent }}
 {%- if kind == "queue" %}
         if p_group_key is not null then
             {{ insert_many(kind, "blocked") | indent }}

@@ -24,6 +24,7 @@ create table {{ schema }}.channel (
     max_in_flight integer,
     inline_limit integer not null default 2048,
     tenant_required boolean not null default false,
+    doorbell interval,
     created_at timestamptz not null default now(),
     constraint channel_one_name_a_kind unique (kind, name),
     constraint channel_kind_is_known check (kind in ('topic', 'queue')),
@@ -40,7 +41,8 @@ create table {{ schema }}.channel (
     constraint channel_retention_is_positive check (retention > '0'),
     constraint channel_retention_within_a_century check (retention <= '100 years'),
     constraint channel_max_in_flight_is_positive check (max_in_flight > 0),
-    constraint channel_inline_limit_in_range check (inline_limit between 0 and 8192)
+    constraint channel_inline_limit_in_range check (inline_limit between 0 and 8192),
+    constraint channel_doorbell_within_a_minute check (doorbell between '0' and '1 minute')
 );
 
 comment on table {{ schema }}.channel is
@@ -53,6 +55,7 @@ comment on column {{ schema }}.channel.backoff_factor is 'By which the delay gro
 comment on column {{ schema }}.channel.jitter is 'Share by which a backoff may be shorter or longer.';
 comment on column {{ schema }}.channel.max_in_flight is 'At most so many messages leased at once; null = unlimited.';
 comment on column {{ schema }}.channel.inline_limit is 'Payloads above so many bytes are written once, to body.';
+comment on column {{ schema }}.channel.doorbell is 'What comes in wakes whoever listens, at most once in this interval; null = nobody is woken. The last ring stands in a sequence of the channel''s, doorbell_<channel_id>.';
 
 create table {{ schema }}.channel_priority (
     channel_id integer not null,

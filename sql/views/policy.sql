@@ -16,7 +16,8 @@ select
     c.inline_limit,
     c.archive,
     c.retention,
-    c.tenant_required
+    c.tenant_required,
+    c.doorbell
 from {{ schema }}.channel c;
 
 comment on view {{ schema }}.policy is

@@ -1,3 +1,4 @@
+{% from "macros/channel.sql" import ring %}
 {% from "macros/message.sql" import message_names %}
 {% from "macros/run.sql" import fails_run_at %}
 create or replace function {{ schema }}._barrier_tell(p_barrier {{ schema }}.barrier, p_queue text) returns text
@@ -29,6 +30,7 @@ begin
         end if;
         perform _priority_declare(v_channel.channel_id, array[v_message.priority]);
         perform _message_enter(v_channel.channel_id, array[v_message]);
+        {{ ring("'queue'", "v_channel.name") | indent }}
         return null;
     exception
         when others then

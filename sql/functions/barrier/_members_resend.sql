@@ -1,3 +1,4 @@
+{% from "macros/channel.sql" import ring %}
 {% from "macros/message.sql" import message_names %}
 create or replace function {{ schema }}._members_resend(p_barrier {{ schema }}.barrier, p_limit integer)
 returns integer
@@ -98,6 +99,7 @@ begin
         v_channel.channel_id, array(select distinct m.priority::smallint from unnest(v_messages) m)
     );
     perform _message_enter(v_channel.channel_id, v_messages);
+    {{ ring("'queue'", "v_channel.name") }}
     return cardinality(v_messages);
 end;
 $$;

@@ -1,3 +1,4 @@
+{% from "macros/channel.sql" import ring %}
 {% from "macros/message.sql" import message_names %}
 create or replace function {{ schema }}._members_send(
     p_name text, p_epoch bigint, p_first_member integer, p_queue text, p_payloads jsonb[], p_headers jsonb,
@@ -59,6 +60,7 @@ begin
     into v_messages
     from input i;
     perform _message_enter(v_channel.channel_id, v_messages);
+    {{ ring("'queue'", "v_channel.name") }}
     insert into barrier_sent (
         epoch, sent_at, first_member, queue, priority, max_attempts, headers, message_ids, payloads, body_ids
     )

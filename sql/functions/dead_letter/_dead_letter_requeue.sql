@@ -149,6 +149,9 @@ begin
             where d.due_at <= v_now
         ) e
         where e.messages is not null;
+        perform _doorbell_ring(c.channel_id, c.kind, c.name, c.doorbell)
+        from channel c
+        where c.channel_id = v_batch.channel_id and c.doorbell is not null;
         v_requeued := v_requeued || v_batch.ids;
         v_children := v_children || v_batch.children;
     end loop;

@@ -22,6 +22,7 @@ declare
     v_queues integer[];
     v_handlers text[];
     v_draining text;
+    v_rings boolean;
     v_calls text[] := '{}';
     v_call text;
     v_ctids tid[];
@@ -35,8 +36,9 @@ begin
     select
         array_agg(distinct r.queue_id) filter (where r.queue_id is not null),
         array_agg(distinct r.handler) filter (where r.handler is not null),
-        min(c.name) filter (where c.is_draining)
-    into v_queues, v_handlers, v_draining
+        min(c.name) filter (where c.is_draining),
+        bool_or(c.doorbell is not null)
+    into v_queues, v_handlers, v_draining, v_rings
     from route r
     left join channel c on c.channel_id = r.queue_id
     where _topic_matches(r.topic, p_topic);
@@ -51,6 +53,11 @@ begin
         -- No route at all: the last one went away a moment ago, and the events are a relay's now.
         if v_queues is not null then
             claimed := _topic_move(p_topic_id, p_topic, p_archive, v_queues, p_ctids);
+        end if;
+        if v_rings then
+            perform _doorbell_ring(c.channel_id, c.kind, c.name, c.doorbell)
+            from channel c
+            where c.channel_id = any(v_queues) and c.doorbell is not null;
         end if;
         dispatched := claimed;
         return;
@@ -103,6 +110,11 @@ begin
     );
     if v_ctids <> '{}' then
         dispatched := _topic_move(p_topic_id, p_topic, p_archive, v_queues, v_ctids);
+        if v_rings then
+            perform _doorbell_ring(c.channel_id, c.kind, c.name, c.doorbell)
+            from channel c
+            where c.channel_id = any(v_queues) and c.doorbell is not null;
+        end if;
     end if;
     claimed := dispatched + retried + dead_lettered;
 end;

@@ -5,10 +5,11 @@ as $$
 declare
     v_known constant text[] := array[
         'lease', 'max_runtime', 'max_attempts', 'backoff_base', 'backoff_cap', 'backoff_factor', 'jitter',
-        'retention', 'archive', 'max_in_flight', 'inline_limit', 'tenant_required'
+        'retention', 'archive', 'max_in_flight', 'inline_limit', 'tenant_required', 'doorbell'
     ];
     v_unknown text;
     v_rule text;
+    v_sequence text;
 begin
     if jsonb_typeof(p_policy) is distinct from 'object' then
         perform _bad_argument(
@@ -30,15 +31,30 @@ begin
         jitter = coalesce((p_policy ->> 'jitter')::double precision, c.jitter),
         retention = coalesce((p_policy ->> 'retention')::interval, c.retention),
         archive = coalesce((p_policy ->> 'archive')::boolean, c.archive),
-        -- null is a value here: no limit
+        -- null is a value here, and with doorbell: no limit, no doorbell
         max_in_flight = case
             when p_policy ? 'max_in_flight' then (p_policy ->> 'max_in_flight')::integer else c.max_in_flight
         end,
         inline_limit = coalesce((p_policy ->> 'inline_limit')::integer, c.inline_limit),
-        tenant_required = coalesce((p_policy ->> 'tenant_required')::boolean, c.tenant_required)
+        tenant_required = coalesce((p_policy ->> 'tenant_required')::boolean, c.tenant_required),
+        doorbell = case when p_policy ? 'doorbell' then (p_policy ->> 'doorbell')::interval else c.doorbell end
     where c.kind = p_kind and c.name = p_name and p_policy <> '{}';
     if not found and not exists (select from channel c where c.kind = p_kind and c.name = p_name) then
         perform _no_such_channel(p_kind, p_name);
+    end if;
+
+    -- Where the last ring is kept. It belongs to the column, and goes with the channel or the installation.
+    if p_policy ->> 'doorbell' is not null then
+        select format('doorbell_%s', c.channel_id) into v_sequence
+        from channel c
+        where c.kind = p_kind and c.name = p_name;
+        if to_regclass(v_sequence) is null then
+            execute format('create sequence %I as bigint minvalue 0 owned by channel.doorbell', v_sequence);
+            execute format(
+                'comment on sequence %I is %L', v_sequence,
+                'When the doorbell of this channel was last rung, in microseconds of the epoch.'
+            );
+        end if;
     end if;
 exception
     when check_violation then
@@ -59,6 +75,8 @@ exception
                 when 'channel_retention_is_positive' then 'retention is above 0.'
                 when 'channel_retention_within_a_century' then 'retention is at most 100 years.'
                 when 'channel_max_in_flight_is_positive' then 'max_in_flight is above 0, or null for no limit.'
+                when 'channel_doorbell_within_a_minute'
+                    then 'doorbell is 0 to 1 minute, as in "10 ms", or null for none.'
                 when 'channel_inline_limit_in_range' then 'inline_limit is 0 to 8192 bytes.'
                 else format('It breaks the rule %s.', v_rule)
             end

@@ -1,3 +1,4 @@
+{% from "macros/channel.sql" import ring %}
 {% macro unpacked() -%}
 select unnest(l.messages) as message, generate_series(1, cardinality(l.messages)) as ordinal
                 from lease l where l.lease_id = p_lease_id
@@ -9,6 +10,7 @@ create or replace function {{ schema }}._lease_settle(
 language plpgsql volatile
 set search_path = {{ schema }}, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
 /*
  * The lock on the lease row decides every race: the later of two settlements, or a tick that takes the lease back,
@@ -135,6 +137,7 @@ begin
         end if;
         if v_released is not null then
             perform _message_return(v_channel.channel_id, v_released, p_retry_in);
+            {{ ring("v_channel.kind", "v_channel.name", "p_retry_in <= '0'") | indent(8) }}
         end if;
         if v_failed is not null then
             select f.retried, f.dead_lettered into v_answer.retried, v_answer.dead_lettered

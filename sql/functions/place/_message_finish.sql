@@ -6,6 +6,7 @@ create or replace function {{ schema }}._message_finish(
 language plpgsql volatile
 set search_path = {{ schema }}, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
 /*
  * A success leaves behind: the arrival of the member it belonged to, an archived copy where the channel wants one, a

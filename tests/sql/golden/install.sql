@@ -266,7 +266,7 @@ create table tidegate.tally (
 alter table tidegate.tally replica identity full;
 
 comment on table tidegate.tally is
-'Counters: one appended row per channel and outcome in the transaction of the effect; cleanup folds them. The total is the sum.';
+'Counters: one appended row per channel and outcome in the transaction of the effect; cleanup folds them. The total is the sum. channel_id 0 is the installation.';
 
 create table tidegate.incident (
     incident_id bigint generated always as identity primary key,
@@ -301,7 +301,7 @@ alter table tidegate.tally set (
 
 -- ledger/record_migration.sql
 insert into tidegate.migration (migration, checksum, version)
-values ('0002_create_kernel', '8681657d89a661a3865a17c19c5d0a9d091d7de0120eaadbc326b6eb349c0ef3', 'VERSION');
+values ('0002_create_kernel', '39fc2c7df4233a74ba94a73b6d4c63431799a6b7293266e833e68e89e4a30b9f', 'VERSION');
 
 -- migrations/0003_create_places.up.sql
 /*
@@ -329,6 +329,7 @@ create table tidegate.channel (
     max_in_flight integer,
     inline_limit integer not null default 2048,
     tenant_required boolean not null default false,
+    doorbell interval,
     created_at timestamptz not null default now(),
     constraint channel_one_name_a_kind unique (kind, name),
     constraint channel_kind_is_known check (kind in ('topic', 'queue')),
@@ -345,7 +346,8 @@ create table tidegate.channel (
     constraint channel_retention_is_positive check (retention > '0'),
     constraint channel_retention_within_a_century check (retention <= '100 years'),
     constraint channel_max_in_flight_is_positive check (max_in_flight > 0),
-    constraint channel_inline_limit_in_range check (inline_limit between 0 and 8192)
+    constraint channel_inline_limit_in_range check (inline_limit between 0 and 8192),
+    constraint channel_doorbell_within_a_minute check (doorbell between '0' and '1 minute')
 );
 
 comment on table tidegate.channel is
@@ -358,6 +360,7 @@ comment on column tidegate.channel.backoff_factor is 'By which the delay grows w
 comment on column tidegate.channel.jitter is 'Share by which a backoff may be shorter or longer.';
 comment on column tidegate.channel.max_in_flight is 'At most so many messages leased at once; null = unlimited.';
 comment on column tidegate.channel.inline_limit is 'Payloads above so many bytes are written once, to body.';
+comment on column tidegate.channel.doorbell is 'What comes in wakes whoever listens, at most once in this interval; null = nobody is woken. The last ring stands in a sequence of the channel''s, doorbell_<channel_id>.';
 
 create table tidegate.channel_priority (
     channel_id integer not null,
@@ -818,7 +821,7 @@ alter table tidegate.idempotency_key set (
 
 -- ledger/record_migration.sql
 insert into tidegate.migration (migration, checksum, version)
-values ('0003_create_places', 'ac7d58c00aab312a00739b32a9e82155d26f3ccdb0cd7e307cb4c4a10d829c15', 'VERSION');
+values ('0003_create_places', 'f61fa11ba66c482f7861a3b5e7ad44f6b5cf768cdb8b45093400fe405d9d3678', 'VERSION');
 
 -- migrations/0004_create_guard.up.sql
 /* One idempotency store: orchestration claims, callback guards and the consumer's inbox. */
@@ -1600,6 +1603,8 @@ create or replace function tidegate._incident_note(
 ) returns void
 language sql volatile
 begin atomic
+-- Of the installation, not of a channel: which routine met it is one of a closed set.
+insert into tidegate.tally (channel_id, outcome, amount) values (0, 'error.' || p_routine, 1);
 insert into tidegate.incident (at, channel_id, routine, sqlstate, message)
 select tidegate.clock_now(), p_channel_id, p_routine, p_sqlstate, tidegate._error_text(p_message)
 where not exists (
@@ -1612,7 +1617,7 @@ where not exists (
 end;
 
 comment on function tidegate._incident_note(text, integer, text, text) is
-'Note an error that was met and gone on from; the same one at most once a minute. People read them.';
+'Note an error that was met and gone on from; the same one at most once a minute, while each is counted. People read them.';
 
 -- functions/kernel/_maintenance_note.sql
 create or replace function tidegate._maintenance_note(
@@ -1643,6 +1648,51 @@ $$;
 
 comment on function tidegate._maintenance_note(text, text, timestamptz) is
 'Note how a job of the upkeep, or a part of one, ended: an error, or null for success; and when it is due next, null for as before.';
+
+-- functions/kernel/_doorbell_ring.sql
+create or replace function tidegate._doorbell_ring(
+    p_channel_id integer, p_kind text, p_name text, p_interval interval
+) returns void
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+as $$
+/*
+ * NOTIFY takes a lock of the whole server's at commit, so that those who notify commit one after the other. Hence the
+ * throttle: the instant of the last ring stands in a sequence, which everybody sees at once and which needs no row.
+ * Two that look at the same moment may both ring; never does the throttle keep anybody waiting.
+ *
+ * A ring is heard when its transaction commits, and who is throttled relies on the ring of another. What that means
+ * for a message that commits at c, put less than p_interval after a ring that was heard at r:
+ *   c < r     it is there when the ring is heard.
+ *   c > r     nobody is told any more. Whoever was woken polls on, at pauses that double from 5 ms: one of his polls
+ *             falls between c and c + (c - r) + 5 ms, and c - r is at most p_interval and what the transaction still
+ *             took after the put. His ordinary pause bounds it, too.
+ *   no r      the one who was to ring is still open, or was rolled back (with a savepoint, too): the next message put
+ *             after p_interval rings; if none comes, it is the ordinary poll that finds this one.
+ * So the floor is polling, always, and p_interval should be short: what it costs is a commit that waits for others,
+ * once an interval. A clock that was set back rings.
+ */
+declare
+    v_sequence constant regclass := to_regclass('doorbell_' || p_channel_id);
+    v_now constant bigint := extract(epoch from clock_now()) * 1000000;
+    v_since bigint;
+begin
+    if current_setting('tidegate.doorbell', true) = 'off' then
+        return;
+    end if;
+    if p_interval > '0' and v_sequence is not null then
+        v_since := v_now - pg_sequence_last_value(v_sequence);
+        if v_since >= 0 and v_since < extract(epoch from p_interval) * 1000000 then
+            return;
+        end if;
+        perform setval(v_sequence, v_now);
+    end if;
+    perform pg_notify('tidegate', p_kind || ' ' || p_name);
+end;
+$$;
+
+comment on function tidegate._doorbell_ring(integer, text, text, interval) is
+'Wake whoever listens for a channel, when this transaction commits, unless somebody did within the interval: NOTIFY on the channel that is named like the schema, payload ''queue'' or ''topic'' and the name. Does nothing where tidegate.doorbell is off.';
 
 -- functions/kernel/_priorities.sql
 create or replace function tidegate._priorities(p_channel_id integer) returns smallint[]
@@ -1929,10 +1979,11 @@ as $$
 declare
     v_known constant text[] := array[
         'lease', 'max_runtime', 'max_attempts', 'backoff_base', 'backoff_cap', 'backoff_factor', 'jitter',
-        'retention', 'archive', 'max_in_flight', 'inline_limit', 'tenant_required'
+        'retention', 'archive', 'max_in_flight', 'inline_limit', 'tenant_required', 'doorbell'
     ];
     v_unknown text;
     v_rule text;
+    v_sequence text;
 begin
     if jsonb_typeof(p_policy) is distinct from 'object' then
         perform _bad_argument(
@@ -1954,15 +2005,30 @@ begin
         jitter = coalesce((p_policy ->> 'jitter')::double precision, c.jitter),
         retention = coalesce((p_policy ->> 'retention')::interval, c.retention),
         archive = coalesce((p_policy ->> 'archive')::boolean, c.archive),
-        -- null is a value here: no limit
+        -- null is a value here, and with doorbell: no limit, no doorbell
         max_in_flight = case
             when p_policy ? 'max_in_flight' then (p_policy ->> 'max_in_flight')::integer else c.max_in_flight
         end,
         inline_limit = coalesce((p_policy ->> 'inline_limit')::integer, c.inline_limit),
-        tenant_required = coalesce((p_policy ->> 'tenant_required')::boolean, c.tenant_required)
+        tenant_required = coalesce((p_policy ->> 'tenant_required')::boolean, c.tenant_required),
+        doorbell = case when p_policy ? 'doorbell' then (p_policy ->> 'doorbell')::interval else c.doorbell end
     where c.kind = p_kind and c.name = p_name and p_policy <> '{}';
     if not found and not exists (select from channel c where c.kind = p_kind and c.name = p_name) then
         perform _no_such_channel(p_kind, p_name);
+    end if;
+
+    -- Where the last ring is kept. It belongs to the column, and goes with the channel or the installation.
+    if p_policy ->> 'doorbell' is not null then
+        select format('doorbell_%s', c.channel_id) into v_sequence
+        from channel c
+        where c.kind = p_kind and c.name = p_name;
+        if to_regclass(v_sequence) is null then
+            execute format('create sequence %I as bigint minvalue 0 owned by channel.doorbell', v_sequence);
+            execute format(
+                'comment on sequence %I is %L', v_sequence,
+                'When the doorbell of this channel was last rung, in microseconds of the epoch.'
+            );
+        end if;
     end if;
 exception
     when check_violation then
@@ -1983,6 +2049,8 @@ exception
                 when 'channel_retention_is_positive' then 'retention is above 0.'
                 when 'channel_retention_within_a_century' then 'retention is at most 100 years.'
                 when 'channel_max_in_flight_is_positive' then 'max_in_flight is above 0, or null for no limit.'
+                when 'channel_doorbell_within_a_minute'
+                    then 'doorbell is 0 to 1 minute, as in "10 ms", or null for none.'
                 when 'channel_inline_limit_in_range' then 'inline_limit is 0 to 8192 bytes.'
                 else format('It breaks the rule %s.', v_rule)
             end
@@ -2138,6 +2206,7 @@ returns void
 language plpgsql volatile
 set search_path = tidegate, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
 /*
  * For messages that have come to their end, by success, death or cancel: the follow-up of a job key enters, and the
@@ -2292,6 +2361,7 @@ create or replace function tidegate._message_bury(
 language plpgsql volatile
 set search_path = tidegate, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
 /*
  * Each message gets an entry of its own, but for two: one that came from a dead letter goes back into that entry, and
@@ -2438,6 +2508,7 @@ returns void
 language plpgsql volatile
 set search_path = tidegate, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
 begin
     if exists (select from unnest(p_messages) m where m.barrier is not null) then
@@ -2550,6 +2621,7 @@ create or replace function tidegate._message_finish(
 language plpgsql volatile
 set search_path = tidegate, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
 /*
  * A success leaves behind: the arrival of the member it belonged to, an archived copy where the channel wants one, a
@@ -2666,6 +2738,7 @@ create or replace function tidegate._ready_refuse(p_channel_id integer, p_ctids 
 language plpgsql volatile
 set search_path = tidegate, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
 /*
  * Called when one of these has a run, after all of them were locked: in this later snapshot every cancel that has
@@ -2729,6 +2802,7 @@ create or replace function tidegate._lease_settle(
 language plpgsql volatile
 set search_path = tidegate, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
 /*
  * The lock on the lease row decides every race: the later of two settlements, or a tick that takes the lease back,
@@ -2857,6 +2931,9 @@ begin
         end if;
         if v_released is not null then
             perform _message_return(v_channel.channel_id, v_released, p_retry_in);
+            if v_channel.doorbell is not null and p_retry_in <= '0' then
+                perform _doorbell_ring(v_channel.channel_id, v_channel.kind, v_channel.name, v_channel.doorbell);
+            end if;
         end if;
         if v_failed is not null then
             select f.retried, f.dead_lettered into v_answer.retried, v_answer.dead_lettered
@@ -3252,6 +3329,7 @@ create or replace function tidegate._keyed_send(
 language plpgsql volatile
 set search_path = tidegate, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
 /*
  * Sends with one job key, and the end of its message, take turns by the lock of the key's row. Claims and ticks do not
@@ -3453,7 +3531,17 @@ begin
                 perform _message_cancel(p_channel_id, v_cancelled, 'cancelled while it was leased');
             end if;
             insert into tally (channel_id, outcome, amount)
-            select p_channel_id, 'expired', cardinality(v_left)
+            select p_channel_id, o.outcome, o.amount
+            from (values
+                ('expired', cardinality(v_left)),
+                (
+                    case
+                        when v_is_spared then 'lease.spared'
+                        when cardinality(v_lease.messages) = 1 then 'lease.charged'
+                        else 'lease.halved'
+                    end, 1
+                )
+            ) as o (outcome, amount)
             where v_left is not null;
             if cardinality(v_lease.messages) = 1 and v_is_spared is not true then
                 select f.retried, f.dead_lettered into v_retried, v_dead
@@ -3669,6 +3757,7 @@ language plpgsql volatile
 set search_path = tidegate, pg_temp
 set enable_seqscan = off
 set enable_bitmapscan = off
+set jit = off
 as $$
 /*
  * The net below the proof. By it nothing stands at or below a floor; but a sequence that was set back by less than
@@ -3985,6 +4074,7 @@ language plpgsql volatile
 set search_path = tidegate, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 /*
  * Orphans: claimed for a run that has ended since, and their lease has run out. That the run has ended is the only
@@ -4007,6 +4097,7 @@ begin
             select from run r where r.run_id = g.run_id and r.state in ('completed', 'error', 'stopped')
         );
     get diagnostics v_retired = row_count;
+    insert into tally (channel_id, outcome, amount) select 0, 'recovered.guards', v_retired where v_retired > 0;
     return v_retired;
 end;
 $$;
@@ -4096,6 +4187,7 @@ language plpgsql stable
 set search_path = tidegate, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 declare
     v_barrier barrier;
@@ -4240,6 +4332,9 @@ begin
         end if;
         perform _priority_declare(v_channel.channel_id, array[v_message.priority]);
         perform _message_enter(v_channel.channel_id, array[v_message]);
+        if v_channel.doorbell is not null then
+            perform _doorbell_ring(v_channel.channel_id, 'queue', v_channel.name, v_channel.doorbell);
+        end if;
         return null;
     exception
         when others then
@@ -4314,7 +4409,7 @@ begin
     update barrier
     set state = case p_state when 'fired' then 'fire_failed' else p_state end,
         reason = concat_ws('; ', p_reason, v_error),
-        look_at = clock_now() -- recovery tries again
+        look_at = clock_now() -- recovery fires a callback again; a failure message is told once
     where name = p_name and epoch = p_epoch;
     return case p_state when 'fired' then 'fire_failed' else p_state end;
 end;
@@ -4349,6 +4444,7 @@ language plpgsql volatile
 set search_path = tidegate, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 /*
  * Locks, here and wherever a barrier is touched: slots by (epoch, slot), then the row of the epoch, then the barrier,
@@ -4450,6 +4546,7 @@ language plpgsql volatile
 set search_path = tidegate, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 /*
  * In the order of _barrier_settle: who settles several members at once, of several barriers, must not cross others.
@@ -4510,6 +4607,7 @@ language plpgsql volatile
 set search_path = tidegate, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 /* For who ends the messages of members and waits for nobody: what it locks here, it needs when they end. */
 declare
@@ -4782,6 +4880,9 @@ begin
     into v_messages
     from input i;
     perform _message_enter(v_channel.channel_id, v_messages);
+    if v_channel.doorbell is not null then
+        perform _doorbell_ring(v_channel.channel_id, 'queue', v_channel.name, v_channel.doorbell);
+    end if;
     insert into barrier_sent (
         epoch, sent_at, first_member, queue, priority, max_attempts, headers, message_ids, payloads, body_ids
     )
@@ -4891,6 +4992,9 @@ begin
         v_channel.channel_id, array(select distinct m.priority::smallint from unnest(v_messages) m)
     );
     perform _message_enter(v_channel.channel_id, v_messages);
+    if v_channel.doorbell is not null then
+        perform _doorbell_ring(v_channel.channel_id, 'queue', v_channel.name, v_channel.doorbell);
+    end if;
     return cardinality(v_messages);
 end;
 $$;
@@ -5228,6 +5332,7 @@ security definer
 set search_path = tidegate, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 begin
     if p_limit is null or p_limit not between 1 and 10000 then
@@ -5340,6 +5445,7 @@ language plpgsql volatile
 set search_path = tidegate, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 /*
  * First the barriers that were closed long ago; then, of epochs that are no barrier's any more, results, slots, ranges
@@ -5431,6 +5537,7 @@ language plpgsql volatile rows 1000
 set search_path = tidegate, pg_temp
 set enable_seqscan = off
 set enable_bitmapscan = off
+set jit = off
 as $$
 /*
  * All that writes to counter, this and the fold, does so under one advisory lock, taken before the statement that
@@ -5516,6 +5623,7 @@ language plpgsql volatile
 set search_path = tidegate, pg_temp
 set enable_seqscan = off
 set enable_bitmapscan = off
+set jit = off
 as $$
 /*
  * Readers take the last fold and the additions above it, so an addition may be folded only once everything numbered
@@ -5641,6 +5749,7 @@ language sql stable
 security definer
 set enable_seqscan = off
 set enable_bitmapscan = off
+set jit = off
 begin atomic
 select greatest(
     least(
@@ -6637,6 +6746,9 @@ begin
             where d.due_at <= v_now
         ) e
         where e.messages is not null;
+        perform _doorbell_ring(c.channel_id, c.kind, c.name, c.doorbell)
+        from channel c
+        where c.channel_id = v_batch.channel_id and c.doorbell is not null;
         v_requeued := v_requeued || v_batch.ids;
         v_children := v_children || v_batch.children;
     end loop;
@@ -6820,6 +6932,136 @@ comment on function tidegate.dead_letter_requeue_matching(
     text, text, text, text, timestamptz, timestamptz, integer, double precision, boolean, boolean, text
 ) is
 'Requeue the dead letters that match the filters of dead_letter_list, oldest death first, up to p_limit; no filter means all. Call again while requeued equals p_limit: each call takes the next ones. p_per_second spreads them: they become due at that pace from now, the last at last_due_at. p_dry_run changes nothing and says how many would go. Passed over, and left dead: key_in_use (a live message has the job key), no_channel (it was dropped), busy (somebody else is at it). Errors: TG010 unknown reason, a limit or pace out of range.';
+
+-- functions/dead_letter/dead_letter_put.sql
+create or replace function tidegate.dead_letter_put(p_channel text, p_specs jsonb, p_kind text default 'queue')
+returns setof tidegate.sent
+language plpgsql volatile rows 100
+security definer
+set search_path = tidegate, pg_temp
+as $$
+/*
+ * For what died before it came here. The messages never stood in a place, so nobody can have claimed one: they are made
+ * here and buried in one go, as any other death is. When each failed stands in its history; dead_at is when it landed.
+ */
+declare
+    v_channel channel;
+    v_spec jsonb;
+    v_id bigint;
+    v_first bigint;
+    v_body_id bigint;
+    v_size integer;
+    v_attempts integer;
+    v_priority integer;
+    v_reason text;
+    v_long text;
+    v_answers sent[] := '{}';
+    v_messages message[] := '{}';
+    v_reasons text[] := '{}';
+    v_errors text[] := '{}';
+begin
+    if p_kind is null or p_kind not in ('queue', 'topic') then
+        perform _bad_argument('p_kind', p_kind, 'A channel is a queue or a topic.');
+    end if;
+    select * into v_channel from channel c where c.kind = p_kind and c.name = p_channel;
+    if not found then
+        perform _no_such_channel(p_kind, p_channel);
+    end if;
+    for v_spec in
+        select s.spec from _specs_check(p_specs, array[
+            'payload', 'error', 'reason', 'attempts', 'failed_at', 'enqueued_at', 'headers', 'priority', 'group_key',
+            'job_key', 'idempotency_key', 'event_id', 'run_id', 'tenant', 'max_attempts', 'backoff'
+        ]) s (spec)
+    loop
+        v_attempts := coalesce((v_spec ->> 'attempts')::integer, 0);
+        if v_attempts not between 0 and 32767 then
+            perform _bad_argument('attempts', v_attempts::text, 'Give how many deliveries failed: 0 to 32767.');
+        end if;
+        v_reason := coalesce(v_spec ->> 'reason', case when v_attempts > 0 then 'exhausted' else 'not_retryable' end);
+        if v_reason not in ('exhausted', 'not_retryable', 'expired', 'malformed', 'unknown_handler')
+            or v_reason = 'exhausted' and v_attempts = 0
+        then
+            perform _bad_argument(
+                'reason', v_reason,
+                'The reasons are exhausted (of at least one attempt), not_retryable, expired, malformed and'
+                ' unknown_handler.'
+            );
+        end if;
+        v_priority := coalesce((v_spec ->> 'priority')::integer, 0);
+        if v_priority not between 0 and 9 then
+            perform _bad_argument('priority', v_priority::text, 'A priority is a number from 0 (first) to 9 (last).');
+        end if;
+        if (v_spec ->> 'max_attempts')::integer not between 0 and 32767 then
+            perform _bad_argument('max_attempts', v_spec ->> 'max_attempts', 'Give 1 to 32767, or 0 for ever.');
+        end if;
+        if v_channel.tenant_required and v_spec ->> 'tenant' is null then
+            perform _bad_argument('tenant', null, format('%s %s requires a tenant.', initcap(p_kind), p_channel));
+        end if;
+        if jsonb_typeof(nullif(v_spec -> 'headers', 'null')) <> 'object' or _json_size(v_spec -> 'headers') > 8192 then
+            perform _bad_argument(
+                'headers', left(v_spec ->> 'headers', 200), 'Headers are a JSON object of at most 8 kB.'
+            );
+        end if;
+        perform _backoff_check(nullif(v_spec -> 'backoff', 'null')) where v_spec -> 'backoff' <> 'null';
+        select t.name into v_long
+        from unnest(array['group_key', 'job_key', 'idempotency_key', 'run_id', 'tenant']) t (name)
+        where octet_length(v_spec ->> t.name) > 512
+        limit 1;
+        if found then -- they stand in indexes
+            perform _bad_argument(v_long, left(v_spec ->> v_long, 100), 'It has at most 512 bytes; hash a longer one.');
+        end if;
+
+        v_id := nextval('position_seq');
+        if v_spec ->> 'idempotency_key' is not null then
+            -- As in a send: the second of two at once waits here, and finds what is final.
+            v_first := null;
+            loop
+                insert into idempotency_key (channel_id, key, message_id, created_at)
+                values (v_channel.channel_id, v_spec ->> 'idempotency_key', v_id, clock_now())
+                on conflict do nothing;
+                exit when found;
+                select k.message_id into v_first
+                from idempotency_key k
+                where k.channel_id = v_channel.channel_id and k.key = v_spec ->> 'idempotency_key';
+                exit when found;
+            end loop;
+            if v_first is not null then
+                v_answers := v_answers || row(v_first, 'deduplicated')::sent;
+                continue;
+            end if;
+        end if;
+        v_size := _json_size(v_spec -> 'payload');
+        v_body_id := null;
+        if v_size > v_channel.inline_limit then
+            insert into body (payload) values (v_spec -> 'payload') returning body_id into v_body_id;
+        end if;
+        if v_priority > 0 then -- a requeue puts it where claims have to look
+            perform _priority_declare(v_channel.channel_id, array[v_priority]::smallint[]);
+        end if;
+        if exists (select from unnest(v_messages) m where m.job_key = v_spec ->> 'job_key') then
+            -- Of one key the later lands in the entry of the earlier, as if they had died one after the other.
+            perform _message_bury(v_channel.channel_id, v_messages, v_reasons, v_errors);
+            v_messages := '{}';
+            v_reasons := '{}';
+            v_errors := '{}';
+        end if;
+        v_answers := v_answers || row(v_id, 'inserted')::sent;
+        v_reasons := v_reasons || v_reason;
+        v_errors := v_errors || coalesce(v_spec ->> 'error', '');
+        v_messages := v_messages || row(v_attempts, v_priority, v_id, coalesce((v_spec ->> 'enqueued_at')::timestamptz, clock_now()), case when v_body_id is null then v_spec -> 'payload' end, nullif(v_spec -> 'headers', 'null'), (v_spec ->> 'event_id')::uuid, v_body_id, case when v_body_id is not null then v_size end, (v_spec ->> 'max_attempts')::integer, null, null, nullif(v_spec -> 'backoff', 'null'), null, v_spec ->> 'group_key', v_spec ->> 'job_key', v_spec ->> 'run_id', v_spec ->> 'tenant', jsonb_build_array(jsonb_build_object(
+                'at', coalesce((v_spec ->> 'failed_at')::timestamptz, clock_now()), 'attempt', v_attempts,
+                'error', _error_text(v_spec ->> 'error')
+            )), null, null, null)::message;
+    end loop;
+    if v_messages <> '{}' then
+        perform _message_bury(v_channel.channel_id, v_messages, v_reasons, v_errors);
+    end if;
+    return query select a.message_id, a.outcome from unnest(v_answers) with ordinality a order by a.ordinality;
+end;
+$$;
+
+comment on function tidegate.dead_letter_put(text, jsonb, text) is
+'Bring in messages that died elsewhere, as dead letters of a queue (or, with p_kind topic, of a topic) that can be requeued or discarded as any other: a JSON array of objects with payload and error, reason (exhausted, not_retryable, expired, malformed, unknown_handler), attempts, failed_at and enqueued_at, and, as in queue_send, headers, priority, group_key, job_key, idempotency_key, event_id, run_id, tenant, max_attempts, backoff. One answer an element, in order: inserted, or, for an idempotency key used before on this channel, deduplicated with the first message_id. Errors: TG010 bad argument, TG020 no such channel; a value of the wrong type raises what its cast raises (22P02, 22007).';
 
 -- functions/dead_letter/dead_letter_discard.sql
 create or replace function tidegate.dead_letter_discard(
@@ -7091,6 +7333,7 @@ set search_path = tidegate, pg_temp
 set plan_cache_mode = auto
 set enable_seqscan = on
 set enable_bitmapscan = on
+set jit = off
 as $$
 /*
  * First all messages in one subtransaction; if any raises, each in one of its own, and only those that raise have
@@ -7254,7 +7497,7 @@ end;
 $$;
 
 comment on function tidegate.queue_configure(text, jsonb) is
-'Change the policy of a queue: lease, max_runtime, max_attempts (0 = for ever), backoff_base, backoff_cap, backoff_factor, jitter (a share), retention (of archived messages), archive, max_in_flight (null = unlimited), inline_limit (bytes), tenant_required. Keys not given stay as they are. Errors: TG010 unknown key or bad value, TG020 no such queue.';
+'Change the policy of a queue: lease, max_runtime, max_attempts (0 = for ever), backoff_base, backoff_cap, backoff_factor, jitter (a share), retention (of archived messages), archive, max_in_flight (null = unlimited), inline_limit (bytes), tenant_required, doorbell (least interval between two wake-ups of whoever listens; null = none; a transaction that rings cannot be prepared, one with tidegate.doorbell off does not ring). Keys not given stay as they are. Errors: TG010 unknown key or bad value, TG020 no such queue.';
 
 -- functions/queue/queue_pause.sql
 create or replace function tidegate.queue_pause(p_queue text) returns void
@@ -7565,6 +7808,9 @@ begin
     delete from job_key where channel_id = v_channel_id;
     delete from group_turn where channel_id = v_channel_id;
     delete from cancel_request where channel_id = v_channel_id;
+    if to_regclass('doorbell_' || v_channel_id) is not null then
+        execute format('drop sequence doorbell_%s', v_channel_id);
+    end if;
 end;
 $$;
 
@@ -7598,13 +7844,14 @@ declare
     v_body_id bigint;
     v_size integer;
 begin
-    select c.channel_id, c.inline_limit, c.tenant_required, c.is_draining into v_channel
+    select c.channel_id, c.inline_limit, c.tenant_required, c.doorbell, c.is_draining into v_channel
     from channel c
     where c.kind = 'queue' and c.name = p_queue;
     if not found then
         perform _no_such_channel('queue', p_queue);
     end if;
     if p_priority = 0 and p_run_at is null and p_idempotency_key is null and p_group_key is null and p_run_id is null
+        and v_channel.doorbell is null
         and current_setting('transaction_isolation') = 'read committed'
         and coalesce(octet_length(p_tenant) <= 512, not v_channel.tenant_required)
         and (p_headers is null or (jsonb_typeof(p_headers) = 'object' and _json_size(p_headers) <= 8192))
@@ -7703,6 +7950,9 @@ begin
             v_sent.outcome := 'inserted';
         end loop;
     end if;
+    if v_channel.doorbell is not null and (p_run_at is null or p_run_at <= clock_now()) then
+        perform _doorbell_ring(v_channel.channel_id, 'queue', p_queue, v_channel.doorbell);
+    end if;
     if v_size > v_channel.inline_limit then
         insert into body (payload) values (p_payload) returning body_id into v_body_id;
     end if;
@@ -7780,13 +8030,14 @@ declare
     v_channel record;
     v_now timestamptz := clock_now();
 begin
-    select c.channel_id, c.inline_limit, c.tenant_required, c.is_draining into v_channel
+    select c.channel_id, c.inline_limit, c.tenant_required, c.doorbell, c.is_draining into v_channel
     from channel c
     where c.kind = 'queue' and c.name = p_queue;
     if not found then
         perform _no_such_channel('queue', p_queue);
     end if;
     if p_priority = 0 and p_run_at is null and p_idempotency_key is null and p_group_key is null and p_run_id is null
+        and v_channel.doorbell is null
         and current_setting('transaction_isolation') = 'read committed'
         and coalesce(octet_length(p_tenant) <= 512, not v_channel.tenant_required)
         and (p_headers is null or (jsonb_typeof(p_headers) = 'object' and _json_size(p_headers) <= 8192))
@@ -7866,6 +8117,9 @@ begin
     end if;
 
     if p_idempotency_key is null and (p_run_at is null or p_run_at <= clock_now()) then
+        if v_channel.doorbell is not null then
+            perform _doorbell_ring(v_channel.channel_id, 'queue', p_queue, v_channel.doorbell);
+        end if;
         if p_group_key is not null then
             return query
             with input as materialized (
@@ -8535,6 +8789,7 @@ language plpgsql volatile
 security definer
 set search_path = tidegate, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
 /*
  * The lease row is the fencing token: whoever still finds it owns its messages. A plain lease settled whole, the
@@ -8970,7 +9225,7 @@ end;
 $$;
 
 comment on function tidegate.topic_configure(text, jsonb) is
-'Change the policy of a topic: lease, max_runtime, max_attempts (0 = for ever), backoff_base, backoff_cap, backoff_factor, jitter (a share), retention (of archived messages), archive, max_in_flight (null = unlimited), inline_limit (bytes), tenant_required. Keys not given stay as they are. Errors: TG010 unknown key or bad value, TG020 no such topic.';
+'Change the policy of a topic: lease, max_runtime, max_attempts (0 = for ever), backoff_base, backoff_cap, backoff_factor, jitter (a share), retention (of archived messages), archive, max_in_flight (null = unlimited), inline_limit (bytes), tenant_required, doorbell (least interval between two wake-ups of whoever listens; null = none; a transaction that rings cannot be prepared, one with tidegate.doorbell off does not ring). Keys not given stay as they are. Errors: TG010 unknown key or bad value, TG020 no such topic.';
 
 -- functions/outbox/topic_pause.sql
 create or replace function tidegate.topic_pause(p_topic text) returns void
@@ -9048,6 +9303,9 @@ begin
     delete from job_key where channel_id = v_channel_id;
     delete from group_turn where channel_id = v_channel_id;
     delete from cancel_request where channel_id = v_channel_id;
+    if to_regclass('doorbell_' || v_channel_id) is not null then
+        execute format('drop sequence doorbell_%s', v_channel_id);
+    end if;
     delete from route r where r.topic = p_topic;
 end;
 $$;
@@ -9078,13 +9336,14 @@ declare
     v_body_id bigint;
     v_size integer;
 begin
-    select c.channel_id, c.inline_limit, c.tenant_required into v_channel
+    select c.channel_id, c.inline_limit, c.tenant_required, c.doorbell into v_channel
     from channel c
     where c.kind = 'topic' and c.name = p_topic;
     if not found then
         perform _no_such_channel('topic', p_topic);
     end if;
     if p_priority = 0 and p_run_at is null and p_idempotency_key is null and p_group_key is null and p_run_id is null
+        and v_channel.doorbell is null
         and current_setting('transaction_isolation') = 'read committed'
         and coalesce(octet_length(p_tenant) <= 512, not v_channel.tenant_required)
         and (p_headers is null or (jsonb_typeof(p_headers) = 'object' and _json_size(p_headers) <= 8192))
@@ -9162,6 +9421,9 @@ begin
             v_sent.outcome := 'inserted';
         end loop;
     end if;
+    if v_channel.doorbell is not null and (p_run_at is null or p_run_at <= clock_now()) then
+        perform _doorbell_ring(v_channel.channel_id, 'topic', p_topic, v_channel.doorbell);
+    end if;
     if v_size > v_channel.inline_limit then
         insert into body (payload) values (p_payload) returning body_id into v_body_id;
     end if;
@@ -9216,13 +9478,14 @@ declare
     v_channel record;
     v_now timestamptz := clock_now();
 begin
-    select c.channel_id, c.inline_limit, c.tenant_required into v_channel
+    select c.channel_id, c.inline_limit, c.tenant_required, c.doorbell into v_channel
     from channel c
     where c.kind = 'topic' and c.name = p_topic;
     if not found then
         perform _no_such_channel('topic', p_topic);
     end if;
     if p_priority = 0 and p_run_at is null and p_idempotency_key is null and p_group_key is null and p_run_id is null
+        and v_channel.doorbell is null
         and current_setting('transaction_isolation') = 'read committed'
         and coalesce(octet_length(p_tenant) <= 512, not v_channel.tenant_required)
         and (p_headers is null or (jsonb_typeof(p_headers) = 'object' and _json_size(p_headers) <= 8192))
@@ -9286,6 +9549,9 @@ begin
     end if;
 
     if p_idempotency_key is null and (p_run_at is null or p_run_at <= clock_now()) then
+        if v_channel.doorbell is not null then
+            perform _doorbell_ring(v_channel.channel_id, 'topic', p_topic, v_channel.doorbell);
+        end if;
         return query
         with input as materialized (
             select
@@ -9595,6 +9861,7 @@ declare
     v_queues integer[];
     v_handlers text[];
     v_draining text;
+    v_rings boolean;
     v_calls text[] := '{}';
     v_call text;
     v_ctids tid[];
@@ -9608,8 +9875,9 @@ begin
     select
         array_agg(distinct r.queue_id) filter (where r.queue_id is not null),
         array_agg(distinct r.handler) filter (where r.handler is not null),
-        min(c.name) filter (where c.is_draining)
-    into v_queues, v_handlers, v_draining
+        min(c.name) filter (where c.is_draining),
+        bool_or(c.doorbell is not null)
+    into v_queues, v_handlers, v_draining, v_rings
     from route r
     left join channel c on c.channel_id = r.queue_id
     where _topic_matches(r.topic, p_topic);
@@ -9624,6 +9892,11 @@ begin
         -- No route at all: the last one went away a moment ago, and the events are a relay's now.
         if v_queues is not null then
             claimed := _topic_move(p_topic_id, p_topic, p_archive, v_queues, p_ctids);
+        end if;
+        if v_rings then
+            perform _doorbell_ring(c.channel_id, c.kind, c.name, c.doorbell)
+            from channel c
+            where c.channel_id = any(v_queues) and c.doorbell is not null;
         end if;
         dispatched := claimed;
         return;
@@ -9672,6 +9945,11 @@ begin
     );
     if v_ctids <> '{}' then
         dispatched := _topic_move(p_topic_id, p_topic, p_archive, v_queues, v_ctids);
+        if v_rings then
+            perform _doorbell_ring(c.channel_id, c.kind, c.name, c.doorbell)
+            from channel c
+            where c.channel_id = any(v_queues) and c.doorbell is not null;
+        end if;
     end if;
     claimed := dispatched + retried + dead_lettered;
 end;
@@ -10814,7 +11092,8 @@ set jit = off
 as $$
 /*
  * Claims and maintenance_tick take expired leases back within a second: what is here has been out for ten. It is found
- * by the marks of the last tick.
+ * by the marks of the last tick. Channels come in any order, so that some whose leases are held, or that fail, do not
+ * stand before the others each time.
  */
 declare
     v_now constant timestamptz := clock_now();
@@ -10834,7 +11113,7 @@ begin
             where l.channel_id = c.channel_id
                 and l.expires_at >= f.lease_from - interval '1 minute' and l.expires_at <= v_now - interval '10 seconds'
         )
-        order by f.ticked_at
+        order by random()
         limit p_limit
     loop
         exit when expired >= p_limit or clock_timestamp() > v_stop;
@@ -10867,6 +11146,7 @@ set search_path = tidegate, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set enable_bitmapscan = off
+set jit = off
 as $$
 /*
  * Where the scan of barriers starts. Each one that closes leaves an entry in the index at the instant at which it was
@@ -11151,6 +11431,7 @@ set search_path = tidegate, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set enable_bitmapscan = off
+set jit = off
 as $$
 /*
  * By runs, in the order in which they ended, an hour ago: so what is read is what has ended since the last pass, and
@@ -11277,6 +11558,10 @@ begin
         barriers := barriers + 1;
         begin
             select * into v_recovered from _barrier_recover(v_barrier.name, v_barrier.epoch, p_leader_epoch);
+            insert into tally (channel_id, outcome, amount)
+            select 0, 'recovered.' || v_recovered.did,
+                case when v_recovered.did = 'resent' then v_recovered.members else 1 end
+            where v_recovered.did <> 'kept' and _leader_check('maintain', p_leader_epoch);
             case v_recovered.did
                 when 'resent' then resent := resent + v_recovered.members;
                 when 'refired' then refired := refired + 1;
@@ -11987,6 +12272,15 @@ from (values
     ),
     ('tidegate_dead_lettered_total', 'counter', 'Messages that became dead letters, by reason; exact.'),
     ('tidegate_stranded_total', 'counter', 'Messages found below a floor and put back. Expected 0 for ever.'),
+    (
+        'tidegate_leases_recovered_total', 'counter',
+        'Expired leases taken back: charged (a message alone), halved (of several) or spared (an outage); exact.'
+    ),
+    (
+        'tidegate_recovered_total', 'counter',
+        'Members resent; barriers refired, failed, reclaimed or asked about; orphaned guards: by recovery; exact.'
+    ),
+    ('tidegate_errors_total', 'counter', 'Errors that a tick or a sweep met and went on from; exact.'),
     ('tidegate_positions_total', 'counter', 'Positions drawn: one an entry into ready or blocked, retries included.'),
     ('tidegate_info', 'gauge', 'Always 1; version is that of the installed routines.'),
     ('tidegate_schema_version', 'gauge', 'Number of the newest migration.'),
@@ -12012,6 +12306,7 @@ from (values
         'When a job of the upkeep last succeeded; absent if never.'
     ),
     ('tidegate_leaders', 'gauge', 'Leaderships: held, expired (nobody has taken over) or resigned.'),
+    ('tidegate_leader_epoch', 'gauge', 'How often the leadership of the upkeep was taken over; 0 = never held.'),
     (
         'tidegate_depth', 'gauge',
         'Messages in a place: ready, scheduled, blocked, leased. Exact up to 100000 a place, above that an estimate.'
@@ -12388,11 +12683,13 @@ begin
             return query
             select 'tidegate_incidents', jsonb_build_object('routine', r.routine), coalesce(n.incidents,
                 0)::double precision
-            from unnest(array['_tick', 'maintenance_tick', 'outbox_sweep', 'cleanup_sweep', 'counter_reconcile', '_lease_expire',
-'_scheduled_promote', 'other']) as r (routine)
+            from unnest(array['_tick', 'maintenance_tick', 'outbox_sweep', 'recovery_sweep', 'run_sweep', 'cleanup_sweep',
+'counter_reconcile', '_lease_expire', '_scheduled_promote', '_stranded_replace', '_barrier_close',
+'_tide_forget', '_tide_forget_deadlines', 'other']) as r (routine)
             left join (
-                select case when i.routine in ('_tick', 'maintenance_tick', 'outbox_sweep', 'cleanup_sweep', 'counter_reconcile', '_lease_expire',
-'_scheduled_promote') then i.routine else 'other' end as routine,
+                select case when i.routine in ('_tick', 'maintenance_tick', 'outbox_sweep', 'recovery_sweep', 'run_sweep', 'cleanup_sweep',
+'counter_reconcile', '_lease_expire', '_scheduled_promote', '_stranded_replace', '_barrier_close',
+'_tide_forget', '_tide_forget_deadlines') then i.routine else 'other' end as routine,
                     count(*) as incidents
                 from (select * from incident i order by i.incident_id desc limit 1000) i
                 where i.at > v_now - interval '10 minutes'
@@ -12575,6 +12872,29 @@ begin
         cross join unnest(array['exhausted', 'not_retryable', 'expired', 'malformed', 'unknown_handler', 'cancelled', 'purged']) r (reason)
         left join total t on t.channel_id = c.channel_id and t.outcome = 'dead_letter.' || r.reason
         union all
+        select 'tidegate_leases_recovered_total',
+            jsonb_build_object('kind', c.kind, 'channel', c.name, 'how', h.how), coalesce(t.amount, 0)
+        from channel c
+        cross join unnest(array['charged', 'halved', 'spared']) h (how)
+        left join total t on t.channel_id = c.channel_id and t.outcome = 'lease.' || h.how
+        union all
+        select 'tidegate_recovered_total', jsonb_build_object('what', w.what), coalesce(t.amount, 0)
+        from unnest(array['resent', 'refired', 'failed', 'reclaimed', 'asked', 'guards']) w (what)
+        left join total t on t.channel_id = 0 and t.outcome = 'recovered.' || w.what
+        union all
+        select 'tidegate_errors_total', jsonb_build_object('routine', r.routine), coalesce(sum(t.amount), 0)
+        from unnest(array['_tick', 'maintenance_tick', 'outbox_sweep', 'recovery_sweep', 'run_sweep', 'cleanup_sweep',
+'counter_reconcile', '_lease_expire', '_scheduled_promote', '_stranded_replace', '_barrier_close',
+'_tide_forget', '_tide_forget_deadlines', 'other']) r (routine)
+        left join total t on t.channel_id = 0 and case
+            when r.routine = 'other'
+                then t.outcome like 'error.%' and substr(t.outcome, 7) not in ('_tick', 'maintenance_tick', 'outbox_sweep', 'recovery_sweep', 'run_sweep', 'cleanup_sweep',
+'counter_reconcile', '_lease_expire', '_scheduled_promote', '_stranded_replace', '_barrier_close',
+'_tide_forget', '_tide_forget_deadlines')
+            else t.outcome = 'error.' || r.routine
+        end
+        group by r.routine
+        union all
         select 'tidegate_stranded_total', '{}', coalesce(sum(t.amount), 0) from total t where t.outcome = 'stranded'
         union all
         select 'tidegate_positions_total', '{}', q.last_value - (not q.is_called)::integer from position_seq q
@@ -12587,6 +12907,10 @@ begin
                 end
             )
         from (values ('held'), ('expired'), ('resigned')) as s (state)
+        union all
+        select 'tidegate_leader_epoch', '{}', coalesce(
+            (select l.epoch from leader l where l.name = 'maintain'), 0
+        )
     )
     select m.name, m.type, s.labels, s.value, m.help from sample s inner join _metric_list() m on m.name = s.name;
 
@@ -12658,51 +12982,6 @@ begin
                 format('migration %s, routines of release %s', (schema_version()).migration, coalesce(v_seen, 'none')),
                 case when v_count <> 1 then 'Run tidegate migrate: routines of several releases, or none, are '
                     'installed.' end;
-
-        when 'maintenance' then
-            -- The job that is due most often says whether anybody is there.
-            select coalesce(max(d.started_at), '-infinity') into strict v_seen from maintenance_due() d;
-            return query select p_check,
-                case when v_seen::timestamptz > v_now - interval '1 minute' then 'ok' else 'fail' end,
-                case
-                    when v_seen::timestamptz = '-infinity' then 'no job of the upkeep has ever started'
-                    else format('a job started %s ago', date_trunc('second', v_now - v_seen::timestamptz))
-                end,
-                case
-                    when v_seen::timestamptz > v_now - interval '1 minute' then null
-                    else 'Run tidegate maintain (or maintenance_due() from a scheduler): idle queues are not ticked '
-                        'and nothing is cleaned up.'
-                end;
-
-        when 'upkeep' then
-            select string_agg(
-                    format('%s failed %s time(s) in a row: %s', u.job, u.failure_count, left(u.last_error, 200)), '; '
-                    order by u.failure_count desc
-                ), max(u.failure_count)
-            into v_seen, v_count
-            from (select distinct on (r.job) r.* from maintenance_run r order by r.job, r.entry desc) u
-            where u.failure_count > 0;
-            return query select p_check,
-                case when v_count is null then 'ok' when v_count < 3 then 'warn' else 'fail' end,
-                coalesce(v_seen, 'no job failed when it last ran'),
-                case when v_seen is not null then 'Mend what the error says; the job is tried again by itself. See '
-                    'the view upkeep.' end;
-
-        when 'snapshot' then
-            select format('the last snapshot is %s old', date_trunc('second', v_now - s.taken_at)),
-                case
-                    when s.failed_probes > 0 then s.failed_probes || ' probe(s) failed'
-                    when s.taken_at < v_now - 5 * (select d.every
-                        from maintenance_due() d where d.job = 'metrics') then 'stale'
-                end
-            into v_seen, v_status
-            from metric_snapshot s
-            order by s.snapshot_id desc limit 1;
-            return query select p_check, case when v_seen is null or v_status is not null then 'warn' else 'ok' end,
-                coalesce(v_seen || coalesce(', ' || v_status, ''), 'no snapshot was ever taken'),
-                case when v_seen is null or v_status is not null
-                    then 'Run tidegate maintain, of which metrics_snapshot() is a job: metrics() has no current '
-                        'gauges.' end;
 
         when 'incidents' then
             select count(*), max(format('%s: %s', i.routine, left(i.message, 200)))
@@ -13184,6 +13463,99 @@ $$;
 comment on function tidegate._doctor_look_server(text) is
 'What one check of doctor() finds in the server: locks, open_claims, horizon, autovacuum, sequence, settings.';
 
+-- functions/metrics/_doctor_look_upkeep.sql
+create or replace function tidegate._doctor_look_upkeep(p_check text) returns setof tidegate.diagnosis
+language plpgsql volatile rows 3
+set search_path = tidegate, pg_temp
+as $$
+/* Whether somebody does the upkeep, and how it goes. Like _doctor_look, it writes nothing. */
+declare
+    v_now constant timestamptz := clock_now();
+    v_seen text;
+    v_count bigint;
+    v_status text;
+begin
+    case p_check
+        when 'maintenance' then
+            -- The job that is due most often says whether anybody is there.
+            select coalesce(max(d.started_at), '-infinity') into strict v_seen from maintenance_due() d;
+            return query select p_check,
+                case when v_seen::timestamptz > v_now - interval '1 minute' then 'ok' else 'fail' end,
+                case
+                    when v_seen::timestamptz = '-infinity' then 'no job of the upkeep has ever started'
+                    else format('a job started %s ago', date_trunc('second', v_now - v_seen::timestamptz))
+                end,
+                case
+                    when v_seen::timestamptz > v_now - interval '1 minute' then null
+                    else 'Run tidegate maintain (or maintenance_due() from a scheduler): idle queues are not ticked '
+                        'and nothing is cleaned up.'
+                end;
+
+        when 'leader' then
+            -- What a leader is for. Whoever runs it from a scheduler, without one, is as good.
+            select
+                case
+                    when d.due_in is null then 'recovery is paused'
+                    when d.started_at is null then 'recovery has never started'
+                    else format('recovery started %s ago', date_trunc('second', v_now - d.started_at))
+                end || coalesce((
+                    select format(
+                        '; %s has epoch %s%s', coalesce(l.holder, 'nobody'), l.epoch,
+                        case when v_now >= l.expires_at then ', which is over' end
+                    )
+                    from leader l where l.name = 'maintain'
+                ), ''),
+                case
+                    when d.due_in is null then 'warn'
+                    when d.started_at > v_now - interval '5 minutes' - 3 * d.every then 'ok'
+                    else 'fail'
+                end
+            into v_seen, v_status
+            from maintenance_due() d
+            where d.job = 'recovery';
+            return query select p_check, v_status, v_seen,
+                case v_status
+                    when 'warn' then 'maintenance_configure(''recovery'', p_paused => false), when whatever it was is over.'
+                    when 'fail' then 'Nobody recovers: run tidegate maintain, of which one leads; tidegate recover does it '
+                        'once.'
+                end;
+
+        when 'upkeep' then
+            select string_agg(
+                    format('%s failed %s time(s) in a row: %s', u.job, u.failure_count, left(u.last_error, 200)), '; '
+                    order by u.failure_count desc
+                ), max(u.failure_count)
+            into v_seen, v_count
+            from (select distinct on (r.job) r.* from maintenance_run r order by r.job, r.entry desc) u
+            where u.failure_count > 0;
+            return query select p_check,
+                case when v_count is null then 'ok' when v_count < 3 then 'warn' else 'fail' end,
+                coalesce(v_seen, 'no job failed when it last ran'),
+                case when v_seen is not null then 'Mend what the error says; the job is tried again by itself. See '
+                    'the view upkeep.' end;
+
+        when 'snapshot' then
+            select format('the last snapshot is %s old', date_trunc('second', v_now - s.taken_at)),
+                case
+                    when s.failed_probes > 0 then s.failed_probes || ' probe(s) failed'
+                    when s.taken_at < v_now - 5 * (select d.every
+                        from maintenance_due() d where d.job = 'metrics') then 'stale'
+                end
+            into v_seen, v_status
+            from metric_snapshot s
+            order by s.snapshot_id desc limit 1;
+            return query select p_check, case when v_seen is null or v_status is not null then 'warn' else 'ok' end,
+                coalesce(v_seen || coalesce(', ' || v_status, ''), 'no snapshot was ever taken'),
+                case when v_seen is null or v_status is not null
+                    then 'Run tidegate maintain, of which metrics_snapshot() is a job: metrics() has no current '
+                        'gauges.' end;
+    end case;
+end;
+$$;
+
+comment on function tidegate._doctor_look_upkeep(text) is
+'One check of doctor(): maintenance, leader, upkeep or snapshot.';
+
 -- functions/metrics/doctor.sql
 create or replace function tidegate.doctor() returns setof tidegate.diagnosis
 language plpgsql volatile rows 25
@@ -13201,7 +13573,7 @@ begin
     foreach v_check in array case
         when pg_is_in_recovery() then array['schema', 'horizon', 'settings']
         else array[
-            'schema', 'locks', 'maintenance', 'upkeep', 'snapshot', 'queues', 'topics', 'outcomes', 'handlers',
+            'schema', 'locks', 'maintenance', 'leader', 'upkeep', 'snapshot', 'queues', 'topics', 'outcomes', 'handlers',
                 'paused', 'overdue',
             'expired_leases', 'dead_letters', 'barriers', 'stranded', 'orphans', 'open_claims', 'horizon',
             'autovacuum', 'sequence', 'incidents', 'settings'
@@ -13210,6 +13582,8 @@ begin
         begin
             if v_check in ('locks', 'open_claims', 'horizon', 'autovacuum', 'sequence', 'settings') then
                 return query select * from _doctor_look_server(v_check);
+            elsif v_check in ('maintenance', 'leader', 'upkeep', 'snapshot') then
+                return query select * from _doctor_look_upkeep(v_check);
             else
                 return query select * from _doctor_look(v_check);
             end if;
@@ -13305,7 +13679,8 @@ select
     c.inline_limit,
     c.archive,
     c.retention,
-    c.tenant_required
+    c.tenant_required,
+    c.doorbell
 from tidegate.channel c;
 
 comment on view tidegate.policy is
@@ -13369,7 +13744,7 @@ select
     sum(t.amount)::bigint as total
 from tidegate.tally t
 inner join tidegate.channel c on c.channel_id = t.channel_id
-where t.outcome not like 'dead\_letter.%'
+where t.outcome not like '%.%'
 group by c.kind, c.name, t.outcome;
 
 comment on view tidegate.outcomes is
@@ -13490,7 +13865,7 @@ begin
         ('_backoff_check', 'ad3dcb6034c2d0f107c670f9845542068eacb81153e1967fc7c2a8c0b6ce81fd'),
         ('_bad_argument', 'af3c40a042ee2c84175cad08526b162e65e07c257ae12c0e2eec57816703e6ce'),
         ('_barrier_ask', 'f11db517b4e309e6bd98c29cf64b69a65debd74d53216c346e824e475bcbcdef'),
-        ('_barrier_close', 'e63e3d8924cf15a5a969ef9cd9bd21060b7d6a2f57a5e3763a6b39f7bdc615ba'),
+        ('_barrier_close', '9b95b63d1e6a00c7b395e705ff94e2f052290c2625f20b180fb54fca91f7a4a6'),
         ('_barrier_event_id', 'ab1af06c45f18d1102eb508f7fdd638dd5bcc62c4734a50dea765f5d31cf3fdf'),
         ('_barrier_grow', '09169118fa6ecfce40db2592c54b9db0517b92ae5f1d1d4d5a4004a99ad83a41'),
         ('_barrier_message', '41a9835486bd64f0199944dc9b8e0110efcbfb685a51e5b0130c4b4f43db87a7'),
@@ -13498,71 +13873,73 @@ begin
         ('_barrier_postpone', '306e1212d6ffce2969e1a42a082489d3df717329501158d9ae02fbc28ceb1c7d'),
         ('_barrier_reason', 'eff1b2dbd7f04d5a1d68431178070bbc2a69c59f70ffcd82046ff71ca5725081'),
         ('_barrier_recover', '809cd59205859e01b1221686cfac682a490a555dee90ea980189fdbda80e9a84'),
-        ('_barrier_settle', '0afec2ee4d54e8401e686782ed5dc4277e7ac60497ca5dd5688be25928ce0bb2'),
-        ('_barrier_standing', '6b3db278b3538b6922ebbcde3cd7b44b65b1848e8dbfe595dde705f3b196f384'),
-        ('_barrier_tell', '60861c5f779f13f79bc0c7dff16551082454b1ad4d87147e4c3c6453a05e4633'),
-        ('_barrier_trim', '932d1046f024d2130c556608fadb11a42103644e2c89a6118d5cfa737f6b19f6'),
-        ('_barriers_mark', 'aa76b9846d1181084fd477d216100efc358f062b9b67bccf7babbdcb7ad2d866'),
+        ('_barrier_settle', 'ab22a8bc1060b016720402f2352d6f3043ba5d855683367b9b612c7655fb89df'),
+        ('_barrier_standing', '4809e196ec06fe64621f1b22957277b8d27e9ce4b12f572f09d107c50a05b70c'),
+        ('_barrier_tell', '12b23c5d442f268cde0920f8454abc6d3981b6cb2beb7a5f0f3bb2193c850e3d'),
+        ('_barrier_trim', '64bfebe756c90dc4fa3f580ee0577908c11e109487375650295bebb824dfa3b4'),
+        ('_barriers_mark', '33eceeac5fea9d29b7281caf407642b942ae85e19075e338ba3bbac0feed153b'),
         ('_batch_fit', 'e2631162b50b68fc89b1e2ccff06d5057644b64fe75a0e85a97c0ca5324f6b6b'),
         ('_cancelled', '99f154f629ca35d5d7e3128079b014c5b48e6b7a9ede429c4278704cfa781d51'),
-        ('_channel_configure', '3df405a5b39d690ca302c67f4be7daeb78c550892eab3a2190b77a781d48bf17'),
+        ('_channel_configure', 'e5e9b9d12bd14fb73356ea5774fe1b1917cfb8609dd609185f76f5ae5ae040f3'),
         ('_cleanup_part', '4f524bf64c4b00698d778c7cd82bdb56eeeab6e249e36d88115dc19c0e86cd08'),
         ('_counter_closed', 'e0301ce1e8fc9ab24578026b26525c952de5fdac8a0d9f990a78123256abb261'),
-        ('_counter_fold', '4a706587529f6308a5f40ac9befd5749812a35f6e61768656b4eb170e7dc1ce4'),
-        ('_counter_write', '8c8ee81beb2e3b5148ddbbc3b123b46014a095078551142559192b35ec4ad114'),
+        ('_counter_fold', '3a8ff5c4dba6a9953f3698ed319495b418be362448b53aa2b7d0461482372960'),
+        ('_counter_write', '57a36ba41f00fd838b88cb568f6f9b7ed7af8f0720c95068e09ec8ac671f8990'),
         ('_dead_letter_count', '491d7f1751d54e27a6a404fff838a9f27ea525f41fea8772d40eb8f3230d2360'),
         ('_dead_letter_newest', 'abb0ded6698574f7546c18a4f9196a7b21166f287cc5fad06731ee6b297398cb'),
         ('_dead_letter_oldest', 'b6380895351cdac92fad258b0ddb603ed56d773991263694f90cc19bbe152a35'),
-        ('_dead_letter_requeue', 'acbd4e51e0ff1ae736e821f656659bb144c2b0941a50526c570f6447e8c14f41'),
-        ('_doctor_look', '8bf347b11c611c564524d030b2d9e57c1728ff165a3438bb68936d6f783f5b93'),
+        ('_dead_letter_requeue', '08ee509c868162b4ba297784666e3da65a6ec7951db3a5d85eb56db8b604eb8a'),
+        ('_doctor_look', '3c6b6706e639c43a9b9ec78b1def3eccbb55ddf84337e5a51f3d01958aa2e533'),
         ('_doctor_look_server', '568cd25c469028814bfd706f77f573246be54d2ee70ec7382db007aecf27d900'),
+        ('_doctor_look_upkeep', '94b8a4eea434d7680c37a758315f903b3226d75afdaee7102d2a7d7f73c633b8'),
+        ('_doorbell_ring', '1760ae04ca6e0a71673320c88b36fc11ca1b021fe426e305d2d1febddbe9c875'),
         ('_error_text', '7f12f69ffaf3d6dff455683baed5f1abd597a68e4df21400d06f4cd26391f9b8'),
         ('_event_id', '6e77c2c6ae192bb465db300394b952d16a415c42fe59ba538836929228362544'),
         ('_failed_check', '8a3402dfd35a05abb2e167dc9dfdf736ba7e4d57a916dcd1e11343088de738e3'),
         ('_group_advance', '781236f4bdfa8396fc453e8ae35196b3b7d2f81362c1daea4d17693f39091e05'),
         ('_guard_check', '10987b53ff3ad446120cf389e5de91ba19bfedcb1c0209a9846a8785e1d01aca'),
-        ('_guards_recover', '515344d067c2fe3c38b79ae3286cbeceb2b682645fbb08fa830399f57ca9c3d6'),
-        ('_guards_retire', '89e1a21683394b67e18bb9a78f905ff7af97ccb9977213849418c4b2b00b56f4'),
+        ('_guards_recover', 'fbd23e036c890a02d1335580e7e92bcdb822fcd7d106a7c4e28ede04b6262e1e'),
+        ('_guards_retire', 'da9bf03f3f09498de8b9f1aa61929c58e812c6bd1e3e29df69cfa00c89f0c14a'),
         ('_handler_call', 'c25bef023217ed6f076fa8ceeb46c235259c15f41445bc2ab187a373668114e1'),
         ('_handler_name', '9d7032806e7362f11643018ab17af62dea437bea8251acc612d9d75afeeda34e'),
         ('_handler_oid', '8073315386d4ec9c7f747f0831eebf80a8e25a8e5913e444d0f018f853257d21'),
-        ('_handler_run', '48642a482391c0f389cfcaeb9dca29d6cbfe36c2f815bda0260a0e03e765d257'),
+        ('_handler_run', '4992a3501b4278a2530b9b342f608b42641c795ee18fc7a73950b37d164cd9a0'),
         ('_has_turn', 'd94d21bacb47faa5e302eaa4e5ed37d7df019642777b652f5d292cbb6cce17a6'),
-        ('_incident_note', '9285ad86b24506649984cb008c68c934ece3877cc5066373b5ed3a81bf18d8e9'),
+        ('_incident_note', '4dd7a258361cc6f81355edad636e089176e244bfa4668138bb2bc3f3d1121f55'),
         ('_json_size', '6062f431a4bcafe38a6cc68c50eae60bc7bc0e6e5c44791bbd17802a9eb4f093'),
-        ('_keyed_send', '13112164c97a364813ed87f74798fa40c933d9d5aa1e9d7c609ee27102f755b5'),
+        ('_keyed_send', '77ab529fdea9f39c3f93055bb0b83e05990d651e33cdd0780082e7cb624637bc'),
         ('_leader_check', '149ab115db559a4e1abdc703696d6f2e7a28d8067489a21d05e4dab9e84b7730'),
         ('_lease_deliveries', '7420bd65ec7625bc4eeaf704701cfd251f5421b139c53b9301da5deb7bec4526'),
-        ('_lease_expire', 'c743878b8be00721caad63e81848925d4b40d7263764c985008dcaa3fb09064b'),
+        ('_lease_expire', '28fb1cf2574c50d7e5f577878fd44ad39bababf39908e94e9cd42091068a5701'),
         ('_lease_left', 'ed0911cbdd0c578b06ce20cc16fbb61b72072fd70f5da27b9aebf976e8155d84'),
-        ('_lease_settle', '6a9a09e0705269a20d07bd1eac189cc3c162350d3c243a0d43432cb964983b5b'),
-        ('_leases_recover', 'a8efe50f5001ad13da8b8c2341c88bd1a29a648689089fb4b8788f4f803eeba0'),
+        ('_lease_settle', '976a11017d6e05d2fb0fea35b3cddd1a879de03e1096e9ff470330cb9dd35921'),
+        ('_leases_recover', '96e3d870715d616cc27f62452971e060e05aa3d12d1aaa26deb594dba7725d75'),
         ('_lock_key', '25200ead6fd8ec53d7de24584aa0d649f5c99ca6e9f9b714efa3e2b99837f6ae'),
         ('_maintenance_jobs', 'f66df667e592b8f1794e059b88651b73b28f4fc012b6286b140ce5a659c7fd2e'),
         ('_maintenance_note', 'cbc7742c6d1202c0baa240598927e07ecbae887b46873a9c723f9f1d3c2578de'),
         ('_member_end', '6e82653b746f31de6611c6bcef8312eeacf20c2ec1ebd53014288bb7c2be299c'),
-        ('_member_lock', 'b0132964397ef4fd66dde11f37b3d6c0ac8129c8e43b872293914042f79d7a8d'),
-        ('_member_seize', '28d14dd91f72f94232cf27a73f70e951fc3cbb102d2b32cc9f71d5750fbdb83e'),
-        ('_members_resend', '85fe8f7e42f7228349ce34f34c9a38ff40848bb52da14991dfe6f7f4df5104fd'),
-        ('_members_send', '09eed3389240ff2452b0ffd12124a98a22d0fd4eac451c3e31f04d93f37767f4'),
-        ('_message_bury', '61e801658b6cfe91ec217446e491015815dd3dded67d8dc47585b04c8ccdf02a'),
+        ('_member_lock', 'b1d6de8957fbd330ea49979ff68bdbf6fe9348c496576fdae0ee51d42bc125f2'),
+        ('_member_seize', 'ae749d3d141a99db36d5124b5ae963d0d91be809d1770c0896a5ee5f93a094e3'),
+        ('_members_resend', '4aac9b5566f9eb2b28969588fb418a8c066312b1e9ee2208f8a1e67bfd8ac6a6'),
+        ('_members_send', '1a843d6e330756cef1827c7ecdb3362ab8a6bcbcdbbd4d31d3fcc5bdfddb5622'),
+        ('_message_bury', 'de83be9261bc0300fa3ab8eca4dc37635ca6307295ee247d9badcf5142863a3e'),
         ('_message_cancel', 'e3fa3da826dd26793df02465328b7e7fd9b3817620e42930a5df0fb90f36bf6a'),
-        ('_message_drop', '7cf4e4909b052a07c2a6ebfbf8b079a873714fef7d24a8b73ad5de1a1c07c8a1'),
-        ('_message_end', '1bd2694c1ca48e2efd2f2a0557c717d26255b8cfd803c6a9943a01828c382e10'),
+        ('_message_drop', '9de6cd1a6fe31663101691ccd729663810632fea4630fe6fdb04bf74c59ea78a'),
+        ('_message_end', '2765bf2634de2b5ef1c99f15c61afb10122eaec4addc9c199bdaa90172e78ee8'),
         ('_message_enter', '21071612a8c4fc48272a7c9a252701f2cddf513a8e3a13f5b8f508f29b0726c8'),
         ('_message_fail', '2b63b2e083cca44de712e62234badfcab9ca18edc99eae3d689553d9185e6c93'),
-        ('_message_finish', 'b0484433a0c73cce1031343e444d2f095bd889b930775f5569883956257f3ece'),
+        ('_message_finish', 'd1d0e7ae1f2a6ff43f8846f5cdf25f6fcaf0f11e32b61de3fa1926cdb9a6927e'),
         ('_message_refuse', 'e4c111c17c29ddce6ee49b2e9f99b76f231a844668e10d633c1bc945c5effa49'),
         ('_message_return', '6c9d6801a57f70b6ee327d617f77a548e6176b3e084fcb36da681b5bf3b26e0c'),
-        ('_metric_list', '5681e1ca44acf867bab29001db97e0363f71d76ef35eec97da3d1f8e25476186'),
-        ('_metrics_probe', '23be3960b0a45537a65afac5515e9b330601b8d16874d56946eb64b30bbaeb10'),
+        ('_metric_list', 'e2586d8f148f4ae9b625c34f2f9837a5a57bd9c2f2462fdfc031eb33f80c7d50'),
+        ('_metrics_probe', 'b3b0888dbf302ee931525e5c8b8ea70aeebe5a018f8e1e5f3b7ce4f718cc6ae4'),
         ('_no_such_barrier', '98802a1e271da8a7a5065d55d23d3881740ae8dfa0071fbf1f5a89da970d4aab'),
         ('_no_such_channel', '4bcad0761436c478707f44cf1e2d7658c45bb8e381e3c908dc59919a44b557d3'),
         ('_place_estimate', '1d90639aac3accd60283e57f91ab526b79b14b757bd965985bd1697e3e529431'),
         ('_priorities', '1052171ffcea120e559aa0c0680f15b51903b595d7d7a72b805002515ad0e876'),
         ('_priority_declare', '06720730b02d7bfdcda104f7a91aded82c51dcc50f4eae78ff933ce69080ec27'),
         ('_quorum_is_missed', 'ba01ca7816e4160958f6788937ebb4b365b05d499e7b2cad5af1e7dad278d0c1'),
-        ('_ready_refuse', 'def141264739392dce070c0be70047c880df2a48f7f8c81e1f9a8864c003ebc6'),
+        ('_ready_refuse', '5a3a8237d3e22a5dc1e57f6819e1d7b3b0c708d161045a2f898e60c3fd1eb8e0'),
         ('_ready_wait', '91c80376e6a75c67dcac822e8d6f56c097f018948a78dfda1b0dfe9cd9a45e88'),
         ('_require_read_committed', 'd33119c3cb4627319b3075c109b67cfb57143e50db379889f1955224da36ba0b'),
         ('_run_cascade', '3d9453cda8e2d661ed36c8945d0b0eef952e99330f2717fa09a273362ce731e3'),
@@ -13573,12 +13950,12 @@ begin
         ('_scheduled_promote', 'a186ae0fe4220fd448d11429e085d35b704f65eb94a5730363b7d1a7dc7fc4a5'),
         ('_slot_count', 'dd2bd15c048b7f64b55ae9f313de3005ab36ace418a21f4ee44b234db119d6ea'),
         ('_specs_check', '313960c7570cdaa3bb8e2df704eb5010ae990e23b615d8a624e8980d659a5bab'),
-        ('_stranded_replace', '13bc550ca1b0404813052de85fa0cea7bed3ec1e22c5793b4e87390189e6db11'),
+        ('_stranded_replace', 'eac2ecafb238f422b884219917c32c2140af954b3fcf8e8ab34302b1f3ff5973'),
         ('_tick', 'b3aeded044468d2d5593ea8241e2d2b46962f90396091cd5b3fd616319c4d82e'),
         ('_tide_advance', 'd63ee898236cfdbdac761cc989b730923c8c78a53c17b695b68288e54d30b8f2'),
         ('_tide_forget', '01b7e12a13b82c373b70f389fe16be5e9d4ae8be80f260073fb7eed4663c599c'),
         ('_tide_forget_deadlines', '18fab7064fe7df00c64d01b25aeedc6369e616917fed695b79bb2722ce3aa6cf'),
-        ('_topic_deliver', '403954bfaa0d79170926ffdd181ab86bd9703e48ca3a9ac44cff4c345dd3c297'),
+        ('_topic_deliver', '8f19c1cdd87997cdf199d79eb09711e53b6dd8956d33c57bfb2bbca597f7d622'),
         ('_topic_is_routed', '3c38a04becda1b8930f89d649c735a18a502992d383afd178576c22fac7e1f71'),
         ('_topic_matches', 'f195c07c02a6941e8b845e5698a609fa5fdc16cd3ea396772c8a235730d46be6'),
         ('_topic_move', '28f7eb0e03f65c6ac3393555e211e29339266dc5991ea2bfd6c4520691b0afc0'),
@@ -13591,14 +13968,14 @@ begin
         ('barrier_open', 'feba1c3fc03fa138c5408b76bcd310c09efa367a434fba5280dabcc78a8b65e0'),
         ('barrier_progress', 'c19772bc5ec329f389bdc6b49470b9be69b43af35908ec239330393234f60c71'),
         ('barrier_resolve', 'b2a7ca743a55ddf7c0899051df9379f533092e5e06634d9dba0f56d688ef67f5'),
-        ('barrier_results', '2a5df96c7e6743b955edf9bd5cf30cdebfbc938d1ce1794aa888183c37cff946'),
+        ('barrier_results', '0fc0a1a4357f11f1150cb12ccfb8bae667ce81f5128773e090d3045f7365c6ad'),
         ('barrier_seal', '7f6d642a7bc78226842dcca2b114aebaea39a5074b3068b70aaab36b3dc7356e'),
         ('barrier_send', '96b2f12f9c73b62bf00a7dbb013e5442b9738ad42896b914db9675eb17140652'),
         ('barrier_status', '598a623c9ea159c222ca8c9f7563487ffb1b51f37ab95c3631e28e7bf8ad911b'),
         ('cleanup_sweep', 'f9e6ba722dc2f9ccbc9a154dc6f82e850c7d1fabd95494da8966cd09b46e2849'),
         ('clock_now', 'ddeefe2d6f3e3b6e3bcc63e7b223e578613d7393cb5f3253d06e700692700b10'),
         ('counter_add', '4f2951b1c0750de387141907d583df256d553c57b14aea9f48e716051896684c'),
-        ('counter_peek', '55cf181ea1d45d9c0b3775c0274fb04b2ab00198647a7faafbea0641261c3c62'),
+        ('counter_peek', 'b168284c32d62c98472fbf5890cb28ec0599c0e6ab7541c0dc3e5c328e807678'),
         ('counter_reconcile', 'b384d24f8c907446900cdabed05977003bba9096ac75d3e32a90c915b7c96f75'),
         ('counter_sync', '5460558e1143748de277a2a17932c8abec4c3e692d16b333d000fa4708b90be4'),
         ('counters', 'afd86d60c96e3df7d45b4b658187bd426b4efaef11591c98ded1697deaa1d0b7'),
@@ -13609,11 +13986,12 @@ begin
         ('dead_letter_list', '4ccc14cdb9b9ec3a0c42e4d76b568e68969986763a8f3290b565533456055684'),
         ('dead_letter_payload', '869db0a56cdd605b3b7ebcaaff89960d2a7a8999c72dc7eadc6d1e97499093aa'),
         ('dead_letter_peek', '91878f345ea83642d0b2f1be9f8f24221eeddf9f45248bf4198e93c766ded4bd'),
+        ('dead_letter_put', '5228afaf696e1ae4d513a6ee636821b7dc12411e6415e444c97d6079e40bf5d3'),
         ('dead_letter_requeue', '7311496c8d6302d344b2be23b599d552dffa5d4374aaf740886e98124e16ca1e'),
         ('dead_letter_requeue_matching', '7366892b33e7673b732a7cc6b8ca217a0eb44ee507abedc822a6ad4bc9eb7485'),
         ('dead_letter_stats', '69649534613730e55f69bb20d4f3c4b3f6150f434d561577c5d665f0b2c1b3d3'),
         ('dead_letter_summary', 'afe15047875a213d9806fac6d3ec31f914a83cee9009403cd4ab4a10a3913e76'),
-        ('doctor', '6c6215be0f93eacf9f9e775d1208b57917e098081b0ef7797c0a58909f2d3342'),
+        ('doctor', '784cc556a1dd960c5a316ea993e056ab5ee43f96b1afa37b76600702c6421ed9'),
         ('guard_claim', '22927fad9eb05ac6bbf76716283cd3f51821a08677d6bca886cb72de6b026299'),
         ('guard_finish', 'a619fc7de1c7b507a641bf79432a282476eeea250ee4f3bef523726c16adc21b'),
         ('guard_release', '52d86e6db4d925ea0d0dc6b14ee33c74466548a00e072f6fdf32028ab4c4e1f9'),
@@ -13628,26 +14006,26 @@ begin
         ('maintenance_finish', 'f300be606a4f1872ba8bb544c509c62fe6c286780183c90feb5e3d81824c78f1'),
         ('maintenance_start', '1b52d49746045891ec34d1c680fed28f949aa57ab342fad2705a9cf1290e3b1f'),
         ('maintenance_tick', '7b8b8d0bd74ecee56a56a53e5b994a4a5b71d1b1f3fdadd9f13955a7ce794b0c'),
-        ('metrics', 'e382a4bd2e206a511ec8dcd5e20a5bf29878794c5af58a8120703f7a8352ff63'),
+        ('metrics', 'beda273cfb7a4011312147ff708ae87d8dbafdc1c44606ed5edd06b1109228c6'),
         ('metrics_snapshot', 'aa2b751263d0204f4e7daecd56eefb2e5b659e49dee32c5640970c0815e97720'),
         ('outbox_claim', '0f541831c6931e5fea8e08243c45c61a344d00461db490c36af2d7540215e4dc'),
-        ('outbox_put', '12a820f15463edb1c2920464661283b1b6de31bc99ab22f2fda8b939973b3f66'),
-        ('outbox_put_many', 'be5edd65d8c9dbeaacc57292c4f04bb7b51e8d987f7be4c2c5ae41e74045cd13'),
+        ('outbox_put', 'fb321e4413e671201cba77152c996dadce35f85a44b7ed606455dfcd7542f140'),
+        ('outbox_put_many', '935541fdf495f59a5a02e5f89a989b118a82869a5aa796a15ba39117ba7ec175'),
         ('outbox_put_specs', 'c22754031be20456707af82a5fdc732214f51aea6199bbf8166cb9013016a0c5'),
         ('outbox_release', '5f366fc983d189a344fd6a718b931afa37a4a19a24b59cef1da5d8a5363126ab'),
         ('outbox_route', '752e32d7a2265ff47ed97fecfea5eb859be13f3613b2ecc811c526942499711d'),
         ('outbox_settle', '8580e6cedb5e7bd1bde469331c75a0cea76e409f3e51a41e24980c112a6cf878'),
         ('outbox_sweep', '87daf3e310e111a08802e309ca84ebc154ffd6bfd10063d0942b5a0fe368ee3d'),
         ('outbox_unroute', '04ac6d72dea99092a478cc0fc5e2afd864869cab5100911e46c68b613874246e'),
-        ('outcomes', '7dac06ee606afea79fc710f5f75d3b2cb82fc44baf6d4abd0b6ccc9b299a961d'),
-        ('policy', 'e83b2d6b133eb32f8ade2ca166e1fde1f55e25456ea4f48c3644cb21a31851b5'),
-        ('queue_ack', 'ec1504d6cbc3719fafc7f7aaa2a0068f8e3d8f9b57da39d79bc43a6e60e79b76'),
+        ('outcomes', '2f7c7653876ca98a7cdc8fa987c4cd47fbba634284e0991db4ae8583849046e0'),
+        ('policy', '3602702319cf64c02f845b51d837b3efcf95959c32c13ced07e82a044c58db52'),
+        ('queue_ack', '759732bcde5b078c8cdac61cf3fadf90b5f0e1cb217a28cc34f84df7cf9a2af1'),
         ('queue_cancel', '3e5e03c56f1dd2a84f001be8dda9dfc5a529381360fba4a1853384e1dca848f8'),
         ('queue_claim', '3326640766460bbf920535aaddeb87c23130830d78d90b72b132b2361d06500a'),
-        ('queue_configure', '78a6bd49ef5349ecd5a74d4631c5f1e7ef22961ab7a6c502e2845ee9c35f618c'),
+        ('queue_configure', '6998f62082535b868c16b3d5c991530e46b97c89ffc1eb64124df787d444f9b3'),
         ('queue_create', '462b58bd405e566a1e9a252cabf224391aeb2b7df133f0101008789dbe4949d0'),
         ('queue_drain', '59dfe4f20eec83c0bc7b670b841919bcbc19a11694a1fa248590fc5a7d99cf94'),
-        ('queue_drop', 'c93a6b1228f8a0374f5b5c518b970868f8b2a6eef1abff76857b5ffefc5a2035'),
+        ('queue_drop', 'a29bbc0794224f535b259fa3114ef12528fab82ce93e23277fb3752acb109ecb'),
         ('queue_extend', 'ce04802f714495be54902ed46142c816f07a04f46bdf7197645e9874f806bcc3'),
         ('queue_nack', '2b826ec5544a6dae1b6c5aae11a8cd1f9bf0069f7d4078eca012aa342b4e2e02'),
         ('queue_pause', '3cf8ff0e3e945af2e9e7ea50524e1be6daf2a8c348ccfe54d65ef1643cb6e383'),
@@ -13655,21 +14033,21 @@ begin
         ('queue_purge', '7df85ba0c835a6655af7f94cf752d100e455fd07a84ef6b6fca1d08044b6cbf4'),
         ('queue_release', '5fde9639a2db58081d182e6cc7091eb032d8028e218e31d9c4f6a0d537d49860'),
         ('queue_resume', 'a1c8539cfa6f0a7306fd5bb658f368db455d8c43d375e8d87fb87308f5689b5d'),
-        ('queue_send', 'a573192c04b9d6b2796b2343cb8aa9c65273eb700b9d49938f4bd8ecd937768c'),
-        ('queue_send_many', '9d952e5f9cadd67ca2b7d108149a743553cefa5dd04864a982e3733a8acd7bc0'),
+        ('queue_send', '7aa80e65a7faf023c0fe88e8cf8924162c174088a503843eaf6fde564be5b4d3'),
+        ('queue_send_many', '54582730669dd66ec480c718b43198160d45f2531dc8e513728b0caaa0d78c45'),
         ('queue_send_specs', '5f3785c4abaaa588b27e029b4513e67cd9bd81afa7145fabe1daa64246f7c0e7'),
         ('queue_settle', 'fdef187033dcd156ccd77b3f39313d4c2d2723b09bdbc5f6ebe49756dfc002e7'),
         ('queue_work', '20d6a841743f632ac68e0444b39422278fed286372a79d9a0c1d11f4247eb236'),
-        ('recovery_sweep', '1b27962e60d858d8258d40a9670a8ec988f9969b41ad1865129121e1c441db9d'),
+        ('recovery_sweep', '1b7b527f8c4883720192879cc89837faea4fea65a9db6b48a16b420b6d0fa2c6'),
         ('run_cancel', 'faa35a2f9a597bcd643b49f3309c8d4455bdff10db8416124912c0fea19605be'),
         ('run_finish', '49d6cc7043bbe4e3ed954282a2cf23e59851f9c436fe2b075aceb19b639df345'),
         ('run_open', '2e6130ab7b5032d91f4a2da0a18e58cdacb4f0ba0b2a9001898e18fe5987e843'),
         ('run_status', '2d64bb7852b195cf50c974a05e5e82c842e8b8eb31ebc7b3cfc1f1fd74ddf21b'),
         ('run_sweep', '995eaab4b1bbe23ec0af559fc97f4ed883ba2eb722b4b438c25fe123778e4eed'),
         ('schema_version', '96c4a83da33dfa6ce71ca3f880c9c4b1a9b3f1344bb24ee54f23a250db3f81b4'),
-        ('topic_configure', 'b0efc754f9d6d805cfe7afdaa87e216e99e7954aa27959eeaba8332656dd1c98'),
+        ('topic_configure', 'ec08110095b8bdd2b29a5b590da716a5330d402eb614e0379068ae53bcf514c0'),
         ('topic_create', '80f673891f727ebc8ee26f7694b192f04e2884c62a8188cfeb8a03baeffb678f'),
-        ('topic_drop', 'a2967f96e94edef92bd9533ef41e124fb91f2385f63008146c77f712024d20ad'),
+        ('topic_drop', '54ee9e0f99267701fec9e1f1fab165b291446696565c5e668ad9d52aa7652277'),
         ('topic_pause', '49381ea27a6913c5034b98175e53ee4fa35cc3da97415c097457f6aff3d4c808'),
         ('topic_resume', 'd065fb0593f9c452ba7a5bce6bd5a77956f6a3c36e02394b8cc45b5c48316085'),
         ('upkeep', '5d9f34863c9030e9c6f577a35b196761c7609cb213f0943ca2a35cc748bc8406')
