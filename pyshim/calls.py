@@ -209,6 +209,13 @@ select {schema}.maintenance_finish(
 ) as due_in
 """
 
+MAINTENANCE_CONFIGURE = """
+select {schema}.maintenance_configure(p_job => %(job)s, p_arguments => %(arguments)s::jsonb)
+"""
+
+# What channels there are, for whoever may see it.
+POLICY = "select kind, name, lease, max_runtime, is_routed from {schema}.policy"
+
 LEADER_ACQUIRE = """
 select outcome, epoch from {schema}.leader_acquire(
     p_name => %(name)s, p_holder => %(holder)s, p_lease => %(lease)s::interval

@@ -36,9 +36,9 @@ wrongly: unknown option, unusable setting or input, no database named, nobody th
 
 SECTIONS = {
     "Schema": ("migrate", "rollback", "render", "status"),
-    "Loops": ("sweep", "relay", "work", "maintain"),
+    "Loops": ("run", "sweep", "relay", "work", "maintain"),
     "Health": ("doctor", "top"),
-    "By hand": ("queue", "dead-letter", "run", "barrier", "guard", "recover"),
+    "By hand": ("queue", "dead-letter", "barrier", "guard", "recover"),
     "To begin with": ("demo",),
 }
 

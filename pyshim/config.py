@@ -61,13 +61,19 @@ class Database:
         return f"Database(url={redact(self.url)!r}, source={self.source!r})"
 
 
-def database(flag: str | None = None, env: Mapping[str, str] | None = None) -> Database | None:
-    """The database that flags or the environment name; None when nobody names one."""
+def database(
+    flag: str | None = None,
+    env: Mapping[str, str] | None = None,
+    otherwise: tuple[str, str] | None = None,
+) -> Database | None:
+    """The database that flags or the environment name; None when nobody names one. `otherwise`, a
+    source and its value, stands above PG*: these complete what it leaves out."""
     env = os.environ if env is None else env
     for source, value in (
         ("--database-url", flag),
         ("TIDEGATE_DATABASE_URL", env.get("TIDEGATE_DATABASE_URL")),
         ("DATABASE_URL", env.get("DATABASE_URL")),
+        otherwise or ("", None),
     ):
         if value:
             return Database(_checked_url(source, value), source)

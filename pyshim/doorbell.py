@@ -81,9 +81,14 @@ class Doorbell:
 
         return cls(opener, schema)
 
-    def bell(self, kind: str, name: str | None = None) -> Bell:
+    def bell(
+        self,
+        kind: str,
+        name: str | None = None,
+        make: Callable[[asyncio.Event], Bell] = Bell,
+    ) -> Bell:
         """A bell for a loop that takes from a queue or topic; without a name, from all of them."""
-        bell = Bell(self._wanted)
+        bell = make(self._wanted)
         self._bells.append((kind, name, bell))
         return bell
 

@@ -139,6 +139,10 @@ class Stop:
         """Ask every loop to end after its current step."""
         self._event.set()
 
+    async def wait(self) -> None:
+        """Until it is set."""
+        await self._event.wait()
+
     async def pause(self, seconds: float, bell: Bell | None = None) -> None:
         """Sleep, but not beyond the stop or the bell."""
         if seconds <= 0:
@@ -182,6 +186,8 @@ async def run(
     stop: Stop,
     meter: Meter | None = None,
     bell: Bell | None = None,
+    *,
+    in_company: bool = False,
 ) -> None:
     """Repeat `step` until `stop`.
 
@@ -192,7 +198,8 @@ async def run(
     Errors are logged in one line and backed off from; success resets the backoff. On the very first
     step a mistake (a topic that does not exist, a schema that is not installed) or a database that
     cannot be reached is raised: nobody is helped by a process that looks alive and never worked.
-    Later they are backed off from like the rest.
+    Later they are backed off from like the rest. Beside other loops (`in_company`), for which the
+    database has been there already, only a mistake on the very first step is raised.
     """
     errors = idle = 0
     proven = False
@@ -211,8 +218,9 @@ async def run(
         except Exception as error:
             meter.stepped(name, "error", time.monotonic() - began)
             verdict = classify(error)
-            hopeless = verdict is Verdict.NEVER or isinstance(error, DatabaseUnavailable)
-            if hopeless and not proven:
+            is_mistake = verdict is Verdict.NEVER
+            hopeless = is_mistake or (isinstance(error, DatabaseUnavailable) and not in_company)
+            if hopeless and not proven and not (in_company and errors):
                 raise
             errors += 1
             pause = pace.after_error(errors)

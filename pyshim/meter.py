@@ -5,6 +5,7 @@ Plain numbers in memory: they begin at 0 with the process, as Prometheus expects
 
 from __future__ import annotations
 
+import threading
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -73,9 +74,10 @@ class Sample:
 
 
 class Meter:
-    """The numbers of one process. Everything is called on its event loop."""
+    """The numbers of one process, whatever thread they come from."""
 
     def __init__(self) -> None:
+        self._one_at_a_time = threading.RLock()
         self.began = time.time()
         self._counters: dict[tuple[str, Labels], float] = {}
         self._histograms: dict[tuple[str, Labels], Histogram] = {}
@@ -84,18 +86,22 @@ class Meter:
     def count(self, name: str, **labels: str) -> None:
         """One more."""
         key = name, tuple(labels.items())
-        self._counters[key] = self._counters.get(key, 0.0) + 1
+        with self._one_at_a_time:
+            self._counters[key] = self._counters.get(key, 0.0) + 1
 
     def observe(self, name: str, seconds: float, **labels: str) -> None:
         """A duration."""
-        self._histograms.setdefault((name, tuple(labels.items())), Histogram()).observe(seconds)
+        key = name, tuple(labels.items())
+        with self._one_at_a_time:
+            self._histograms.setdefault(key, Histogram()).observe(seconds)
 
     def watch(
         self, loop: str, stale_after: float, is_busy: Callable[[], bool] = lambda: False
     ) -> None:
         """From now on this loop has to get on: a step without an error every `stale_after` seconds,
         unless it is busy."""
-        self._watched[_loop(loop)] = Watched(stale_after, time.monotonic(), is_busy)
+        with self._one_at_a_time:
+            self._watched[_loop(loop)] = Watched(stale_after, time.monotonic(), is_busy)
 
     def stepped(self, loop: str, outcome: str, seconds: float) -> None:
         """A step of a loop has ended."""
@@ -112,20 +118,24 @@ class Meter:
         self._look_at_busy()
         now = time.monotonic()
         told = []
-        for labels, watched in self._watched.items():
+        for labels, watched in list(self._watched.items()):
             if (silent := now - watched.progress_at) > watched.stale_after:
                 name = " ".join(value for _, value in labels if value)
                 told.append(f"{name}: no progress for {silent:.0f} s")
         return told
 
     def _look_at_busy(self) -> None:
-        for watched in self._watched.values():
+        for watched in list(self._watched.values()):
             if watched.is_busy():
                 watched.progress_at = time.monotonic()
 
-    def samples(self) -> Iterator[Sample]:
+    def samples(self) -> list[Sample]:
         """Everything."""
         self._look_at_busy()
+        with self._one_at_a_time:
+            return list(self._samples())
+
+    def _samples(self) -> Iterator[Sample]:
         yield Sample("tidegate_process_start_timestamp_seconds", {}, self.began)
         offset = time.time() - time.monotonic()
         for labels, watched in self._watched.items():

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import functools
 import logging
 import os
 import socket
+import sys
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
-from pyshim import config, logs, loops
+from pyshim import config, logs, loops, telemetry
+from pyshim.aside import FarBell
 from pyshim.connect import ATTEMPTS, Connection, connect
 from pyshim.doorbell import Doorbell
 from pyshim.meter import Meter
@@ -27,7 +31,18 @@ log = logging.getLogger("tidegate")
 
 def seconds(context: click.Context, option: click.Parameter, value: str | None) -> float | None:
     """Callback of an option: `500ms`, `5s`, `2min`, `1h` or a bare number, as seconds."""
-    return None if value is None else config.duration(option.opts[0], value)
+    return None if value is None else config.duration(_said_by(context, option), value)
+
+
+def listening(context: click.Context, option: click.Parameter, value: str | None) -> Address | None:
+    """Callback of an option: where to listen."""
+    return address(_said_by(context, option), value) if value else None
+
+
+def _said_by(context: click.Context, option: click.Parameter) -> str:
+    """The option, or the variable that speaks for it."""
+    is_variable = context.get_parameter_source(option.name or "") is ParameterSource.ENVIRONMENT
+    return str(option.envvar) if is_variable else option.opts[0]
 
 
 class Runtime:
@@ -52,6 +67,22 @@ class Runtime:
         self._name = f"tidegate {role}"
         self._doorbell_at = doorbell
         self._doorbell: Doorbell | None = None
+        self._stuck: list[int] = []
+        self.in_company = False
+        self._home: asyncio.AbstractEventLoop | None = None
+
+    def of(self, role: str, timeout: float | None) -> Runtime:
+        """The same for one of several roles in this process, on whatever thread: its name, and
+        perhaps a timeout of its own. The process listens, on the event loop that this is called on,
+        not the role."""
+        other = copy.copy(self)
+        other.in_company = True
+        other._home = asyncio.get_running_loop()
+        other.timeout = self.timeout if timeout is None else timeout
+        other._name = f"tidegate {role}"
+        if self._doorbell_at is not None:
+            self._doorbell = other._doorbell = self._at_the_door()
+        return other
 
     def session(self) -> Session:
         """A session with a connection of its own, opened when first used."""
@@ -62,12 +93,37 @@ class Runtime:
         --no-doorbell. To be asked for on the event loop, and before `listening`."""
         if self._doorbell_at is None:
             return None
-        self._doorbell = self._doorbell or Doorbell.at(self._doorbell_at, self.schema)
-        return self._doorbell.bell(kind, name)
+        self._doorbell = self._at_the_door()
+        home = self._home
+        if home is None or home is asyncio.get_running_loop():
+            return self._doorbell.bell(kind, name)
+        return self._doorbell.bell(kind, name, lambda wanted: FarBell(home, wanted))
+
+    def _at_the_door(self) -> Doorbell:
+        assert self._doorbell_at is not None
+        return self._doorbell or Doorbell.at(self._doorbell_at, self.schema)
 
     def listening(self) -> contextlib.AbstractAsyncContextManager[None]:
         """Listen meanwhile, if a loop has a bell."""
-        return self._doorbell.listening() if self._doorbell else contextlib.nullcontext()
+        if self._doorbell is None or self.in_company:
+            return contextlib.nullcontext()
+        return self._doorbell.listening()
+
+    def loop(
+        self,
+        name: str,
+        step: loops.Step,
+        pace: loops.Pace,
+        stop: loops.Stop,
+        bell: loops.Bell | None = None,
+    ) -> Coroutine[Any, Any, None]:
+        """A loop of this process."""
+        return loops.run(name, step, pace, stop, self.meter, bell, in_company=self.in_company)
+
+    def left_running(self, handlers: int) -> None:
+        """So many handlers go on although they were told to end: they would keep the process for
+        ever, so it is ended as soon as all else is done."""
+        self._stuck.append(handlers)
 
     def announce(self, loop: str, **fields: Any) -> None:
         """Log that a loop starts, and where."""
@@ -85,6 +141,7 @@ class Runtime:
         """Run `work` with a stop that SIGTERM and SIGINT set; meanwhile answer on `--listen`."""
 
         async def main() -> None:
+            telemetry.configure()
             stop = loops.Stop()
             stop.on_signals()
             if self.listen is None:
@@ -93,7 +150,10 @@ class Runtime:
                 endpoint = Endpoint(self._connection_once, self.schema, self.meter, self._labels)
                 await serving(endpoint, self.listen, lambda: work(stop))
 
-        asyncio.run(main())
+        try:
+            asyncio.run(main())
+        finally:
+            _leave(sum(self._stuck))
 
     async def _connection_once(self) -> Connection:
         return await self.connection(attempts=1)
@@ -107,6 +167,14 @@ class Runtime:
             await connection.close()
             raise
         return connection
+
+
+def _leave(stuck: int) -> None:
+    if stuck:
+        logs.event(log, logging.ERROR, "left running handlers", handlers=stuck)
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(1)
 
 
 def doorbell_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -156,7 +224,7 @@ def runtime_options(role: str) -> Callable[[Callable[..., None]], Callable[..., 
         @click.option(
             "--listen",
             metavar="HOST:PORT",
-            callback=lambda _, option, value: value and address(option.opts[0], value),
+            callback=listening,
             envvar="TIDEGATE_LISTEN",
             show_envvar=True,
             help="Answer /metrics, /healthz and /readyz there.",

@@ -202,10 +202,8 @@ class QueueWorker:
     @property
     def running(self) -> int:
         """Messages whose handlers run."""
-        running = (
-            item.is_running for lease in self._leases.values() for item in lease.items.values()
-        )
-        return sum(running)
+        leases = list(self._leases.values())  # asked for by other threads, too
+        return sum(item.is_running for lease in leases for item in list(lease.items.values()))
 
     @property
     def finished(self) -> int:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from dataclasses import asdict
 
 import click
 
-from pyshim import logs, loops
+from pyshim import loops
 from pyshim.leadership import DEFAULT_LEASE, check_lease
 from pyshim.maintain import DEFAULT_INTERVAL, Maintainer, Outcome
+from pyshim.roles import Maintain
 from pyshim.runtime import Runtime, runtime_options, seconds
-from pyshim.serve import STALE_MAINTAINER
-
-log = logging.getLogger("tidegate")
 
 
 @click.command("maintain")
@@ -48,7 +45,8 @@ def command(runtime: Runtime, once: bool, interval: float, lease: float, as_json
     if not once:
         if as_json:
             raise click.UsageError("--json is for --once; in a loop use --log-format json -v")
-        runtime.run(lambda stop: _follow(runtime, stop, interval, lease))
+        role = Maintain(interval, lease)
+        runtime.run(lambda stop: role.run(runtime, stop))
         return
     runtime.once()
     outcomes = asyncio.run(_once(runtime, lease))
@@ -71,20 +69,6 @@ async def _once(runtime: Runtime, lease: float) -> list[Outcome]:
     finally:
         await maintainer.close()
         await session.close()
-
-
-async def _follow(runtime: Runtime, stop: loops.Stop, interval: float, lease: float) -> None:
-    session = runtime.session()
-    maintainer = Maintainer(session, stop, lease=lease)
-    runtime.meter.watch("maintain", max(STALE_MAINTAINER, 3 * interval))
-    runtime.announce("maintain", interval=f"{interval:g}s")
-    try:
-        pace = loops.Pace.every(interval)
-        await loops.run("maintain", maintainer.step, pace, stop, runtime.meter)
-    finally:
-        await maintainer.close()
-        await session.close()
-    logs.event(log, logging.INFO, "stopped", loop="maintain", **asdict(maintainer.totals))
 
 
 def _line(outcome: Outcome) -> str:

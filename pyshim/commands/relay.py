@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import logging
-from dataclasses import asdict
-from datetime import timedelta
-
 import click
 
-from pyshim import logs, loops
-from pyshim.publishers import Publisher, publisher_for
-from pyshim.relay import DEFAULT_LIMIT, Relay
-from pyshim.runtime import Runtime, doorbell_options, runtime_options, seconds, worker_name
-from pyshim.serve import STALE_CONSUMER
-
-log = logging.getLogger("tidegate")
+from pyshim.relay import DEFAULT_LIMIT
+from pyshim.roles import Relaying
+from pyshim.runtime import Runtime, doorbell_options, runtime_options, seconds
 
 
 @click.command("relay")
@@ -59,47 +51,6 @@ def command(
     What a consumer needs to recognise a repeat is the event_id. While the broker cannot be reached,
     nothing is claimed and no event is charged an attempt.
     """
-    publisher = publisher_for(target)
-    runtime.run(lambda stop: _relay(runtime, stop, publisher, topic, ordered, limit, lease, drain))
-
-
-async def _relay(
-    runtime: Runtime,
-    stop: loops.Stop,
-    publisher: Publisher,
-    topic: str,
-    ordered: bool,
-    limit: int,
-    lease: float | None,
-    drain: bool,
-) -> None:
-    session = runtime.session()
-    relay = Relay(
-        session,
-        publisher,
-        topic,
-        limit=limit,
-        lease=None if lease is None else timedelta(seconds=lease),
-        worker=worker_name(),
-        ordered=ordered,
-        meter=runtime.meter,
-    )
-
-    async def step() -> loops.Progress:
-        before = relay.totals.claimed
-        progress = await relay.step()
-        if drain and relay.totals.claimed == before:
-            stop.set()
-        return progress
-
-    name = f"relay {topic}"
-    runtime.meter.watch(name, STALE_CONSUMER)
-    runtime.announce(name)
-    bell = None if drain else runtime.bell("queue" if ordered else "topic", topic)
-    try:
-        async with runtime.listening():
-            await loops.run(name, step, loops.Pace.polling(), stop, runtime.meter, bell)
-    finally:
-        await session.close()
-        await publisher.close()
-    logs.event(log, logging.INFO, "stopped", loop=name, **asdict(relay.totals))
+    role = Relaying(topic, target, ordered, limit, lease, drain)
+    role.prepare()
+    runtime.run(lambda stop: role.run(runtime, stop))

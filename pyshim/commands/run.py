@@ -1,18 +1,104 @@
-"""`tidegate run`: open, end, cancel and look at runs."""
+"""`tidegate run`: all loops of an installation in one process; and open, end, cancel and look at
+runs."""
 
 from __future__ import annotations
 
-import click
+import logging
+import os
+from collections.abc import Mapping
 
-from pyshim import calls
+import click
+from click.core import ParameterSource
+
+from pyshim import calls, configfile, effective, lint, logs, sidecar
 from pyshim.console import Console, confirm, console_options, when
+from pyshim.options import Options, shared_options
+from pyshim.runtime import Runtime, listening, seconds
+from pyshim.serve import Address, label
 
 console_of_runs = console_options("run")
 
 
-@click.group("run")
-def command() -> None:
-    """Open, end, cancel and look at runs: executions whose messages can be stopped together."""
+@click.group("run", invoke_without_command=True)
+@click.option(
+    "--config", "file", metavar="FILE", envvar="TIDEGATE_CONFIG", show_envvar=True,
+    help=f"The sidecar's settings [default: {configfile.DEFAULT_FILE}].",
+)  # fmt: skip
+@click.option("--check", is_flag=True, help="Print the settings in force, and connect to nothing.")
+@click.option(
+    "--listen", metavar="HOST:PORT", callback=listening, envvar="TIDEGATE_LISTEN",
+    show_envvar=True, help="Answer /metrics, /healthz and /readyz there.",
+)  # fmt: skip
+@click.option(
+    "--label", "labels", multiple=True, metavar="NAME=VALUE",
+    callback=lambda _, option, values: dict(label(option.opts[0], v) for v in values),
+    help="A label on every sample; may be repeated.",
+)  # fmt: skip
+@click.option(
+    "--timeout", metavar="DURATION", callback=seconds, envvar="TIDEGATE_TIMEOUT",
+    show_envvar=True, help="Longest that one call may take; 0 is without limit.",
+)  # fmt: skip
+@click.option(
+    "--log-format", type=click.Choice(["text", "json"]), envvar="TIDEGATE_LOG_FORMAT",
+    show_envvar=True, help="Log lines as key=value or as JSON, on standard error.",
+)  # fmt: skip
+@click.option("-v", "--verbose", is_flag=True, help="Log every batch, not only failures.")
+@click.option(
+    "--doorbell/--no-doorbell", default=None, envvar="TIDEGATE_DOORBELL", show_envvar=True,
+    help="Let channels with a doorbell end pauses early.",
+)  # fmt: skip
+@click.option(
+    "--doorbell-url", metavar="URL", envvar="TIDEGATE_DOORBELL_URL", show_envvar=True,
+    help="Where to listen for the doorbell, past a transaction pooler.",
+)  # fmt: skip
+@shared_options
+@click.pass_context
+def command(
+    context: click.Context,
+    options: Options,
+    file: str | None,
+    check: bool,
+    listen: Address | None,
+    labels: Mapping[str, str],
+    timeout: float | None,
+    log_format: logs.Format | None,
+    verbose: bool,
+    doorbell: bool | None,
+    doorbell_url: str | None,
+) -> None:
+    """Run all loops of an installation in one process: the sidecar. Its file says which.
+
+    With a command, look after runs instead: executions whose messages can be stopped together.
+    """
+    if context.invoked_subcommand is not None:
+        _refuse_options(context)
+        return
+    given = configfile.Given(
+        options.database_url, options.schema_name, timeout, log_format, verbose, listen, labels,
+        doorbell, doorbell_url,
+    )  # fmt: skip
+    found = configfile.read(configfile.find(file), given, os.environ)
+    if check:
+        click.echo(effective.effective(found), nl=False)
+        for place, told in lint.warnings(found):
+            click.echo(f"tidegate: warning: {found.file}: {place}: {told}", err=True)
+        return
+    logs.configure(found.log_format, logging.DEBUG if found.verbose else logging.INFO)
+    runtime = Runtime(
+        found.database, found.schema, found.timeout, "run", found.listen, found.labels,
+        found.doorbell,
+    )  # fmt: skip
+    runtime.run(lambda stop: sidecar.run(found, runtime, stop))
+
+
+def _refuse_options(context: click.Context) -> None:
+    """What is said before the name of a command would be for the sidecar."""
+    for parameter in context.command.params:
+        if context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE:
+            raise click.UsageError(
+                f"{parameter.opts[0]} stands before {context.invoked_subcommand}:"
+                " write it behind, or leave the command out to start the sidecar"
+            )
 
 
 @command.command("open")

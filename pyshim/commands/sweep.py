@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
-from collections.abc import Coroutine
-from dataclasses import asdict
 from typing import Any
 
 import click
 
-from pyshim import logs, loops
+from pyshim.roles import Sweep
 from pyshim.runtime import Runtime, doorbell_options, runtime_options, seconds
-from pyshim.serve import STALE_CONSUMER
-from pyshim.sweeper import CLEANUP_INTERVAL, DEFAULT_INTERVAL, DEFAULT_LIMIT, Cleaner, Sweeper
-
-log = logging.getLogger("tidegate")
+from pyshim.sweeper import DEFAULT_INTERVAL, DEFAULT_LIMIT, Sweeper
 
 
 @click.command("sweep")
@@ -59,7 +53,8 @@ def command(
         return
     if as_json:
         raise click.UsageError("--json is for one sweep; with --follow use --log-format json -v")
-    runtime.run(lambda stop: _follow(runtime, stop, limit, topic, interval, cleanup))
+    role = Sweep(topic, limit, interval, cleanup)
+    runtime.run(lambda stop: role.run(runtime, stop))
 
 
 async def _once(runtime: Runtime, limit: int, topic: str | None) -> dict[str, Any]:
@@ -68,43 +63,6 @@ async def _once(runtime: Runtime, limit: int, topic: str | None) -> dict[str, An
         return dict((await Sweeper(session, limit=limit, topic=topic).sweep())._asdict())
     finally:
         await session.close()
-
-
-async def _follow(
-    runtime: Runtime,
-    stop: loops.Stop,
-    limit: int,
-    topic: str | None,
-    interval: float,
-    cleanup: bool,
-) -> None:
-    session = runtime.session()
-    sweeper = Sweeper(session, limit=limit, topic=topic)
-    pace = loops.Pace.every(interval)
-    bell = runtime.bell("topic", topic)
-    running = [loops.run("sweep", sweeper.step, pace, stop, runtime.meter, bell)]
-    if cleanup:
-        pace = loops.Pace.every(CLEANUP_INTERVAL)
-        cleaner = Cleaner(runtime.session())
-        cleaning = loops.run("cleanup", cleaner.step, pace, stop, runtime.meter)
-        running.append(_after_a_sweep(sweeper, cleaning, stop))
-    runtime.meter.watch("sweep", max(STALE_CONSUMER, 3 * interval))
-    runtime.announce("sweep", topic=topic, interval=f"{interval:g}s")
-    try:
-        async with runtime.listening():
-            await loops.together(stop, *running)
-    finally:
-        await session.close()
-    logs.event(log, logging.INFO, "stopped", loop="sweep", **asdict(sweeper.totals))
-
-
-async def _after_a_sweep(
-    sweeper: Sweeper, loop: Coroutine[Any, Any, None], stop: loops.Stop
-) -> None:
-    """Run `loop` from the first sweep on: a database that is down is told of once, not twice."""
-    while not (stop or sweeper.totals.sweeps):
-        await stop.pause(0.1)
-    await loop
 
 
 def _table(row: dict[str, Any]) -> str:

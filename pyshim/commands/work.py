@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import logging
-import os
-import sys
-from collections.abc import Sequence
-from dataclasses import asdict
-
 import click
 
-from pyshim import logs, loops
-from pyshim.errors import ConfigError
-from pyshim.heart import Heart
-from pyshim.registry import MOST_AT_ONCE, Registry, load
-from pyshim.runtime import Runtime, doorbell_options, runtime_options, seconds, worker_name
-from pyshim.serve import STALE_CONSUMER
-from pyshim.worker import DEFAULT_GRACE, QueueWorker
-
-log = logging.getLogger("tidegate")
+from pyshim.registry import MOST_AT_ONCE
+from pyshim.roles import Work
+from pyshim.runtime import Runtime, doorbell_options, runtime_options, seconds
+from pyshim.worker import DEFAULT_GRACE
 
 _COUNT = click.IntRange(1, MOST_AT_ONCE)
-_DRAINING = loops.Pace(interval=0.02, idle=0.05, idle_max=0.2, error=0.5)
 
 
 @click.command("work")
@@ -63,83 +51,6 @@ def command(
     handler that raises charges its message an attempt. The first signal gives back what has not
     started and waits for what runs; a second one ends the process at once.
     """
-    found = load(registry)
-    chosen = _chosen(found, queues)
-
-    async def work(stop: loops.Stop) -> None:
-        heart = Heart()
-        workers = [
-            QueueWorker(
-                found, queue, runtime.session(), runtime.session(), heart, stop,
-                concurrency=concurrency, batch=batch, worker=worker or worker_name(),
-                meter=runtime.meter,
-            )
-            for queue in chosen
-        ]  # fmt: skip
-        bells = [None if drain else runtime.bell("queue", each.queue) for each in workers]
-        working = [
-            _work(runtime, each, workers, stop, grace, drain, bell)
-            for each, bell in zip(workers, bells, strict=True)
-        ]
-        try:
-            async with runtime.listening():
-                await loops.together(stop, *working)
-        finally:
-            await heart.close()
-            _leave(sum(each.stuck for each in workers))
-
-    runtime.run(work)
-
-
-def _chosen(registry: Registry, queues: Sequence[str]) -> list[str]:
-    for queue in queues:
-        if queue not in registry.queues():
-            known = ", ".join(registry.queues())
-            raise ConfigError(
-                f"{registry.reference} has no handler for queue {queue!r}", hint=f"it has: {known}"
-            )
-    return list(dict.fromkeys(queues)) or registry.queues()
-
-
-async def _work(
-    runtime: Runtime,
-    worker: QueueWorker,
-    workers: Sequence[QueueWorker],
-    stop: loops.Stop,
-    grace: float,
-    drain: bool,
-    bell: loops.Bell | None,
-) -> None:
-    name = f"work {worker.queue}"
-
-    async def step() -> loops.Progress:
-        finished = sum(each.finished for each in workers)
-        progress = await worker.step()
-        worker.idle_since = finished if progress is loops.Progress.NONE else -1
-        if all(_is_idle(each, workers) for each in workers):
-            stop.set()
-        return progress
-
-    runtime.meter.watch(name, STALE_CONSUMER, lambda: worker.running > 0)
-    runtime.announce(name, concurrency=worker.concurrency)
-    try:
-        pace = _DRAINING if drain else loops.Pace.polling()
-        await loops.run(name, step if drain else worker.step, pace, stop, runtime.meter, bell)
-    finally:
-        await worker.finish(grace)
-    logs.event(log, logging.INFO, "stopped", loop=name, **asdict(worker.totals))
-
-
-def _is_idle(worker: QueueWorker, workers: Sequence[QueueWorker]) -> bool:
-    """Whether its last claim found nothing, and nothing has been finished anywhere since: what a
-    handler sends on to another queue is worked on, too."""
-    return worker.in_hand == 0 and worker.idle_since == sum(each.finished for each in workers)
-
-
-def _leave(stuck: int) -> None:
-    """Handlers that ignore their cancellation would keep the process for ever."""
-    if stuck:
-        logs.event(log, logging.ERROR, "left running handlers", handlers=stuck)
-        logging.shutdown()
-        sys.stdout.flush()
-        os._exit(1)
+    role = Work(registry, queues, concurrency, batch, worker, grace, drain)
+    role.prepare()
+    runtime.run(lambda stop: role.run(runtime, stop))

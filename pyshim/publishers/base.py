@@ -6,12 +6,17 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
+from json.encoder import encode_basestring
 from typing import Any, Protocol
 from uuid import UUID
 
 TRACE_HEADERS = ("traceparent", "tracestate", "baggage")
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+def _text(value: str | None) -> str:
+    return "null" if value is None else encode_basestring(value)
 
 
 class TransportDown(ConnectionError):
@@ -40,7 +45,7 @@ class Message:
 
     def envelope(self) -> str:
         """The event as one line of JSON: the form in which every broker carries it."""
-        return self._json(attempt=self.attempt)
+        return self._json(f'"attempt":{self.attempt},')
 
     def identity(self) -> str:
         """The envelope without `attempt`: the same text however often the event is delivered."""
@@ -48,6 +53,8 @@ class Message:
 
     def traces(self) -> dict[str, str]:
         """The trace headers that the event has, where a broker's own headers can carry them."""
+        if not self.headers:
+            return {}
         given = {name: self.headers.get(name) for name in TRACE_HEADERS}
         return {
             name: value
@@ -55,20 +62,16 @@ class Message:
             if isinstance(value, str) and value.isascii() and value.isprintable() and value
         }
 
-    def _json(self, **more: Any) -> str:
-        head = {
-            "event_id": str(self.event_id),
-            "topic": self.topic,
-            "message_id": self.message_id,
-            **more,
-            "group_key": self.group_key,
-            "tenant": self.tenant,
-            "run_id": self.run_id,
-            "headers": self.headers,
-            "enqueued_at": self.enqueued_at.astimezone(timezone.utc).isoformat(),
-        }
-        text = _encode(head)
-        return f'{text[:-1]},"payload":{self.payload}}}'
+    def _json(self, attempt: str = "") -> str:
+        # Written out: the encoder takes three times as long for a dict of the same.
+        headers = _encode(self.headers) if self.headers else "{}"
+        at = self.enqueued_at.astimezone(timezone.utc).isoformat()
+        return (
+            f'{{"event_id":"{self.event_id}","topic":{_text(self.topic)},'
+            f'"message_id":{self.message_id},{attempt}"group_key":{_text(self.group_key)},'
+            f'"tenant":{_text(self.tenant)},"run_id":{_text(self.run_id)},"headers":{headers},'
+            f'"enqueued_at":"{at}","payload":{self.payload}}}'
+        )
 
 
 @dataclass(frozen=True)

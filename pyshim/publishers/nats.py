@@ -37,6 +37,7 @@ _LOST = (nats.errors.Error, OSError, asyncio.TimeoutError)
 
 # The answer to one message: an acknowledgement, an error of JetStream's, or that nobody listens.
 _Answer = dict[str, Any]
+_TAKEN: _Answer = {"stream": ""}
 _NOBODY: _Answer = {"error": {"description": "nobody takes it"}}
 
 
@@ -59,7 +60,9 @@ class NatsPublisher:
         self._login = login or {}
         self._client: Client | None = None
         self._inbox = ""
-        self._answers: dict[str, asyncio.Future[_Answer]] = {}
+        self._awaited: dict[str, int] = {}  # what has no answer yet: its token, its place
+        self._answers: list[_Answer | Outcome | None] = []
+        self._all = asyncio.Event()
         self._sent = 0
         self._lost = asyncio.Event()
         self._last_error: Exception | None = None
@@ -106,27 +109,27 @@ class NatsPublisher:
         is unreached."""
         client = await self._connected()
         self._last_error = None
-        answers: list[asyncio.Future[_Answer] | Outcome] = []
+        answers: list[_Answer | Outcome | None] = [None] * len(messages)
+        self._answers = answers
         try:
-            await asyncio.wait_for(self._send(client, messages, answers), self._timeout)
+            await asyncio.wait_for(self._send(client, messages), self._timeout)
             await self._acknowledged()
-            is_served = _NOBODY not in map(_answer, answers) or await self._serves_streams(client)
+            nobody = any(answer is _NOBODY for answer in answers)
+            is_served = not nobody or await self._serves_streams(client)
         except _LOST as error:
             self._last_error = error
             is_served = False
         finally:
-            late = len(self._answers) + len(messages) - len(answers)
-            for future in self._answers.values():
-                future.cancel()
-            self._answers.clear()
+            self._awaited.clear()
         down = Outcome(error=f"{self._where()}: {self._reason()}", unreached=True)
         outcomes = [
             self._judge(message, answer, is_served) or down
-            for message, answer in zip(messages, answers, strict=False)
+            for message, answer in zip(messages, answers, strict=True)
         ]
+        late = any(answer is None for answer in answers)
         if late or self._lost.is_set():
             await self.close()
-        return outcomes + [down] * (len(messages) - len(outcomes))
+        return outcomes
 
     async def close(self) -> None:
         """Close the connection; a server that does not answer is not waited for."""
@@ -178,55 +181,44 @@ class NatsPublisher:
         await client.subscribe(f"{self._inbox}.*", cb=self._hear)
 
     async def _hear(self, message: Msg) -> None:
-        future = self._answers.get(message.subject.rpartition(".")[2])
-        if future is None or future.done():
+        place = self._awaited.pop(message.subject.rpartition(".")[2], None)
+        if place is None:
             return
-        if (message.headers or {}).get("Status") == _NO_RESPONDERS:
-            future.set_result(_NOBODY)
-            return
-        try:
-            answer = json.loads(message.data)
-        except ValueError:
-            answer = None
-        known = isinstance(answer, dict) and ("stream" in answer or "error" in answer)
-        strange = {"error": {"description": "an answer that is none of JetStream's"}}
-        future.set_result(answer if known else strange)
+        self._answers[place] = _answer(message)
+        if not self._awaited:
+            self._all.set()
 
-    async def _send(
-        self,
-        client: Client,
-        messages: Sequence[Message],
-        answers: list[asyncio.Future[_Answer] | Outcome],
-    ) -> None:
-        for message in messages:
+    async def _send(self, client: Client, messages: Sequence[Message]) -> None:
+        always = {} if self._stream is None else {"Nats-Expected-Stream": self._stream}
+        subjects: dict[str, str] = {}  # of topics, where a message has none of its own
+        for place, message in enumerate(messages):
             try:
-                subject = self._subject_of(message)
-                headers = {"Nats-Msg-Id": str(message.event_id), **message.traces()}
-                if self._stream is not None:
-                    headers["Nats-Expected-Stream"] = self._stream
+                subject = subjects.get(message.topic) or self._subject_of(message)
+                if not self._subject.is_own:
+                    subjects[message.topic] = subject
+                headers = {"Nats-Msg-Id": str(message.event_id), **always, **message.traces()}
                 data = message.envelope().encode()
                 # "NATS/1.0" and an empty line; ": " and a line's end for each.
                 size = len(data) + 12 + sum(len(n) + len(v) + 4 for n, v in headers.items())
                 if size > client.max_payload:
                     raise Unfit(f"{size} bytes; the server takes {client.max_payload}")
             except Unfit as error:
-                answers.append(Outcome(error=str(error)))
+                self._answers[place] = Outcome(error=str(error))
                 continue
-            future: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
             # Never used again: a late answer to a batch that was given up is nobody else's.
             self._sent += 1
-            self._answers[str(self._sent)] = future
-            answers.append(future)
+            self._awaited[str(self._sent)] = place
             await client.publish(
                 subject, data, reply=f"{self._inbox}.{self._sent}", headers=headers
             )
 
     async def _acknowledged(self) -> None:
         """Until all are, or the time is over, or the connection is."""
-        if not self._answers:
+        if not self._awaited:
             return
+        self._all.clear()
         lost = asyncio.ensure_future(self._lost.wait())
-        everything = asyncio.ensure_future(asyncio.wait(self._answers.values()))
+        everything = asyncio.ensure_future(self._all.wait())
         try:
             await asyncio.wait(
                 {lost, everything},
@@ -236,7 +228,6 @@ class NatsPublisher:
         finally:
             lost.cancel()
             everything.cancel()
-        self._answers = {n: future for n, future in self._answers.items() if not future.done()}
 
     def _subject_of(self, message: Message) -> str:
         subject = self._subject.of(message)
@@ -245,7 +236,7 @@ class NatsPublisher:
         return subject
 
     def _judge(
-        self, message: Message, answer: asyncio.Future[_Answer] | Outcome, is_served: bool
+        self, message: Message, answer: _Answer | Outcome | None, is_served: bool
     ) -> Outcome | None:
         """Whose error it is; None where nothing came back.
 
@@ -253,16 +244,13 @@ class NatsPublisher:
         limit per subject; with the subject of all, nobody would fare better. Too large is always
         its own. Everything else (no space, no leader, no rights) is about the server.
         """
-        if isinstance(answer, Outcome):
+        if answer is None or isinstance(answer, Outcome):
             return answer
-        heard = _answer(answer)
-        if heard is None:
-            return None
-        error = heard.get("error")
+        error = answer.get("error")
         if error is None:
             return PUBLISHED
         code, text = error.get("err_code"), str(error.get("description"))
-        if heard is _NOBODY:
+        if answer is _NOBODY:
             own = self._subject.is_own and is_served
             text = f"no stream takes the subject {self._subject.of(message)!r}"
         elif code == _STORE_FAILED:
@@ -295,7 +283,17 @@ class NatsPublisher:
         return TransportDown(f"{self._where()}: {said(error)}")
 
 
-def _answer(given: asyncio.Future[_Answer] | Outcome) -> _Answer | None:
-    if isinstance(given, Outcome) or not given.done() or given.cancelled():
-        return None
-    return given.result()
+def _answer(message: Msg) -> _Answer:
+    """What came back for a message."""
+    data = message.data
+    if data.startswith(b'{"stream":') and b'"error"' not in data:
+        return _TAKEN
+    if (message.headers or {}).get("Status") == _NO_RESPONDERS:
+        return _NOBODY
+    try:
+        answer = json.loads(data)
+    except ValueError:
+        answer = None
+    if isinstance(answer, dict) and ("stream" in answer or "error" in answer):
+        return answer
+    return {"error": {"description": "an answer that is none of JetStream's"}}

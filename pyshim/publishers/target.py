@@ -3,6 +3,7 @@ and how a target is shown without its secrets."""
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ class Name:
                     hint="known: {" + "}, {".join(_COLUMNS) + "}, {header.NAME}",
                 )
 
-    @property
+    @functools.cached_property
     def is_own(self) -> bool:
         """Whether a message has a name of its own: what is wrong with it is then nobody else's."""
         return bool(set(_PLACEHOLDER.findall(self.template)) - {"topic"})

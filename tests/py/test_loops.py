@@ -170,3 +170,28 @@ async def test_a_database_that_is_down_ends_the_first_step_and_is_waited_for_lat
     with pytest.raises(DatabaseUnavailable):
         await _pauses(down)
     assert await _pauses(Progress.SOME, down, Progress.SOME) == pytest.approx([0.02, 1.0, 0.02])
+
+
+async def test_beside_others_only_a_mistake_on_the_first_step_ends_a_loop() -> None:
+    pace = Pace(interval=0, idle=0, idle_max=0, error=0)
+
+    async def run(*errors: Exception) -> int:
+        """How many steps a loop took that met these, and then stopped by itself."""
+        stop, left = Stop(), list(errors)
+
+        async def step() -> Progress:
+            if left:
+                raise left.pop(0)
+            stop.set()
+            return Progress.NONE
+
+        await loops.run("t", step, pace, stop, in_company=True)
+        return len(errors)
+
+    mistake = psycopg.errors.UndefinedFunction("no such function")
+    # the database is known to be there: that it is away now is backed off from
+    assert await run(DatabaseUnavailable("gone"), DatabaseUnavailable("gone")) == 2
+    # and so is a mistake that shows later, as that of a relay whose broker was away before
+    assert await run(ConnectionError("the broker is away"), mistake) == 2
+    with pytest.raises(psycopg.errors.UndefinedFunction):
+        await run(mistake)

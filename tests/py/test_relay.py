@@ -162,11 +162,12 @@ async def test_a_transport_that_breaks_in_the_middle_gets_its_batch_released_onc
     for _ in range(3):
         with pytest.raises(TransportDown):
             await relay.step()
-    # then all 500 were released, nothing was settled, and nothing more was claimed
+    # then all 500 were released, nothing was settled, and nothing more was claimed than what had
+    # been asked for when it broke
     (release,) = session.arguments(calls.OUTBOX_RELEASE)
     assert release["message_ids"] is None
     assert len(session.arguments(calls.OUTBOX_SETTLE)) == 1
-    assert len(session.arguments(calls.OUTBOX_CLAIM)) == 2
+    assert len(session.arguments(calls.OUTBOX_CLAIM)) == 3
     # and it goes on when the broker is back
     publisher.answers = None
     assert await relay.step() is Progress.NONE
@@ -214,3 +215,59 @@ async def test_each_claim_has_a_lease_id_of_its_own() -> None:
     await relay.step()
     first, second = (claim["lease_id"] for claim in session.arguments(calls.OUTBOX_CLAIM))
     assert first != second
+
+
+async def test_the_next_batch_is_claimed_while_one_is_published_if_that_is_quick() -> None:
+    # given a broker that is quick, and three full batches
+    session = FakeSession(500, 500, 500)
+    relay = _relay(session, FakePublisher())
+    # when two have been relayed: the first shows how quick it is
+    await relay.step()
+    assert len(session.arguments(calls.OUTBOX_CLAIM)) == 1
+    await relay.step()
+    # then the third is claimed, and the next step claims no other before it
+    assert len(session.arguments(calls.OUTBOX_CLAIM)) == 3
+    assert await relay.step() is Progress.FULL
+    assert relay.totals.published == 1500
+
+
+async def test_what_was_claimed_ahead_is_given_back() -> None:
+    for breaks in (False, True):
+        session = FakeSession(500, 500, 500)
+        publisher = FakePublisher()
+        relay = _relay(session, publisher)
+        await relay.step()
+        if breaks:
+            # when the broker breaks with the batch before it
+            publisher.answers = TransportDown("broken pipe")
+            with pytest.raises(TransportDown):
+                await relay.step()
+        else:
+            # or when the relay is told to stop after it
+            await relay.step()
+            await relay.close()
+        claims = [claim["lease_id"] for claim in session.arguments(calls.OUTBOX_CLAIM)]
+        given_back = [each["lease_id"] for each in session.arguments(calls.OUTBOX_RELEASE)]
+        assert given_back == (claims[1:] if breaks else claims[2:])
+
+
+async def test_nothing_is_claimed_ahead_that_could_wait_longer_than_its_lease() -> None:
+    # given a batch that was claimed ahead, and waits too long for its turn
+    session = FakeSession(500, 500, 500, 500, lease=0.5)
+    relay = _relay(session, FakePublisher())
+    await relay.step()
+    await relay.step()
+    await asyncio.sleep(0.5)
+    # then it is given back uncharged, and another is claimed
+    assert await relay.step() is Progress.FULL
+    claims = [claim["lease_id"] for claim in session.arguments(calls.OUTBOX_CLAIM)]
+    assert session.arguments(calls.OUTBOX_RELEASE)[0]["lease_id"] == claims[2]
+    assert session.arguments(calls.OUTBOX_SETTLE)[2]["lease_id"] == claims[3]
+
+
+async def test_in_order_nothing_is_claimed_ahead() -> None:
+    session = FakeSession(500, 500)
+    relay = Relay(session, FakePublisher(), "orders", ordered=True)  # type: ignore[arg-type]
+    await relay.step()
+    await relay.step()
+    assert len(session.arguments(calls.QUEUE_CLAIM_TEXT)) == 2

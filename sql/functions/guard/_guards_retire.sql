@@ -26,6 +26,7 @@ begin
             select from run r where r.run_id = g.run_id and r.state in ('completed', 'error', 'stopped')
         );
     get diagnostics v_retired = row_count;
+    insert into tally (channel_id, outcome, amount) select 0, 'recovered.guards', v_retired where v_retired > 0;
     return v_retired;
 end;
 $$;

@@ -20,7 +20,9 @@ begin
         insert into archive (settled_at, channel_id, {{ message_names() }})
         select
             clock_now(), p_channel_id,
-            {{ message_names("m", {"event_id": "coalesce(m.event_id, _event_id(i.event_prefix, m.message_id))"}) }}
+            {{ message_names("m", {
+                "event_id": "coalesce(m.event_id, _event_id(i.event_prefix, m.message_id, m.enqueued_at))",
+            }) }}
         from unnest(p_messages) m
         cross join installation i;
     else
