@@ -329,6 +329,7 @@ create table tidegate.channel (
     max_in_flight integer,
     inline_limit integer not null default 2048,
     tenant_required boolean not null default false,
+    doorbell interval,
     created_at timestamptz not null default now(),
     constraint channel_one_name_a_kind unique (kind, name),
     constraint channel_kind_is_known check (kind in ('topic', 'queue')),
@@ -345,7 +346,8 @@ create table tidegate.channel (
     constraint channel_retention_is_positive check (retention > '0'),
     constraint channel_retention_within_a_century check (retention <= '100 years'),
     constraint channel_max_in_flight_is_positive check (max_in_flight > 0),
-    constraint channel_inline_limit_in_range check (inline_limit between 0 and 8192)
+    constraint channel_inline_limit_in_range check (inline_limit between 0 and 8192),
+    constraint channel_doorbell_within_a_minute check (doorbell between '0' and '1 minute')
 );
 
 comment on table tidegate.channel is
@@ -358,6 +360,7 @@ comment on column tidegate.channel.backoff_factor is 'By which the delay grows w
 comment on column tidegate.channel.jitter is 'Share by which a backoff may be shorter or longer.';
 comment on column tidegate.channel.max_in_flight is 'At most so many messages leased at once; null = unlimited.';
 comment on column tidegate.channel.inline_limit is 'Payloads above so many bytes are written once, to body.';
+comment on column tidegate.channel.doorbell is 'What comes in wakes whoever listens, at most once in this interval; null = nobody is woken. The last ring stands in a sequence of the channel''s, doorbell_<channel_id>.';
 
 create table tidegate.channel_priority (
     channel_id integer not null,
@@ -818,7 +821,7 @@ alter table tidegate.idempotency_key set (
 
 -- ledger/record_migration.sql
 insert into tidegate.migration (migration, checksum, version)
-values ('0003_create_places', 'ac7d58c00aab312a00739b32a9e82155d26f3ccdb0cd7e307cb4c4a10d829c15', 'VERSION');
+values ('0003_create_places', 'f61fa11ba66c482f7861a3b5e7ad44f6b5cf768cdb8b45093400fe405d9d3678', 'VERSION');
 
 -- migrations/0004_create_guard.up.sql
 /* One idempotency store: orchestration claims, callback guards and the consumer's inbox. */
@@ -963,6 +966,7 @@ comment on table tidegate.barrier_range is
 
 create table tidegate.barrier_sent (
     epoch bigint not null,
+    sent_at timestamptz not null,
     first_member integer not null,
     queue text collate "C" not null,
     priority smallint not null,
@@ -977,7 +981,7 @@ create table tidegate.barrier_sent (
 
 comment on table tidegate.barrier_sent is
 'What barrier_send has sent, a thousand members a row, so that recovery can send a message again that is nowhere. Written once, in bulk, and read by nobody else.';
-comment on column tidegate.barrier_sent.message_ids is 'A message sent again keeps its id, and so its event_id.';
+comment on column tidegate.barrier_sent.message_ids is 'A message sent again keeps its id and, with sent_at, its event_id.';
 comment on column tidegate.barrier_sent.payloads is 'Null where the payload is large: the body that it was written to is not written twice.';
 
 create table tidegate.barrier_slot (
@@ -1097,7 +1101,7 @@ alter table tidegate.barrier_result set (
 
 -- ledger/record_migration.sql
 insert into tidegate.migration (migration, checksum, version)
-values ('0005_create_barrier', 'af57fe55e92bd8f8d266afd9b16d39291857ba0ee997885fd50aa380cb3471b4', 'VERSION');
+values ('0005_create_barrier', '4bef5ec2aebb7039932ab0a90aa8a9d9787bdc174b25530b2da05e62b9fda35c', 'VERSION');
 
 -- migrations/0006_create_run.up.sql
 /* Runs: an optional record of a business execution, by which its messages are stopped. Leaders: who runs the loops. */
@@ -1565,12 +1569,25 @@ comment on function tidegate._backoff(interval, interval, double precision, doub
 'Delay after the failure that follows p_attempts earlier ones: least(cap, base * factor^least(attempts, 30)), give or take the jitter. In seconds as double precision, so no count of attempts overflows.';
 
 -- functions/kernel/_event_id.sql
-create or replace function tidegate._event_id(p_event_prefix text, p_message_id bigint) returns uuid
+create or replace function tidegate._event_id(p_event_prefix text, p_message_id bigint, p_enqueued_at timestamptz)
+returns uuid
 language sql immutable parallel safe
-return (p_event_prefix || to_hex(p_message_id | (1::bigint << 63)))::uuid;
+-- A standby that is promoted without the last it was sent draws ids again that are known outside: the milliseconds, in
+-- the 22 bits above the id's lowest 40, keep the event that is lost and the one that has its id apart.
+return (
+    p_event_prefix || to_hex(
+        (1::bigint << 63) | (
+            p_message_id # (
+                (
+                    (date_part('epoch', p_enqueued_at - timestamptz '2000-01-01 00:00:00+00') * 1000)::bigint & 4194303
+                ) << 40
+            )
+        )
+    )
+)::uuid;
 
-comment on function tidegate._event_id(text, bigint) is
-'Version-8 UUID of the installation (first half) and a message_id (second half, under the variant bit): the identity of an event whose producer gave none.';
+comment on function tidegate._event_id(text, bigint, timestamptz) is
+'Version-8 UUID of the installation (first half) and a message_id with its time (second half, under the variant bit): the identity of an event whose producer gave none. Neither changes as long as the event lives.';
 
 -- functions/kernel/_lock_key.sql
 create or replace function tidegate._lock_key(p_table regclass, p_id integer) returns bigint
@@ -1631,6 +1648,51 @@ $$;
 
 comment on function tidegate._maintenance_note(text, text, timestamptz) is
 'Note how a job of the upkeep, or a part of one, ended: an error, or null for success; and when it is due next, null for as before.';
+
+-- functions/kernel/_doorbell_ring.sql
+create or replace function tidegate._doorbell_ring(
+    p_channel_id integer, p_kind text, p_name text, p_interval interval
+) returns void
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+as $$
+/*
+ * NOTIFY takes a lock of the whole server's at commit, so that those who notify commit one after the other. Hence the
+ * throttle: the instant of the last ring stands in a sequence, which everybody sees at once and which needs no row.
+ * Two that look at the same moment may both ring; never does the throttle keep anybody waiting.
+ *
+ * A ring is heard when its transaction commits, and who is throttled relies on the ring of another. What that means
+ * for a message that commits at c, put less than p_interval after a ring that was heard at r:
+ *   c < r     it is there when the ring is heard.
+ *   c > r     nobody is told any more. Whoever was woken polls on, at pauses that double from 5 ms: one of his polls
+ *             falls between c and c + (c - r) + 5 ms, and c - r is at most p_interval and what the transaction still
+ *             took after the put. His ordinary pause bounds it, too.
+ *   no r      the one who was to ring is still open, or was rolled back (with a savepoint, too): the next message put
+ *             after p_interval rings; if none comes, it is the ordinary poll that finds this one.
+ * So the floor is polling, always, and p_interval should be short: what it costs is a commit that waits for others,
+ * once an interval. A clock that was set back rings.
+ */
+declare
+    v_sequence constant regclass := to_regclass('doorbell_' || p_channel_id);
+    v_now constant bigint := extract(epoch from clock_now()) * 1000000;
+    v_since bigint;
+begin
+    if current_setting('tidegate.doorbell', true) = 'off' then
+        return;
+    end if;
+    if p_interval > '0' and v_sequence is not null then
+        v_since := v_now - pg_sequence_last_value(v_sequence);
+        if v_since >= 0 and v_since < extract(epoch from p_interval) * 1000000 then
+            return;
+        end if;
+        perform setval(v_sequence, v_now);
+    end if;
+    perform pg_notify('tidegate', p_kind || ' ' || p_name);
+end;
+$$;
+
+comment on function tidegate._doorbell_ring(integer, text, text, interval) is
+'Wake whoever listens for a channel, when this transaction commits, unless somebody did within the interval: NOTIFY on the channel that is named like the schema, payload ''queue'' or ''topic'' and the name. Does nothing where tidegate.doorbell is off.';
 
 -- functions/kernel/_priorities.sql
 create or replace function tidegate._priorities(p_channel_id integer) returns smallint[]
@@ -1917,10 +1979,11 @@ as $$
 declare
     v_known constant text[] := array[
         'lease', 'max_runtime', 'max_attempts', 'backoff_base', 'backoff_cap', 'backoff_factor', 'jitter',
-        'retention', 'archive', 'max_in_flight', 'inline_limit', 'tenant_required'
+        'retention', 'archive', 'max_in_flight', 'inline_limit', 'tenant_required', 'doorbell'
     ];
     v_unknown text;
     v_rule text;
+    v_sequence text;
 begin
     if jsonb_typeof(p_policy) is distinct from 'object' then
         perform _bad_argument(
@@ -1942,15 +2005,30 @@ begin
         jitter = coalesce((p_policy ->> 'jitter')::double precision, c.jitter),
         retention = coalesce((p_policy ->> 'retention')::interval, c.retention),
         archive = coalesce((p_policy ->> 'archive')::boolean, c.archive),
-        -- null is a value here: no limit
+        -- null is a value here, and with doorbell: no limit, no doorbell
         max_in_flight = case
             when p_policy ? 'max_in_flight' then (p_policy ->> 'max_in_flight')::integer else c.max_in_flight
         end,
         inline_limit = coalesce((p_policy ->> 'inline_limit')::integer, c.inline_limit),
-        tenant_required = coalesce((p_policy ->> 'tenant_required')::boolean, c.tenant_required)
+        tenant_required = coalesce((p_policy ->> 'tenant_required')::boolean, c.tenant_required),
+        doorbell = case when p_policy ? 'doorbell' then (p_policy ->> 'doorbell')::interval else c.doorbell end
     where c.kind = p_kind and c.name = p_name and p_policy <> '{}';
     if not found and not exists (select from channel c where c.kind = p_kind and c.name = p_name) then
         perform _no_such_channel(p_kind, p_name);
+    end if;
+
+    -- Where the last ring is kept. It belongs to the column, and goes with the channel or the installation.
+    if p_policy ->> 'doorbell' is not null then
+        select format('doorbell_%s', c.channel_id) into v_sequence
+        from channel c
+        where c.kind = p_kind and c.name = p_name;
+        if to_regclass(v_sequence) is null then
+            execute format('create sequence %I as bigint minvalue 0 owned by channel.doorbell', v_sequence);
+            execute format(
+                'comment on sequence %I is %L', v_sequence,
+                'When the doorbell of this channel was last rung, in microseconds of the epoch.'
+            );
+        end if;
     end if;
 exception
     when check_violation then
@@ -1971,6 +2049,8 @@ exception
                 when 'channel_retention_is_positive' then 'retention is above 0.'
                 when 'channel_retention_within_a_century' then 'retention is at most 100 years.'
                 when 'channel_max_in_flight_is_positive' then 'max_in_flight is above 0, or null for no limit.'
+                when 'channel_doorbell_within_a_minute'
+                    then 'doorbell is 0 to 1 minute, as in "10 ms", or null for none.'
                 when 'channel_inline_limit_in_range' then 'inline_limit is 0 to 8192 bytes.'
                 else format('It breaks the rule %s.', v_rule)
             end
@@ -2351,7 +2431,7 @@ begin
             failure_count = d.failure_count + (p_state = 'dead')::integer, reason = j.reason, last_error = j.error,
             attempts = j.attempts, priority = j.priority, message_id = j.message_id, enqueued_at = j.enqueued_at,
             payload = j.payload, headers = j.headers, body_id = j.body_id, body_bytes = j.body_bytes,
-            event_id = coalesce(j.event_id, _event_id(j.event_prefix, j.message_id)),
+            event_id = coalesce(j.event_id, _event_id(j.event_prefix, j.message_id, j.enqueued_at)),
             max_attempts = j.max_attempts, backoff = j.backoff, topic = j.topic, group_key = j.group_key,
             run_id = j.run_id, tenant = j.tenant, fails_run_at = j.fails_run_at,
             errors = case
@@ -2380,7 +2460,7 @@ begin
     select
         v_now, p_channel_id, j.kind, j.channel, j.reason, j.error,
         p_state, case when p_state = 'discarded' then v_now end, j.fails_run_at,
-        j.attempts, j.priority, j.message_id, j.enqueued_at, j.payload, j.headers, coalesce(j.event_id, _event_id(j.event_prefix, j.message_id)), j.body_id, j.body_bytes, j.max_attempts, j.max_batch, null, j.backoff, j.topic, j.group_key, j.job_key, j.run_id, j.tenant, j.errors, j.barrier, j.epoch, j.member
+        j.attempts, j.priority, j.message_id, j.enqueued_at, j.payload, j.headers, coalesce(j.event_id, _event_id(j.event_prefix, j.message_id, j.enqueued_at)), j.body_id, j.body_bytes, j.max_attempts, j.max_batch, null, j.backoff, j.topic, j.group_key, j.job_key, j.run_id, j.tenant, j.errors, j.barrier, j.epoch, j.member
     from judged j
     where not j.has_entry
     order by j.ordinality;
@@ -2555,7 +2635,7 @@ begin
         insert into archive (settled_at, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member)
         select
             clock_now(), p_channel_id,
-            m.attempts, m.priority, m.message_id, m.enqueued_at, m.payload, m.headers, coalesce(m.event_id, _event_id(i.event_prefix, m.message_id)), m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member
+            m.attempts, m.priority, m.message_id, m.enqueued_at, m.payload, m.headers, coalesce(m.event_id, _event_id(i.event_prefix, m.message_id, m.enqueued_at)), m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member
         from unnest(p_messages) m
         cross join installation i;
     else
@@ -2697,15 +2777,16 @@ returns setof tidegate.delivery
 language sql stable
 begin atomic
 select
-    l.lease_id, m.message_id, coalesce(m.event_id, tidegate._event_id(c.event_prefix, m.message_id)),
+    l.lease_id, m.message_id, coalesce(m.event_id, tidegate._event_id(c.event_prefix, m.message_id, m.enqueued_at)),
     m.topic, m.attempts + 1, coalesce(m.max_attempts, c.max_attempts),
     coalesce(m.payload, b.payload), m.headers, m.priority,
     m.group_key, m.job_key, m.run_id, m.tenant, m.barrier, m.epoch, m.member, m.enqueued_at, l.expires_at
 from tidegate.lease l
 cross join lateral unnest(l.messages) with ordinality m
-inner join tidegate.channel c on c.channel_id = l.channel_id
+inner join tidegate.channel c on c.channel_id = p_channel_id
 left join tidegate.body b on b.body_id = m.body_id
-where l.lease_id = p_lease_id and l.channel_id = p_channel_id
+-- By its id and by no index of the channel: under a pinned horizon that is all leases there ever were.
+where l.lease_id = p_lease_id and l.channel_id + 0 = p_channel_id
     and m.ordinality <> all(coalesce(l.settled, '{}'))
 order by m.ordinality;
 end;
@@ -2850,6 +2931,9 @@ begin
         end if;
         if v_released is not null then
             perform _message_return(v_channel.channel_id, v_released, p_retry_in);
+            if v_channel.doorbell is not null and p_retry_in <= '0' then
+                perform _doorbell_ring(v_channel.channel_id, v_channel.kind, v_channel.name, v_channel.doorbell);
+            end if;
         end if;
         if v_failed is not null then
             select f.retried, f.dead_lettered into v_answer.retried, v_answer.dead_lettered
@@ -4030,18 +4114,24 @@ comment on function tidegate._slot_count(integer) is
 'Over how many slots members are spread: at most 62 in one, and 16 slots before any holds more than 8.';
 
 -- functions/barrier/_barrier_event_id.sql
-create or replace function tidegate._barrier_event_id(p_event_prefix text, p_epoch bigint, p_what text) returns uuid
+create or replace function tidegate._barrier_event_id(
+    p_event_prefix text, p_epoch bigint, p_opened_at timestamptz, p_what text
+) returns uuid
 language sql immutable parallel safe
 return (
     with digest as (
-        select encode(sha256(convert_to(p_event_prefix || '/' || p_epoch || '/' || p_what, 'UTF8')), 'hex') as hex
+        select encode(sha256(convert_to(
+            p_event_prefix || '/' || p_epoch || '/'
+            || extract(epoch from p_opened_at - timestamptz '2000-01-01 00:00:00+00') || '/' || p_what,
+            'UTF8'
+        )), 'hex') as hex
     )
 
     select (substr(d.hex, 1, 12) || '8' || substr(d.hex, 14, 3) || '8' || substr(d.hex, 18, 15))::uuid from digest d
 );
 
-comment on function tidegate._barrier_event_id(text, bigint, text) is
-'Version-8 UUID of what an epoch of a barrier says, callback or failure: however often it is said, it is the same event.';
+comment on function tidegate._barrier_event_id(text, bigint, timestamptz, text) is
+'Version-8 UUID of what an epoch of a barrier says, callback or failure: however often it is said, it is the same event. An epoch that is drawn again after a failover says others, as it was opened at another time.';
 
 -- functions/barrier/_no_such_barrier.sql
 create or replace function tidegate._no_such_barrier(p_name text, p_epoch bigint) returns void
@@ -4204,7 +4294,7 @@ begin
         'payload', case when v_is_fired then p_barrier.callback_payload else p_barrier.failure_payload end
     );
     return row(0, p_barrier.callback_priority, nextval('position_seq'), clock_now(), v_payload, p_barrier.callback_headers, _barrier_event_id(
-            v_prefix, p_barrier.epoch, case when v_is_fired then 'callback' else 'failure' end
+            v_prefix, p_barrier.epoch, p_barrier.opened_at, case when v_is_fired then 'callback' else 'failure' end
         ), null, null, null, null, null, null, null, null, null, p_barrier.run_id, p_barrier.tenant, null, null, null, null)::message;
 end;
 $$;
@@ -4242,6 +4332,9 @@ begin
         end if;
         perform _priority_declare(v_channel.channel_id, array[v_message.priority]);
         perform _message_enter(v_channel.channel_id, array[v_message]);
+        if v_channel.doorbell is not null then
+            perform _doorbell_ring(v_channel.channel_id, 'queue', v_channel.name, v_channel.doorbell);
+        end if;
         return null;
     exception
         when others then
@@ -4743,6 +4836,7 @@ language plpgsql volatile
 set search_path = tidegate, pg_temp
 as $$
 declare
+    v_now constant timestamptz := clock_now();
     v_channel channel;
     v_messages message[];
 begin
@@ -4782,15 +4876,18 @@ begin
         insert into body (body_id, payload) overriding system value
         select i.body_id, i.payload from input i where i.body_id is not null
     )
-    select array_agg(row(0, p_priority, i.id, clock_now(), case when i.body_id is null then i.payload end, p_headers, null, i.body_id, case when i.body_id is not null then i.bytes end, p_max_attempts, null, null, null, null, null, null, p_run_id, p_tenant, null, p_name, p_epoch, p_first_member + i.ordinality::integer - 1)::message order by i.ordinality)
+    select array_agg(row(0, p_priority, i.id, v_now, case when i.body_id is null then i.payload end, p_headers, null, i.body_id, case when i.body_id is not null then i.bytes end, p_max_attempts, null, null, null, null, null, null, p_run_id, p_tenant, null, p_name, p_epoch, p_first_member + i.ordinality::integer - 1)::message order by i.ordinality)
     into v_messages
     from input i;
     perform _message_enter(v_channel.channel_id, v_messages);
+    if v_channel.doorbell is not null then
+        perform _doorbell_ring(v_channel.channel_id, 'queue', v_channel.name, v_channel.doorbell);
+    end if;
     insert into barrier_sent (
-        epoch, first_member, queue, priority, max_attempts, headers, message_ids, payloads, body_ids
+        epoch, sent_at, first_member, queue, priority, max_attempts, headers, message_ids, payloads, body_ids
     )
     select
-        p_epoch, min(m.member), p_queue, p_priority, p_max_attempts, p_headers,
+        p_epoch, v_now, min(m.member), p_queue, p_priority, p_max_attempts, p_headers,
         array_agg(m.message_id order by m.member), array_agg(m.payload order by m.member),
         case when count(m.body_id) > 0 then array_agg(m.body_id order by m.member) end
     from unnest(v_messages) m
@@ -4821,7 +4918,7 @@ as $$
  * This reads what waits in the queue, below the floor too, where nothing should be, and what is leased of it: once a
  * stranded barrier. An index would be every message's to keep up.
  *
- * The caller holds the epoch. A message keeps its message_id, so it is the same event, and the same large payload, as
+ * The caller holds the epoch. A message keeps its message_id, and so its event_id, and the same large payload, as
  * long as that is there: else it cannot be sent again.
  */
 declare
@@ -4866,22 +4963,23 @@ begin
     ), sent as materialized (
         select
             n.priority, n.max_attempts, n.headers, n.first_member + u.number::integer - 1 as member, u.message_id,
-            u.payload, u.body_id
+            n.sent_at, u.payload, u.body_id
         from barrier_sent n
         cross join unnest(n.message_ids, n.payloads, n.body_ids) with ordinality
             as u (message_id, payload, body_id, number)
         where n.epoch = p_barrier.epoch
     ), lost as (
-        select s.*, _json_size(y.payload) as body_bytes
+        select s.*, _json_size(y.payload) as body_bytes, i.event_prefix
         from outstanding o
         inner join sent s on s.member = o.member
         left join body y on y.body_id = s.body_id
+        cross join installation i
         where not exists (select from present p where p.member = o.member)
             and (s.body_id is null or y.body_id is not null)
         order by s.member
         limit p_limit
     )
-    select array_agg(row(0, l.priority, l.message_id, clock_now(), l.payload, l.headers, null, l.body_id, l.body_bytes, l.max_attempts, null, null, null, null, null, null, p_barrier.run_id, p_barrier.tenant, null, p_barrier.name, p_barrier.epoch, l.member)::message order by l.member)
+    select array_agg(row(0, l.priority, l.message_id, clock_now(), l.payload, l.headers, _event_id(l.event_prefix, l.message_id, l.sent_at), l.body_id, l.body_bytes, l.max_attempts, null, null, null, null, null, null, p_barrier.run_id, p_barrier.tenant, null, p_barrier.name, p_barrier.epoch, l.member)::message order by l.member)
     into v_messages
     from lost l;
     if v_messages is null then
@@ -4894,6 +4992,9 @@ begin
         v_channel.channel_id, array(select distinct m.priority::smallint from unnest(v_messages) m)
     );
     perform _message_enter(v_channel.channel_id, v_messages);
+    if v_channel.doorbell is not null then
+        perform _doorbell_ring(v_channel.channel_id, 'queue', v_channel.name, v_channel.doorbell);
+    end if;
     return cardinality(v_messages);
 end;
 $$;
@@ -5302,7 +5403,8 @@ begin
         if v_barrier.state = 'fired' then
             return 'fired';
         end if;
-        select _barrier_event_id(i.event_prefix, p_epoch, 'callback') into v_event_id from installation i;
+        select _barrier_event_id(i.event_prefix, p_epoch, v_barrier.opened_at, 'callback') into v_event_id
+        from installation i;
         -- Locked first, and asked in a statement of its own: who requeues it at this moment has committed by then.
         perform from dead_letter d
         where d.channel = v_barrier.callback_queue and d.event_id = v_event_id
@@ -6625,7 +6727,7 @@ begin
             array_agg(h.dead_letter_id order by h.ordinal) as ids,
             array_agg(h.child order by h.ordinal) as children,
             array_agg(coalesce(p_from + p_every * (h.ordinal - 1), '-infinity') order by h.ordinal) as due,
-            array_agg(row(case when p_reset_attempts then 0 else h.attempts end, h.priority, h.child, h.enqueued_at, h.payload, h.headers, coalesce(h.event_id, _event_id(h.event_prefix, h.message_id)), h.own_body_id, h.body_bytes, h.max_attempts, null, h.dead_letter_id, h.backoff, h.topic, h.group_key, h.job_key, h.run_id, h.tenant, h.errors, h.barrier, h.epoch, h.member)::message order by h.ordinal) as messages
+            array_agg(row(case when p_reset_attempts then 0 else h.attempts end, h.priority, h.child, h.enqueued_at, h.payload, h.headers, coalesce(h.event_id, _event_id(h.event_prefix, h.message_id, h.enqueued_at)), h.own_body_id, h.body_bytes, h.max_attempts, null, h.dead_letter_id, h.backoff, h.topic, h.group_key, h.job_key, h.run_id, h.tenant, h.errors, h.barrier, h.epoch, h.member)::message order by h.ordinal) as messages
         from chosen h
         group by h.channel_id
         order by h.channel_id
@@ -6644,6 +6746,9 @@ begin
             where d.due_at <= v_now
         ) e
         where e.messages is not null;
+        perform _doorbell_ring(c.channel_id, c.kind, c.name, c.doorbell)
+        from channel c
+        where c.channel_id = v_batch.channel_id and c.doorbell is not null;
         v_requeued := v_requeued || v_batch.ids;
         v_children := v_children || v_batch.children;
     end loop;
@@ -7392,7 +7497,7 @@ end;
 $$;
 
 comment on function tidegate.queue_configure(text, jsonb) is
-'Change the policy of a queue: lease, max_runtime, max_attempts (0 = for ever), backoff_base, backoff_cap, backoff_factor, jitter (a share), retention (of archived messages), archive, max_in_flight (null = unlimited), inline_limit (bytes), tenant_required. Keys not given stay as they are. Errors: TG010 unknown key or bad value, TG020 no such queue.';
+'Change the policy of a queue: lease, max_runtime, max_attempts (0 = for ever), backoff_base, backoff_cap, backoff_factor, jitter (a share), retention (of archived messages), archive, max_in_flight (null = unlimited), inline_limit (bytes), tenant_required, doorbell (least interval between two wake-ups of whoever listens; null = none; a transaction that rings cannot be prepared, one with tidegate.doorbell off does not ring). Keys not given stay as they are. Errors: TG010 unknown key or bad value, TG020 no such queue.';
 
 -- functions/queue/queue_pause.sql
 create or replace function tidegate.queue_pause(p_queue text) returns void
@@ -7703,6 +7808,9 @@ begin
     delete from job_key where channel_id = v_channel_id;
     delete from group_turn where channel_id = v_channel_id;
     delete from cancel_request where channel_id = v_channel_id;
+    if to_regclass('doorbell_' || v_channel_id) is not null then
+        execute format('drop sequence doorbell_%s', v_channel_id);
+    end if;
 end;
 $$;
 
@@ -7736,13 +7844,14 @@ declare
     v_body_id bigint;
     v_size integer;
 begin
-    select c.channel_id, c.inline_limit, c.tenant_required, c.is_draining into v_channel
+    select c.channel_id, c.inline_limit, c.tenant_required, c.doorbell, c.is_draining into v_channel
     from channel c
     where c.kind = 'queue' and c.name = p_queue;
     if not found then
         perform _no_such_channel('queue', p_queue);
     end if;
     if p_priority = 0 and p_run_at is null and p_idempotency_key is null and p_group_key is null and p_run_id is null
+        and v_channel.doorbell is null
         and current_setting('transaction_isolation') = 'read committed'
         and coalesce(octet_length(p_tenant) <= 512, not v_channel.tenant_required)
         and (p_headers is null or (jsonb_typeof(p_headers) = 'object' and _json_size(p_headers) <= 8192))
@@ -7841,6 +7950,9 @@ begin
             v_sent.outcome := 'inserted';
         end loop;
     end if;
+    if v_channel.doorbell is not null and (p_run_at is null or p_run_at <= clock_now()) then
+        perform _doorbell_ring(v_channel.channel_id, 'queue', p_queue, v_channel.doorbell);
+    end if;
     if v_size > v_channel.inline_limit then
         insert into body (payload) values (p_payload) returning body_id into v_body_id;
     end if;
@@ -7918,13 +8030,14 @@ declare
     v_channel record;
     v_now timestamptz := clock_now();
 begin
-    select c.channel_id, c.inline_limit, c.tenant_required, c.is_draining into v_channel
+    select c.channel_id, c.inline_limit, c.tenant_required, c.doorbell, c.is_draining into v_channel
     from channel c
     where c.kind = 'queue' and c.name = p_queue;
     if not found then
         perform _no_such_channel('queue', p_queue);
     end if;
     if p_priority = 0 and p_run_at is null and p_idempotency_key is null and p_group_key is null and p_run_id is null
+        and v_channel.doorbell is null
         and current_setting('transaction_isolation') = 'read committed'
         and coalesce(octet_length(p_tenant) <= 512, not v_channel.tenant_required)
         and (p_headers is null or (jsonb_typeof(p_headers) = 'object' and _json_size(p_headers) <= 8192))
@@ -8004,6 +8117,9 @@ begin
     end if;
 
     if p_idempotency_key is null and (p_run_at is null or p_run_at <= clock_now()) then
+        if v_channel.doorbell is not null then
+            perform _doorbell_ring(v_channel.channel_id, 'queue', p_queue, v_channel.doorbell);
+        end if;
         if p_group_key is not null then
             return query
             with input as materialized (
@@ -8133,7 +8249,7 @@ begin
     case p_place
         when 'ready' then
             return query
-            select m.attempts, m.priority::smallint, m.message_id, m.enqueued_at, coalesce(m.payload, (select b.payload from body b where b.body_id = m.body_id)), m.headers, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id)), m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member
+            select m.attempts, m.priority::smallint, m.message_id, m.enqueued_at, coalesce(m.payload, (select b.payload from body b where b.body_id = m.body_id)), m.headers, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id, m.enqueued_at)), m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member
             from (
                 select * from ready p
                 where p.channel_id = v_channel.channel_id
@@ -8143,7 +8259,7 @@ begin
             order by priority, position;
         when 'scheduled' then
             return query
-            select m.attempts, m.priority::smallint, m.message_id, m.enqueued_at, coalesce(m.payload, (select b.payload from body b where b.body_id = m.body_id)), m.headers, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id)), m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member
+            select m.attempts, m.priority::smallint, m.message_id, m.enqueued_at, coalesce(m.payload, (select b.payload from body b where b.body_id = m.body_id)), m.headers, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id, m.enqueued_at)), m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member
             from (
                 select * from scheduled p
                 where p.channel_id = v_channel.channel_id
@@ -8153,7 +8269,7 @@ begin
             order by due_at, message_id;
         when 'blocked' then
             return query
-            select m.attempts, m.priority::smallint, m.message_id, m.enqueued_at, coalesce(m.payload, (select b.payload from body b where b.body_id = m.body_id)), m.headers, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id)), m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member
+            select m.attempts, m.priority::smallint, m.message_id, m.enqueued_at, coalesce(m.payload, (select b.payload from body b where b.body_id = m.body_id)), m.headers, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id, m.enqueued_at)), m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member
             from (
                 select * from blocked p
                 where p.channel_id = v_channel.channel_id
@@ -8163,7 +8279,7 @@ begin
             order by position;
         when 'lease' then
             return query
-            select m.attempts, m.priority::smallint, m.message_id, m.enqueued_at, coalesce(m.payload, (select b.payload from body b where b.body_id = m.body_id)), m.headers, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id)), m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member
+            select m.attempts, m.priority::smallint, m.message_id, m.enqueued_at, coalesce(m.payload, (select b.payload from body b where b.body_id = m.body_id)), m.headers, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id, m.enqueued_at)), m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member
             from (
                 select * from lease n
                 where n.channel_id = v_channel.channel_id
@@ -8574,8 +8690,10 @@ begin
         if v_message.body_bytes is null then
             return next row(
                 v_lease_id, v_message.message_id,
-                coalesce(v_message.event_id, _event_id(v_channel.event_prefix, v_message.message_id)), v_message.topic,
-                v_message.attempts + 1, coalesce(v_message.max_attempts, v_channel.max_attempts), v_message.payload,
+                coalesce(
+                    v_message.event_id, _event_id(v_channel.event_prefix, v_message.message_id, v_message.enqueued_at)
+                ),
+                v_message.topic, v_message.attempts + 1, coalesce(v_message.max_attempts, v_channel.max_attempts), v_message.payload,
                 v_message.headers, v_message.priority, v_message.group_key, v_message.job_key, v_message.run_id,
                 v_message.tenant, v_message.barrier, v_message.epoch, v_message.member, v_message.enqueued_at, v_expires_at
             )::delivery;
@@ -8652,8 +8770,8 @@ begin
     else
         return query
         select
-            v_lease_id, m.message_id, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id)), m.topic,
-            m.attempts + 1, coalesce(m.max_attempts, v_channel.max_attempts), m.payload, m.headers, m.priority,
+            v_lease_id, m.message_id,
+            coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id, m.enqueued_at)), m.topic, m.attempts + 1, coalesce(m.max_attempts, v_channel.max_attempts), m.payload, m.headers, m.priority,
             m.group_key, m.job_key, m.run_id, m.tenant, m.barrier, m.epoch, m.member, m.enqueued_at, v_expires_at
         from unnest(v_messages) m;
     end if;
@@ -8986,7 +9104,7 @@ begin
         return v_answer;
     end if;
     delete from ready where ctid = any(v_ctids[:cardinality(v_messages)]);
-    select array_agg(row(m.attempts, m.priority, m.message_id, m.enqueued_at, coalesce(m.payload, (select b.payload from body b where b.body_id = m.body_id)), m.headers, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id)), m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member)::message order by m.ordinality)
+    select array_agg(row(m.attempts, m.priority, m.message_id, m.enqueued_at, coalesce(m.payload, (select b.payload from body b where b.body_id = m.body_id)), m.headers, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id, m.enqueued_at)), m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member)::message order by m.ordinality)
     into v_deliveries
     from unnest(v_messages) with ordinality m;
 
@@ -9107,7 +9225,7 @@ end;
 $$;
 
 comment on function tidegate.topic_configure(text, jsonb) is
-'Change the policy of a topic: lease, max_runtime, max_attempts (0 = for ever), backoff_base, backoff_cap, backoff_factor, jitter (a share), retention (of archived messages), archive, max_in_flight (null = unlimited), inline_limit (bytes), tenant_required. Keys not given stay as they are. Errors: TG010 unknown key or bad value, TG020 no such topic.';
+'Change the policy of a topic: lease, max_runtime, max_attempts (0 = for ever), backoff_base, backoff_cap, backoff_factor, jitter (a share), retention (of archived messages), archive, max_in_flight (null = unlimited), inline_limit (bytes), tenant_required, doorbell (least interval between two wake-ups of whoever listens; null = none; a transaction that rings cannot be prepared, one with tidegate.doorbell off does not ring). Keys not given stay as they are. Errors: TG010 unknown key or bad value, TG020 no such topic.';
 
 -- functions/outbox/topic_pause.sql
 create or replace function tidegate.topic_pause(p_topic text) returns void
@@ -9185,6 +9303,9 @@ begin
     delete from job_key where channel_id = v_channel_id;
     delete from group_turn where channel_id = v_channel_id;
     delete from cancel_request where channel_id = v_channel_id;
+    if to_regclass('doorbell_' || v_channel_id) is not null then
+        execute format('drop sequence doorbell_%s', v_channel_id);
+    end if;
     delete from route r where r.topic = p_topic;
 end;
 $$;
@@ -9215,13 +9336,14 @@ declare
     v_body_id bigint;
     v_size integer;
 begin
-    select c.channel_id, c.inline_limit, c.tenant_required into v_channel
+    select c.channel_id, c.inline_limit, c.tenant_required, c.doorbell into v_channel
     from channel c
     where c.kind = 'topic' and c.name = p_topic;
     if not found then
         perform _no_such_channel('topic', p_topic);
     end if;
     if p_priority = 0 and p_run_at is null and p_idempotency_key is null and p_group_key is null and p_run_id is null
+        and v_channel.doorbell is null
         and current_setting('transaction_isolation') = 'read committed'
         and coalesce(octet_length(p_tenant) <= 512, not v_channel.tenant_required)
         and (p_headers is null or (jsonb_typeof(p_headers) = 'object' and _json_size(p_headers) <= 8192))
@@ -9299,6 +9421,9 @@ begin
             v_sent.outcome := 'inserted';
         end loop;
     end if;
+    if v_channel.doorbell is not null and (p_run_at is null or p_run_at <= clock_now()) then
+        perform _doorbell_ring(v_channel.channel_id, 'topic', p_topic, v_channel.doorbell);
+    end if;
     if v_size > v_channel.inline_limit then
         insert into body (payload) values (p_payload) returning body_id into v_body_id;
     end if;
@@ -9353,13 +9478,14 @@ declare
     v_channel record;
     v_now timestamptz := clock_now();
 begin
-    select c.channel_id, c.inline_limit, c.tenant_required into v_channel
+    select c.channel_id, c.inline_limit, c.tenant_required, c.doorbell into v_channel
     from channel c
     where c.kind = 'topic' and c.name = p_topic;
     if not found then
         perform _no_such_channel('topic', p_topic);
     end if;
     if p_priority = 0 and p_run_at is null and p_idempotency_key is null and p_group_key is null and p_run_id is null
+        and v_channel.doorbell is null
         and current_setting('transaction_isolation') = 'read committed'
         and coalesce(octet_length(p_tenant) <= 512, not v_channel.tenant_required)
         and (p_headers is null or (jsonb_typeof(p_headers) = 'object' and _json_size(p_headers) <= 8192))
@@ -9423,6 +9549,9 @@ begin
     end if;
 
     if p_idempotency_key is null and (p_run_at is null or p_run_at <= clock_now()) then
+        if v_channel.doorbell is not null then
+            perform _doorbell_ring(v_channel.channel_id, 'topic', p_topic, v_channel.doorbell);
+        end if;
         return query
         with input as materialized (
             select
@@ -9658,7 +9787,9 @@ begin
         select
             d.drawn, d.target,
             0, d.priority, case when d.is_copy then d.drawn else d.message_id end, d.enqueued_at, d.payload, d.headers, case
-                    when d.is_copy then coalesce(d.event_id, _event_id(i.event_prefix, d.message_id)) else d.event_id
+                    when d.is_copy
+                        then coalesce(d.event_id, _event_id(i.event_prefix, d.message_id, d.enqueued_at))
+                    else d.event_id
                 end, d.own_body_id, d.body_bytes, null, null, null, d.backoff, p_topic, d.group_key, d.job_key, d.run_id, d.tenant, null, d.barrier, d.epoch, d.member
         from delivery d
         cross join installation i
@@ -9668,7 +9799,9 @@ begin
         select
             d.drawn, d.target,
             0, d.priority, case when d.is_copy then d.drawn else d.message_id end, d.enqueued_at, d.payload, d.headers, case
-                    when d.is_copy then coalesce(d.event_id, _event_id(i.event_prefix, d.message_id)) else d.event_id
+                    when d.is_copy
+                        then coalesce(d.event_id, _event_id(i.event_prefix, d.message_id, d.enqueued_at))
+                    else d.event_id
                 end, d.own_body_id, d.body_bytes, null, null, null, d.backoff, p_topic, d.group_key, d.job_key, d.run_id, d.tenant, null, d.barrier, d.epoch, d.member
         from delivery d
         cross join installation i
@@ -9677,7 +9810,7 @@ begin
         insert into archive (settled_at, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member)
         select
             clock_now(), p_topic_id,
-            d.attempts, d.priority, d.message_id, d.enqueued_at, d.payload, d.headers, coalesce(d.event_id, _event_id(i.event_prefix, d.message_id)), d.own_body_id, d.body_bytes, d.max_attempts, d.max_batch, d.requeued_from, d.backoff, d.topic, d.group_key, d.job_key, d.run_id, d.tenant, d.errors, d.barrier, d.epoch, d.member
+            d.attempts, d.priority, d.message_id, d.enqueued_at, d.payload, d.headers, coalesce(d.event_id, _event_id(i.event_prefix, d.message_id, d.enqueued_at)), d.own_body_id, d.body_bytes, d.max_attempts, d.max_batch, d.requeued_from, d.backoff, d.topic, d.group_key, d.job_key, d.run_id, d.tenant, d.errors, d.barrier, d.epoch, d.member
         from delivery d
         cross join installation i
         where d.target is null
@@ -9728,6 +9861,7 @@ declare
     v_queues integer[];
     v_handlers text[];
     v_draining text;
+    v_rings boolean;
     v_calls text[] := '{}';
     v_call text;
     v_ctids tid[];
@@ -9741,8 +9875,9 @@ begin
     select
         array_agg(distinct r.queue_id) filter (where r.queue_id is not null),
         array_agg(distinct r.handler) filter (where r.handler is not null),
-        min(c.name) filter (where c.is_draining)
-    into v_queues, v_handlers, v_draining
+        min(c.name) filter (where c.is_draining),
+        bool_or(c.doorbell is not null)
+    into v_queues, v_handlers, v_draining, v_rings
     from route r
     left join channel c on c.channel_id = r.queue_id
     where _topic_matches(r.topic, p_topic);
@@ -9757,6 +9892,11 @@ begin
         -- No route at all: the last one went away a moment ago, and the events are a relay's now.
         if v_queues is not null then
             claimed := _topic_move(p_topic_id, p_topic, p_archive, v_queues, p_ctids);
+        end if;
+        if v_rings then
+            perform _doorbell_ring(c.channel_id, c.kind, c.name, c.doorbell)
+            from channel c
+            where c.channel_id = any(v_queues) and c.doorbell is not null;
         end if;
         dispatched := claimed;
         return;
@@ -9776,7 +9916,7 @@ begin
 
     select
         array_agg(r.ctid order by r.priority, r.position),
-        array_agg(row(r.attempts, r.priority, r.message_id, r.enqueued_at, coalesce(r.payload, (select b.payload from body b where b.body_id = r.body_id)), r.headers, coalesce(r.event_id, _event_id(i.event_prefix, r.message_id)), r.body_id, r.body_bytes, r.max_attempts, r.max_batch, r.requeued_from, r.backoff, p_topic, r.group_key, r.job_key, r.run_id, r.tenant, r.errors, r.barrier, r.epoch, r.member)::message order by r.priority, r.position)
+        array_agg(row(r.attempts, r.priority, r.message_id, r.enqueued_at, coalesce(r.payload, (select b.payload from body b where b.body_id = r.body_id)), r.headers, coalesce(r.event_id, _event_id(i.event_prefix, r.message_id, r.enqueued_at)), r.body_id, r.body_bytes, r.max_attempts, r.max_batch, r.requeued_from, r.backoff, p_topic, r.group_key, r.job_key, r.run_id, r.tenant, r.errors, r.barrier, r.epoch, r.member)::message order by r.priority, r.position)
     into v_ctids, v_messages
     from ready r
     cross join installation i
@@ -9805,6 +9945,11 @@ begin
     );
     if v_ctids <> '{}' then
         dispatched := _topic_move(p_topic_id, p_topic, p_archive, v_queues, v_ctids);
+        if v_rings then
+            perform _doorbell_ring(c.channel_id, c.kind, c.name, c.doorbell)
+            from channel c
+            where c.channel_id = any(v_queues) and c.doorbell is not null;
+        end if;
     end if;
     claimed := dispatched + retried + dead_lettered;
 end;
@@ -10137,8 +10282,10 @@ begin
         if v_message.body_bytes is null then
             return next row(
                 v_lease_id, v_message.message_id,
-                coalesce(v_message.event_id, _event_id(v_channel.event_prefix, v_message.message_id)), v_message.topic,
-                v_message.attempts + 1, coalesce(v_message.max_attempts, v_channel.max_attempts), v_message.payload,
+                coalesce(
+                    v_message.event_id, _event_id(v_channel.event_prefix, v_message.message_id, v_message.enqueued_at)
+                ),
+                v_message.topic, v_message.attempts + 1, coalesce(v_message.max_attempts, v_channel.max_attempts), v_message.payload,
                 v_message.headers, v_message.priority, v_message.group_key, v_message.job_key, v_message.run_id,
                 v_message.tenant, v_message.barrier, v_message.epoch, v_message.member, v_message.enqueued_at, v_expires_at
             )::delivery;
@@ -10215,8 +10362,8 @@ begin
     else
         return query
         select
-            v_lease_id, m.message_id, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id)), m.topic,
-            m.attempts + 1, coalesce(m.max_attempts, v_channel.max_attempts), m.payload, m.headers, m.priority,
+            v_lease_id, m.message_id,
+            coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id, m.enqueued_at)), m.topic, m.attempts + 1, coalesce(m.max_attempts, v_channel.max_attempts), m.payload, m.headers, m.priority,
             m.group_key, m.job_key, m.run_id, m.tenant, m.barrier, m.epoch, m.member, m.enqueued_at, v_expires_at
         from unnest(v_messages) m;
     end if;
@@ -11097,7 +11244,7 @@ begin
         p_job_key => 'expired ' || p_barrier.epoch,
         p_key_mode => 'dedupe',
         p_event_id => _barrier_event_id(
-            i.event_prefix, p_barrier.epoch, 'expired ' || extract(epoch from p_expired_at)
+            i.event_prefix, p_barrier.epoch, p_barrier.opened_at, 'expired ' || extract(epoch from p_expired_at)
         ),
         p_run_id => p_barrier.run_id,
         p_tenant => p_barrier.tenant
@@ -13532,7 +13679,8 @@ select
     c.inline_limit,
     c.archive,
     c.retention,
-    c.tenant_required
+    c.tenant_required,
+    c.doorbell
 from tidegate.channel c;
 
 comment on view tidegate.policy is
@@ -13716,23 +13864,23 @@ begin
         ('_backoff', 'e6c93728b35a0dd799c9693e8e9fd192b36e952f258142d6dec77727706308fb'),
         ('_backoff_check', 'ad3dcb6034c2d0f107c670f9845542068eacb81153e1967fc7c2a8c0b6ce81fd'),
         ('_bad_argument', 'af3c40a042ee2c84175cad08526b162e65e07c257ae12c0e2eec57816703e6ce'),
-        ('_barrier_ask', '2466d2a4eb8fc2a4a7f22171fc1adb5a53811366143750dcfbf352571de01b53'),
+        ('_barrier_ask', 'f11db517b4e309e6bd98c29cf64b69a65debd74d53216c346e824e475bcbcdef'),
         ('_barrier_close', '9b95b63d1e6a00c7b395e705ff94e2f052290c2625f20b180fb54fca91f7a4a6'),
-        ('_barrier_event_id', '654c368cfa9909db21828c962864d5562b8cc85af6a109cc0fe5108ea2b217ec'),
+        ('_barrier_event_id', 'ab1af06c45f18d1102eb508f7fdd638dd5bcc62c4734a50dea765f5d31cf3fdf'),
         ('_barrier_grow', '09169118fa6ecfce40db2592c54b9db0517b92ae5f1d1d4d5a4004a99ad83a41'),
-        ('_barrier_message', '0855c08812094f4c047165bd4325493c57c24d236ea15fda4ef273b2177717cb'),
+        ('_barrier_message', '41a9835486bd64f0199944dc9b8e0110efcbfb685a51e5b0130c4b4f43db87a7'),
         ('_barrier_open', '220fa4081a9314f1dac13b0f15446e423aaf75dd86bd9e526ccdceedd30ec7d1'),
         ('_barrier_postpone', '306e1212d6ffce2969e1a42a082489d3df717329501158d9ae02fbc28ceb1c7d'),
         ('_barrier_reason', 'eff1b2dbd7f04d5a1d68431178070bbc2a69c59f70ffcd82046ff71ca5725081'),
         ('_barrier_recover', '809cd59205859e01b1221686cfac682a490a555dee90ea980189fdbda80e9a84'),
         ('_barrier_settle', 'ab22a8bc1060b016720402f2352d6f3043ba5d855683367b9b612c7655fb89df'),
         ('_barrier_standing', '4809e196ec06fe64621f1b22957277b8d27e9ce4b12f572f09d107c50a05b70c'),
-        ('_barrier_tell', '60861c5f779f13f79bc0c7dff16551082454b1ad4d87147e4c3c6453a05e4633'),
+        ('_barrier_tell', '12b23c5d442f268cde0920f8454abc6d3981b6cb2beb7a5f0f3bb2193c850e3d'),
         ('_barrier_trim', '64bfebe756c90dc4fa3f580ee0577908c11e109487375650295bebb824dfa3b4'),
         ('_barriers_mark', '33eceeac5fea9d29b7281caf407642b942ae85e19075e338ba3bbac0feed153b'),
         ('_batch_fit', 'e2631162b50b68fc89b1e2ccff06d5057644b64fe75a0e85a97c0ca5324f6b6b'),
         ('_cancelled', '99f154f629ca35d5d7e3128079b014c5b48e6b7a9ede429c4278704cfa781d51'),
-        ('_channel_configure', '3df405a5b39d690ca302c67f4be7daeb78c550892eab3a2190b77a781d48bf17'),
+        ('_channel_configure', 'e5e9b9d12bd14fb73356ea5774fe1b1917cfb8609dd609185f76f5ae5ae040f3'),
         ('_cleanup_part', '4f524bf64c4b00698d778c7cd82bdb56eeeab6e249e36d88115dc19c0e86cd08'),
         ('_counter_closed', 'e0301ce1e8fc9ab24578026b26525c952de5fdac8a0d9f990a78123256abb261'),
         ('_counter_fold', '3a8ff5c4dba6a9953f3698ed319495b418be362448b53aa2b7d0461482372960'),
@@ -13740,12 +13888,13 @@ begin
         ('_dead_letter_count', '491d7f1751d54e27a6a404fff838a9f27ea525f41fea8772d40eb8f3230d2360'),
         ('_dead_letter_newest', 'abb0ded6698574f7546c18a4f9196a7b21166f287cc5fad06731ee6b297398cb'),
         ('_dead_letter_oldest', 'b6380895351cdac92fad258b0ddb603ed56d773991263694f90cc19bbe152a35'),
-        ('_dead_letter_requeue', '5ae81c51ace086b8254839a2c9d94fb3ab96edc93421c30be11308083434d8e2'),
+        ('_dead_letter_requeue', '08ee509c868162b4ba297784666e3da65a6ec7951db3a5d85eb56db8b604eb8a'),
         ('_doctor_look', '3c6b6706e639c43a9b9ec78b1def3eccbb55ddf84337e5a51f3d01958aa2e533'),
         ('_doctor_look_server', '568cd25c469028814bfd706f77f573246be54d2ee70ec7382db007aecf27d900'),
         ('_doctor_look_upkeep', '94b8a4eea434d7680c37a758315f903b3226d75afdaee7102d2a7d7f73c633b8'),
+        ('_doorbell_ring', '1760ae04ca6e0a71673320c88b36fc11ca1b021fe426e305d2d1febddbe9c875'),
         ('_error_text', '7f12f69ffaf3d6dff455683baed5f1abd597a68e4df21400d06f4cd26391f9b8'),
-        ('_event_id', 'dbd5513a675ecce78e3b1b17eec10d37723ff6f17c93ebc0aa70a869a1135d51'),
+        ('_event_id', '6e77c2c6ae192bb465db300394b952d16a415c42fe59ba538836929228362544'),
         ('_failed_check', '8a3402dfd35a05abb2e167dc9dfdf736ba7e4d57a916dcd1e11343088de738e3'),
         ('_group_advance', '781236f4bdfa8396fc453e8ae35196b3b7d2f81362c1daea4d17693f39091e05'),
         ('_guard_check', '10987b53ff3ad446120cf389e5de91ba19bfedcb1c0209a9846a8785e1d01aca'),
@@ -13760,10 +13909,10 @@ begin
         ('_json_size', '6062f431a4bcafe38a6cc68c50eae60bc7bc0e6e5c44791bbd17802a9eb4f093'),
         ('_keyed_send', '77ab529fdea9f39c3f93055bb0b83e05990d651e33cdd0780082e7cb624637bc'),
         ('_leader_check', '149ab115db559a4e1abdc703696d6f2e7a28d8067489a21d05e4dab9e84b7730'),
-        ('_lease_deliveries', 'ae307a3384bf6ef3a6ce18db591d068c6f35bf8944ecdb7b60563e4a6400f38c'),
+        ('_lease_deliveries', '7420bd65ec7625bc4eeaf704701cfd251f5421b139c53b9301da5deb7bec4526'),
         ('_lease_expire', '28fb1cf2574c50d7e5f577878fd44ad39bababf39908e94e9cd42091068a5701'),
         ('_lease_left', 'ed0911cbdd0c578b06ce20cc16fbb61b72072fd70f5da27b9aebf976e8155d84'),
-        ('_lease_settle', '5fd486864552ff9c2fde3e399357d3a0705a2e4d263050e8cde85bd27e696703'),
+        ('_lease_settle', '976a11017d6e05d2fb0fea35b3cddd1a879de03e1096e9ff470330cb9dd35921'),
         ('_leases_recover', '96e3d870715d616cc27f62452971e060e05aa3d12d1aaa26deb594dba7725d75'),
         ('_lock_key', '25200ead6fd8ec53d7de24584aa0d649f5c99ca6e9f9b714efa3e2b99837f6ae'),
         ('_maintenance_jobs', 'f66df667e592b8f1794e059b88651b73b28f4fc012b6286b140ce5a659c7fd2e'),
@@ -13771,15 +13920,15 @@ begin
         ('_member_end', '6e82653b746f31de6611c6bcef8312eeacf20c2ec1ebd53014288bb7c2be299c'),
         ('_member_lock', 'b1d6de8957fbd330ea49979ff68bdbf6fe9348c496576fdae0ee51d42bc125f2'),
         ('_member_seize', 'ae749d3d141a99db36d5124b5ae963d0d91be809d1770c0896a5ee5f93a094e3'),
-        ('_members_resend', 'b11347db173a8c95c57b182b14e8c037b553473be4c1af5ed268b443d6c1544f'),
-        ('_members_send', '70cfb31ec378fcf345d68172b4e98b7a15e0641e204281ea370072cf9a00edd6'),
-        ('_message_bury', '1eb77b8a5cce37059e1f9291951dad7076b02c6ca2b6a321783d2d48b6cb2349'),
+        ('_members_resend', '4aac9b5566f9eb2b28969588fb418a8c066312b1e9ee2208f8a1e67bfd8ac6a6'),
+        ('_members_send', '1a843d6e330756cef1827c7ecdb3362ab8a6bcbcdbbd4d31d3fcc5bdfddb5622'),
+        ('_message_bury', 'de83be9261bc0300fa3ab8eca4dc37635ca6307295ee247d9badcf5142863a3e'),
         ('_message_cancel', 'e3fa3da826dd26793df02465328b7e7fd9b3817620e42930a5df0fb90f36bf6a'),
         ('_message_drop', '9de6cd1a6fe31663101691ccd729663810632fea4630fe6fdb04bf74c59ea78a'),
         ('_message_end', '2765bf2634de2b5ef1c99f15c61afb10122eaec4addc9c199bdaa90172e78ee8'),
         ('_message_enter', '21071612a8c4fc48272a7c9a252701f2cddf513a8e3a13f5b8f508f29b0726c8'),
         ('_message_fail', '2b63b2e083cca44de712e62234badfcab9ca18edc99eae3d689553d9185e6c93'),
-        ('_message_finish', '1475eba714fcf51a40e2e758a958bdcb3c79331b24d5fa011cedd0f030cfa852'),
+        ('_message_finish', 'd1d0e7ae1f2a6ff43f8846f5cdf25f6fcaf0f11e32b61de3fa1926cdb9a6927e'),
         ('_message_refuse', 'e4c111c17c29ddce6ee49b2e9f99b76f231a844668e10d633c1bc945c5effa49'),
         ('_message_return', '6c9d6801a57f70b6ee327d617f77a548e6176b3e084fcb36da681b5bf3b26e0c'),
         ('_metric_list', 'e2586d8f148f4ae9b625c34f2f9837a5a57bd9c2f2462fdfc031eb33f80c7d50'),
@@ -13806,10 +13955,10 @@ begin
         ('_tide_advance', 'd63ee898236cfdbdac761cc989b730923c8c78a53c17b695b68288e54d30b8f2'),
         ('_tide_forget', '01b7e12a13b82c373b70f389fe16be5e9d4ae8be80f260073fb7eed4663c599c'),
         ('_tide_forget_deadlines', '18fab7064fe7df00c64d01b25aeedc6369e616917fed695b79bb2722ce3aa6cf'),
-        ('_topic_deliver', 'd845dcbe144772882875f9fe2d9ba027ac9e675856f071c50b1bd69ebcec0212'),
+        ('_topic_deliver', '8f19c1cdd87997cdf199d79eb09711e53b6dd8956d33c57bfb2bbca597f7d622'),
         ('_topic_is_routed', '3c38a04becda1b8930f89d649c735a18a502992d383afd178576c22fac7e1f71'),
         ('_topic_matches', 'f195c07c02a6941e8b845e5698a609fa5fdc16cd3ea396772c8a235730d46be6'),
-        ('_topic_move', 'a1d46e9d4e74610e2e8f4d0cbf89ade1c0002a4cb88e4191ff6984931264e893'),
+        ('_topic_move', '28f7eb0e03f65c6ac3393555e211e29339266dc5991ea2bfd6c4520691b0afc0'),
         ('archived', 'e4ead07f728b6087d048da37a7913e0d9661dfb7c3531ceafca08ec9f9707139'),
         ('backlog', 'bed738727cee8c63701f0e21c681b0f3dfd2278c236a510e06cdf1da5b6a9c9b'),
         ('barrier_abort', '21fb178cbac7e627d247074ed2e0919d49032b4bb4282f8dc29233d99f65f0be'),
@@ -13818,7 +13967,7 @@ begin
         ('barrier_fail', 'e9128cc35a74448b60bf4d816923036e6dbad5409cea42839f3d5cc80d35272c'),
         ('barrier_open', 'feba1c3fc03fa138c5408b76bcd310c09efa367a434fba5280dabcc78a8b65e0'),
         ('barrier_progress', 'c19772bc5ec329f389bdc6b49470b9be69b43af35908ec239330393234f60c71'),
-        ('barrier_resolve', 'c497d8270e45ed67afbb474647f32616d22253a7b3fbd424fb738932b9d3a815'),
+        ('barrier_resolve', 'b2a7ca743a55ddf7c0899051df9379f533092e5e06634d9dba0f56d688ef67f5'),
         ('barrier_results', '0fc0a1a4357f11f1150cb12ccfb8bae667ce81f5128773e090d3045f7365c6ad'),
         ('barrier_seal', '7f6d642a7bc78226842dcca2b114aebaea39a5074b3068b70aaab36b3dc7356e'),
         ('barrier_send', '96b2f12f9c73b62bf00a7dbb013e5442b9738ad42896b914db9675eb17140652'),
@@ -13859,9 +14008,9 @@ begin
         ('maintenance_tick', '7b8b8d0bd74ecee56a56a53e5b994a4a5b71d1b1f3fdadd9f13955a7ce794b0c'),
         ('metrics', 'beda273cfb7a4011312147ff708ae87d8dbafdc1c44606ed5edd06b1109228c6'),
         ('metrics_snapshot', 'aa2b751263d0204f4e7daecd56eefb2e5b659e49dee32c5640970c0815e97720'),
-        ('outbox_claim', 'fd1574e7c7448a0d8561e43687818282643a664149bdbd3fe3c3851f4c3e48dd'),
-        ('outbox_put', '12a820f15463edb1c2920464661283b1b6de31bc99ab22f2fda8b939973b3f66'),
-        ('outbox_put_many', 'be5edd65d8c9dbeaacc57292c4f04bb7b51e8d987f7be4c2c5ae41e74045cd13'),
+        ('outbox_claim', '0f541831c6931e5fea8e08243c45c61a344d00461db490c36af2d7540215e4dc'),
+        ('outbox_put', 'fb321e4413e671201cba77152c996dadce35f85a44b7ed606455dfcd7542f140'),
+        ('outbox_put_many', '935541fdf495f59a5a02e5f89a989b118a82869a5aa796a15ba39117ba7ec175'),
         ('outbox_put_specs', 'c22754031be20456707af82a5fdc732214f51aea6199bbf8166cb9013016a0c5'),
         ('outbox_release', '5f366fc983d189a344fd6a718b931afa37a4a19a24b59cef1da5d8a5363126ab'),
         ('outbox_route', '752e32d7a2265ff47ed97fecfea5eb859be13f3613b2ecc811c526942499711d'),
@@ -13869,26 +14018,26 @@ begin
         ('outbox_sweep', '87daf3e310e111a08802e309ca84ebc154ffd6bfd10063d0942b5a0fe368ee3d'),
         ('outbox_unroute', '04ac6d72dea99092a478cc0fc5e2afd864869cab5100911e46c68b613874246e'),
         ('outcomes', '2f7c7653876ca98a7cdc8fa987c4cd47fbba634284e0991db4ae8583849046e0'),
-        ('policy', 'e83b2d6b133eb32f8ade2ca166e1fde1f55e25456ea4f48c3644cb21a31851b5'),
+        ('policy', '3602702319cf64c02f845b51d837b3efcf95959c32c13ced07e82a044c58db52'),
         ('queue_ack', '759732bcde5b078c8cdac61cf3fadf90b5f0e1cb217a28cc34f84df7cf9a2af1'),
         ('queue_cancel', '3e5e03c56f1dd2a84f001be8dda9dfc5a529381360fba4a1853384e1dca848f8'),
-        ('queue_claim', '42a84837482225b9acc10d5ae72302a912714ba22708fd3162817fdc6d3cf788'),
-        ('queue_configure', '78a6bd49ef5349ecd5a74d4631c5f1e7ef22961ab7a6c502e2845ee9c35f618c'),
+        ('queue_claim', '3326640766460bbf920535aaddeb87c23130830d78d90b72b132b2361d06500a'),
+        ('queue_configure', '6998f62082535b868c16b3d5c991530e46b97c89ffc1eb64124df787d444f9b3'),
         ('queue_create', '462b58bd405e566a1e9a252cabf224391aeb2b7df133f0101008789dbe4949d0'),
         ('queue_drain', '59dfe4f20eec83c0bc7b670b841919bcbc19a11694a1fa248590fc5a7d99cf94'),
-        ('queue_drop', 'c93a6b1228f8a0374f5b5c518b970868f8b2a6eef1abff76857b5ffefc5a2035'),
+        ('queue_drop', 'a29bbc0794224f535b259fa3114ef12528fab82ce93e23277fb3752acb109ecb'),
         ('queue_extend', 'ce04802f714495be54902ed46142c816f07a04f46bdf7197645e9874f806bcc3'),
         ('queue_nack', '2b826ec5544a6dae1b6c5aae11a8cd1f9bf0069f7d4078eca012aa342b4e2e02'),
         ('queue_pause', '3cf8ff0e3e945af2e9e7ea50524e1be6daf2a8c348ccfe54d65ef1643cb6e383'),
-        ('queue_peek', 'bf92502351670670fac708af6dd48f9e9847a251b092d21c07812ef3ac288fdd'),
+        ('queue_peek', '7ca810514e96d8fe54bd012123630bc0e413bf179b31089317c19433c6a32faf'),
         ('queue_purge', '7df85ba0c835a6655af7f94cf752d100e455fd07a84ef6b6fca1d08044b6cbf4'),
         ('queue_release', '5fde9639a2db58081d182e6cc7091eb032d8028e218e31d9c4f6a0d537d49860'),
         ('queue_resume', 'a1c8539cfa6f0a7306fd5bb658f368db455d8c43d375e8d87fb87308f5689b5d'),
-        ('queue_send', 'a573192c04b9d6b2796b2343cb8aa9c65273eb700b9d49938f4bd8ecd937768c'),
-        ('queue_send_many', '9d952e5f9cadd67ca2b7d108149a743553cefa5dd04864a982e3733a8acd7bc0'),
+        ('queue_send', '7aa80e65a7faf023c0fe88e8cf8924162c174088a503843eaf6fde564be5b4d3'),
+        ('queue_send_many', '54582730669dd66ec480c718b43198160d45f2531dc8e513728b0caaa0d78c45'),
         ('queue_send_specs', '5f3785c4abaaa588b27e029b4513e67cd9bd81afa7145fabe1daa64246f7c0e7'),
         ('queue_settle', 'fdef187033dcd156ccd77b3f39313d4c2d2723b09bdbc5f6ebe49756dfc002e7'),
-        ('queue_work', '1d1eb58516a0e2bc344194e877154abf2c97d9090d8fb83a73ee4385a223656e'),
+        ('queue_work', '20d6a841743f632ac68e0444b39422278fed286372a79d9a0c1d11f4247eb236'),
         ('recovery_sweep', '1b7b527f8c4883720192879cc89837faea4fea65a9db6b48a16b420b6d0fa2c6'),
         ('run_cancel', 'faa35a2f9a597bcd643b49f3309c8d4455bdff10db8416124912c0fea19605be'),
         ('run_finish', '49d6cc7043bbe4e3ed954282a2cf23e59851f9c436fe2b075aceb19b639df345'),
@@ -13896,9 +14045,9 @@ begin
         ('run_status', '2d64bb7852b195cf50c974a05e5e82c842e8b8eb31ebc7b3cfc1f1fd74ddf21b'),
         ('run_sweep', '995eaab4b1bbe23ec0af559fc97f4ed883ba2eb722b4b438c25fe123778e4eed'),
         ('schema_version', '96c4a83da33dfa6ce71ca3f880c9c4b1a9b3f1344bb24ee54f23a250db3f81b4'),
-        ('topic_configure', 'b0efc754f9d6d805cfe7afdaa87e216e99e7954aa27959eeaba8332656dd1c98'),
+        ('topic_configure', 'ec08110095b8bdd2b29a5b590da716a5330d402eb614e0379068ae53bcf514c0'),
         ('topic_create', '80f673891f727ebc8ee26f7694b192f04e2884c62a8188cfeb8a03baeffb678f'),
-        ('topic_drop', 'a2967f96e94edef92bd9533ef41e124fb91f2385f63008146c77f712024d20ad'),
+        ('topic_drop', '54ee9e0f99267701fec9e1f1fab165b291446696565c5e668ad9d52aa7652277'),
         ('topic_pause', '49381ea27a6913c5034b98175e53ee4fa35cc3da97415c097457f6aff3d4c808'),
         ('topic_resume', 'd065fb0593f9c452ba7a5bce6bd5a77956f6a3c36e02394b8cc45b5c48316085'),
         ('upkeep', '5d9f34863c9030e9c6f577a35b196761c7609cb213f0943ca2a35cc748bc8406')
