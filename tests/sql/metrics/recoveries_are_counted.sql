@@ -37,7 +37,6 @@ select is((select (resent, refired, failed, reclaimed, asked, guards, errors)::t
 select is(
     pg_temp.risen(), '_barrier_close 2, asked 1, failed 1, guards 1, reclaimed 1, refired 1, resent 3', 'and counted: members by message'
 );
-select is((select count(*) from outcomes o where o.outcome like '%.%'), 0::bigint, 'people see outcomes of messages');
 
 -- leases: one of a single message, one of several
 select queue_purge('work');
@@ -50,6 +49,7 @@ create function pg_temp.leases(out told text) language sql
 as $$ select string_agg(format('%s %s', m.labels ->> 'how', m.value), ', ' order by m.labels ->> 'how')
       from metrics() m where m.name = 'tidegate_leases_recovered_total' and m.labels ->> 'channel' = 'work' $$;
 select is(pg_temp.leases(), 'charged 1, halved 1, spared 0', 'who was alone is charged, the others come back in halves');
+select is((select count(*) from outcomes o where o.outcome like '%.%'), 0::bigint, 'people see outcomes of messages');
 -- and one that nobody could have settled
 select count(*) from queue_claim('work', 1, '10 minutes');
 update tide set outage_from = clock_now(), outage_until = clock_now() + interval '1 hour';
