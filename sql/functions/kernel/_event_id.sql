@@ -6,14 +6,17 @@ language sql immutable parallel safe
 return (
     p_event_prefix || to_hex(
         (1::bigint << 63) | (
-            p_message_id # (
-                (
-                    (date_part('epoch', p_enqueued_at - timestamptz '2000-01-01 00:00:00+00') * 1000)::bigint & 4194303
-                ) << 40
+            4611686018427387903 & (
+                p_message_id + (
+                    (
+                        (date_part('epoch', p_enqueued_at - timestamptz '2000-01-01 00:00:00+00') * 1000)::bigint
+                        & 4194303
+                    ) << 40
+                )
             )
         )
     )
 )::uuid;
 
 comment on function {{ schema }}._event_id(text, bigint, timestamptz) is
-'Version-8 UUID of the installation (first half) and a message_id with its time (second half, under the variant bit): the identity of an event whose producer gave none. Neither changes as long as the event lives.';
+'Version-8 UUID of the installation (first half) and a message_id with its time (second half, under the variant bits): the identity of an event whose producer gave none. Neither changes as long as the event lives.';
