@@ -1576,21 +1576,15 @@ language sql immutable parallel safe
 -- the 22 bits above the id's lowest 40, keep the event that is lost and the one that has its id apart.
 return (
     p_event_prefix || to_hex(
-        (1::bigint << 63) | (
-            4611686018427387903 & (
-                p_message_id + (
-                    (
-                        (date_part('epoch', p_enqueued_at - timestamptz '2000-01-01 00:00:00+00') * 1000)::bigint
-                        & 4194303
-                    ) << 40
-                )
-            )
+        (1::bigint << 63) | int8xor(
+            p_message_id,
+            ((date_part('epoch', p_enqueued_at - timestamptz '2000-01-01 00:00:00+00') * 1000)::bigint & 4194303) << 40
         )
     )
 )::uuid;
 
 comment on function tidegate._event_id(text, bigint, timestamptz) is
-'Version-8 UUID of the installation (first half) and a message_id with its time (second half, under the variant bits): the identity of an event whose producer gave none. Neither changes as long as the event lives.';
+'Version-8 UUID of the installation (first half) and a message_id with its time (second half, under the variant bit): the identity of an event whose producer gave none. Neither changes as long as the event lives.';
 
 -- functions/kernel/_lock_key.sql
 create or replace function tidegate._lock_key(p_table regclass, p_id integer) returns bigint
@@ -13905,7 +13899,7 @@ begin
         ('_doctor_look_upkeep', '94b8a4eea434d7680c37a758315f903b3226d75afdaee7102d2a7d7f73c633b8'),
         ('_doorbell_ring', '1760ae04ca6e0a71673320c88b36fc11ca1b021fe426e305d2d1febddbe9c875'),
         ('_error_text', '7f12f69ffaf3d6dff455683baed5f1abd597a68e4df21400d06f4cd26391f9b8'),
-        ('_event_id', 'e948889bbacac934f91bc182ffe113c2e479cefacd14d8fb14cd8065ad23ecfe'),
+        ('_event_id', 'fe98df9256e1e454577b21dd0e979b27cdcf55f46bd0e42b07d2b4252a4f218c'),
         ('_failed_check', '8a3402dfd35a05abb2e167dc9dfdf736ba7e4d57a916dcd1e11343088de738e3'),
         ('_group_advance', '781236f4bdfa8396fc453e8ae35196b3b7d2f81362c1daea4d17693f39091e05'),
         ('_guard_check', '10987b53ff3ad446120cf389e5de91ba19bfedcb1c0209a9846a8785e1d01aca'),
