@@ -83,9 +83,11 @@ verify: $(VENV)/.dev ## compare the golden files with what the code makes
 	@$(BIN)/python -m pytest -q -m "not heavy and not slow" -k golden
 
 .PHONY: faults
-faults: $(VENV)/.dev ## kill and storm for an hour or so: 50 rounds (ROUNDS=5), storms of a minute
+faults: $(VENV)/.dev ## kill, storm and fail over for two hours or so: 50 rounds (ROUNDS=5), storms of a minute
 	@ROUNDS=$${ROUNDS:-50} TIDEGATE_STORM_SECONDS=$${TIDEGATE_STORM_SECONDS:-60} \
-	    $(BIN)/python -m pytest -q tests/py/test_barrier_chaos.py tests/py/test_cancel_storm.py tests/py/test_chaos.py
+	    TIDEGATE_STEADY_SECONDS=$${TIDEGATE_STEADY_SECONDS:-1800} \
+	    $(BIN)/python -m pytest -q tests/py/test_barrier_chaos.py tests/py/test_cancel_storm.py tests/py/test_chaos.py \
+	    tests/py/test_pooler.py tests/py/test_failover.py tests/py/test_steady.py
 
 .PHONY: bench
 bench: $(VENV)/.dev ## measure CPU and throughput beside bare SQL

@@ -23,7 +23,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from pyshim import handling, registry
+from pyshim import handling, registry, telemetry
 
 ACKED = b'{"acked": true}\n'  # told as soon as a handler has acked in a transaction of its own
 
@@ -75,6 +75,7 @@ def main(arguments: list[str]) -> None:
     busy.set()
     threading.Thread(target=listen, name="tidegate-listen", daemon=True).start()
     try:
+        telemetry.configure()
         handlers = registry.load(reference)
     except BaseException as error:
         wire.sendall(json.dumps({"broken": str(error) or type(error).__name__}).encode() + b"\n")

@@ -19,7 +19,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import tuple_row
 
-from pyshim import calls, config
+from pyshim import calls, config, telemetry
 from pyshim.errors import BadArgument, SchemaMismatch, from_database
 from pyshim.names import quote_ident
 from pyshim.prepared import AsyncConnection, Connection, Prepared, Rows, method
@@ -204,9 +204,13 @@ class Client:
         **options: Unpack[SendOptions],
     ) -> Sent | Coroutine[Any, Any, Sent]:
         """Send a message to a queue: it exists if the transaction commits."""
-        given = self._given("send", SendOptions, options)
         arguments = {"queue": _text("queue", queue), "payload": self._json("payload", payload)}
-        return self._call(connection, calls.QUEUE_SEND, arguments, given, _first)
+
+        def call(carrier: Mapping[str, str]) -> Sent | Coroutine[Any, Any, Sent]:
+            given = self._given("send", SendOptions, options, carrier=carrier)
+            return self._call(connection, calls.QUEUE_SEND, arguments, given, _first)
+
+        return telemetry.sending("send", queue, call)
 
     @overload
     def send_many(
@@ -238,9 +242,15 @@ class Client:
         The options hold for all. An idempotency key becomes one for each: the key, a colon and the
         message's place, from 1. Not for event_id and job keys: see `send_specs`.
         """
-        given = self._given("send_many", SendOptions, options, without=_SINGLE_ONLY)
         arguments = {"queue": _text("queue", queue), "payloads": self._jsons(payloads)}
-        return self._call(connection, calls.QUEUE_SEND_MANY, arguments, given, _each)
+
+        def call(carrier: Mapping[str, str]) -> list[Sent] | Coroutine[Any, Any, list[Sent]]:
+            given = self._given(
+                "send_many", SendOptions, options, without=_SINGLE_ONLY, carrier=carrier
+            )
+            return self._call(connection, calls.QUEUE_SEND_MANY, arguments, given, _each)
+
+        return telemetry.sending("send", queue, call)
 
     @overload
     def send_specs(
@@ -259,8 +269,12 @@ class Client:
         specs: Iterable[Mapping[str, Any]],
     ) -> list[Sent] | Coroutine[Any, Any, list[Sent]]:
         """Send many messages with options of their own: `{"payload": …, "run_at": …, …}` each."""
-        arguments = {"queue": _text("queue", queue), "specs": self._specs(specs)}
-        return self._call(connection, calls.QUEUE_SEND_SPECS, arguments, {}, _each)
+
+        def call(carrier: Mapping[str, str]) -> list[Sent] | Coroutine[Any, Any, list[Sent]]:
+            arguments = {"queue": _text("queue", queue), "specs": self._specs(specs, carrier)}
+            return self._call(connection, calls.QUEUE_SEND_SPECS, arguments, {}, _each)
+
+        return telemetry.sending("send", queue, call)
 
     @overload
     def put(
@@ -280,9 +294,13 @@ class Client:
         **options: Unpack[PutOptions],
     ) -> Sent | Coroutine[Any, Any, Sent]:
         """Put an event into a topic: it exists if the transaction commits."""
-        given = self._given("put", PutOptions, options)
         arguments = {"topic": _text("topic", topic), "payload": self._json("payload", payload)}
-        return self._call(connection, calls.OUTBOX_PUT, arguments, given, _first)
+
+        def call(carrier: Mapping[str, str]) -> Sent | Coroutine[Any, Any, Sent]:
+            given = self._given("put", PutOptions, options, carrier=carrier)
+            return self._call(connection, calls.OUTBOX_PUT, arguments, given, _first)
+
+        return telemetry.sending("create", topic, call)
 
     @overload
     def put_many(
@@ -310,9 +328,15 @@ class Client:
         **options: Unpack[PutOptions],
     ) -> list[Sent] | Coroutine[Any, Any, list[Sent]]:
         """Put many events in one call: an answer for each, in order. Options as in `send_many`."""
-        given = self._given("put_many", PutOptions, options, without=_SINGLE_ONLY)
         arguments = {"topic": _text("topic", topic), "payloads": self._jsons(payloads)}
-        return self._call(connection, calls.OUTBOX_PUT_MANY, arguments, given, _each)
+
+        def call(carrier: Mapping[str, str]) -> list[Sent] | Coroutine[Any, Any, list[Sent]]:
+            given = self._given(
+                "put_many", PutOptions, options, without=_SINGLE_ONLY, carrier=carrier
+            )
+            return self._call(connection, calls.OUTBOX_PUT_MANY, arguments, given, _each)
+
+        return telemetry.sending("create", topic, call)
 
     @overload
     def put_specs(
@@ -331,8 +355,12 @@ class Client:
         specs: Iterable[Mapping[str, Any]],
     ) -> list[Sent] | Coroutine[Any, Any, list[Sent]]:
         """Put many events with options of their own: `{"payload": …, "group_key": …, …}` each."""
-        arguments = {"topic": _text("topic", topic), "specs": self._specs(specs)}
-        return self._call(connection, calls.OUTBOX_PUT_SPECS, arguments, {}, _each)
+
+        def call(carrier: Mapping[str, str]) -> list[Sent] | Coroutine[Any, Any, list[Sent]]:
+            arguments = {"topic": _text("topic", topic), "specs": self._specs(specs, carrier)}
+            return self._call(connection, calls.OUTBOX_PUT_SPECS, arguments, {}, _each)
+
+        return telemetry.sending("create", topic, call)
 
     @method
     def barrier_open(
@@ -355,9 +383,10 @@ class Client:
             "queue": _text("queue", queue),
             "payloads": self._jsons(payloads),
         }
-        return Prepared(
-            calls.BARRIER_SEND, arguments, self._barrier("barrier_send", options), _opened
-        )
+        given = self._barrier("barrier_send", options)
+        if carrier := telemetry.carrier():
+            given["headers"] = self._json("headers", carrier)
+        return Prepared(calls.BARRIER_SEND, arguments, given, _opened)
 
     @method
     def barrier_add(
@@ -548,12 +577,15 @@ class Client:
         options: Mapping[str, Any],
         *,
         without: frozenset[str] = frozenset(),
+        carrier: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
-        """The options that were given, as the statement takes them."""
+        """The options that were given, as the statement takes them; the carrier's headers, too."""
         allowed = sorted(known.__annotations__.keys() - without)
         for name in options:
             if name not in allowed:
                 raise TypeError(f"{method}() has no option {name!r}; it has {', '.join(allowed)}")
+        if carrier:
+            options = {**options, "headers": _traced(options.get("headers"), carrier)}
         return {
             name: self._json(name, plain) if name in _JSON_OPTIONS | _ANY_JSON_OPTIONS else plain
             for name, value in options.items()
@@ -562,13 +594,18 @@ class Client:
         }
 
     def _barrier(self, method: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        if carrier := telemetry.carrier():
+            headers = _traced(options.get("callback_headers"), carrier)
+            options = {**options, "callback_headers": headers}
         return self._given(method, BarrierOptions, options)
 
     def _jsons(self, payloads: Iterable[Any]) -> list[str]:
         _check_list("payloads", payloads)
         return [self._json(f"payloads[{at}]", payload) for at, payload in enumerate(payloads)]
 
-    def _specs(self, specs: Iterable[Mapping[str, Any]]) -> str:
+    def _specs(
+        self, specs: Iterable[Mapping[str, Any]], carrier: Mapping[str, str] | None = None
+    ) -> str:
         """A JSON array; each payload as `dumps` writes it. Which keys there are, SQL knows."""
         _check_list("specs", specs)
         written = []
@@ -577,6 +614,8 @@ class Client:
                 raise _wrong(f"specs[{at}]", spec, "a dict with a payload")
             for name in spec:
                 _text(f"a key of specs[{at}]", name)
+            if carrier:
+                spec = {**spec, "headers": _traced(spec.get("headers"), carrier)}
             items = (
                 f"{json.dumps(name)}:"
                 f"{self._json(f'specs[{at}].{name}', _plain(f'specs[{at}].{name}', name, value))}"
@@ -634,6 +673,14 @@ def _cancelled(rows: Rows) -> RunCancelled:
 
 def _guarded(rows: Rows) -> Guarded:
     return Guarded._make(_row(rows))
+
+
+def _traced(headers: Any, carrier: Mapping[str, str]) -> Any:
+    """Headers with the carrier's, unless they name a trace of their own. What are none is left to
+    whoever refuses it."""
+    if not isinstance(headers, Mapping | None) or (headers and "traceparent" in headers):
+        return headers
+    return {**carrier, **(headers or {})}
 
 
 def _epoch(name: str, epoch: int) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import threading
 from dataclasses import dataclass
 from typing import Literal
 
+from pyshim import telemetry
 from pyshim.registry import Delivery, Handler, LeaseLost, Malformed, Reject, Retry
 from pyshim.traces import clean, trace
 
@@ -69,6 +70,13 @@ def timed_out(seconds: float | None) -> Outcome:
 
 def call(handler: Handler, delivery: Delivery) -> Outcome:
     """Call a sync handler to its end."""
+    if telemetry.is_there():
+        with telemetry.processing(delivery) as told:
+            return told(_call(handler, delivery))
+    return _call(handler, delivery)
+
+
+def _call(handler: Handler, delivery: Delivery) -> Outcome:
     try:
         answer = handler.function(handler.prepare(delivery))
         if inspect.isawaitable(answer):
@@ -82,6 +90,13 @@ def call(handler: Handler, delivery: Delivery) -> Outcome:
 
 async def call_async(handler: Handler, delivery: Delivery) -> Outcome:
     """Call an async handler to its end. Cancelling this cancels it."""
+    if telemetry.is_there():
+        with telemetry.processing(delivery) as told:
+            return told(await _call_async(handler, delivery))
+    return await _call_async(handler, delivery)
+
+
+async def _call_async(handler: Handler, delivery: Delivery) -> Outcome:
     try:
         answer = await handler.function(handler.prepare(delivery))
         return _returned(delivery, answer)

@@ -29,6 +29,7 @@ from pyshim.loops import EndOfLoop, Progress
 from pyshim.meter import Meter
 from pyshim.publishers.base import Message, Outcome, Publisher, TransportDown, TransportGone
 from pyshim.session import Session
+from pyshim.telemetry import TracedPublisher
 
 log = logging.getLogger("tidegate")
 
@@ -85,7 +86,7 @@ class Relay:
         self.totals = Relayed()
         self._meter = meter or Meter()
         self._session = session
-        self._publisher = publisher
+        self._publisher = TracedPublisher(publisher)
         self._topic = topic
         self._batch = Batch(limit)
         self._lease = lease

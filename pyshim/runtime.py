@@ -16,7 +16,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from pyshim import config, logs, loops
+from pyshim import config, logs, loops, telemetry
 from pyshim.aside import FarBell
 from pyshim.connect import ATTEMPTS, Connection, connect
 from pyshim.doorbell import Doorbell
@@ -141,6 +141,7 @@ class Runtime:
         """Run `work` with a stop that SIGTERM and SIGINT set; meanwhile answer on `--listen`."""
 
         async def main() -> None:
+            telemetry.configure()
             stop = loops.Stop()
             stop.on_signals()
             if self.listen is None:

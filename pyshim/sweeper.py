@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from pyshim import calls, logs
+from pyshim import calls, logs, telemetry
 from pyshim.batch import Batch
 from pyshim.loops import Progress
 from pyshim.retry import Verdict, classify
@@ -55,7 +55,10 @@ class Sweeper:
     async def sweep(self) -> Any:
         """The result row of one sweep: claimed, dispatched, retried, dead_lettered, first_error."""
         arguments = {"limit": self._batch.limit, "topic": self._topic}
-        return await self._session.one(calls.OUTBOX_SWEEP, arguments)
+        began = time.time_ns()
+        result = await self._session.one(calls.OUTBOX_SWEEP, arguments)
+        telemetry.swept(began, result)
+        return result
 
     async def step(self) -> Progress:
         """One sweep of the loop. A sweep that runs out of time is rolled back whole; the next takes

@@ -23,7 +23,8 @@ revoke all on all procedures in schema {{ schema }} from public;
     "queue_drain", "queue_purge", "queue_peek", "queue_cancel",
     "queue_work", "run_cancel", "barrier_abort", "barrier_resolve", "maintenance_configure",
     "dead_letter_list", "dead_letter_peek", "dead_letter_payload", "dead_letter_history", "dead_letter_stats",
-    "dead_letter_requeue", "dead_letter_requeue_matching", "dead_letter_discard", "dead_letter_discard_matching",
+    "dead_letter_put", "dead_letter_requeue", "dead_letter_requeue_matching", "dead_letter_discard",
+    "dead_letter_discard_matching",
 ] %}
 {%- set monitor = ["metrics", "doctor", "dead_letter_count", "counter_peek", "run_status", "barrier_status"] %}
 {%- set views = ["backlog", "in_flight", "policy", "dead_letter_summary", "outcomes", "counters", "upkeep", "barrier_progress"] %}

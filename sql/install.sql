@@ -125,6 +125,7 @@
 {% include "functions/dead_letter/_dead_letter_requeue.sql" %}
 {% include "functions/dead_letter/dead_letter_requeue.sql" %}
 {% include "functions/dead_letter/dead_letter_requeue_matching.sql" %}
+{% include "functions/dead_letter/dead_letter_put.sql" %}
 {% include "functions/dead_letter/dead_letter_discard.sql" %}
 {% include "functions/dead_letter/dead_letter_discard_matching.sql" %}
 
@@ -221,6 +222,7 @@
 {% include "functions/metrics/metrics.sql" %}
 {% include "functions/metrics/_doctor_look.sql" %}
 {% include "functions/metrics/_doctor_look_server.sql" %}
+{% include "functions/metrics/_doctor_look_upkeep.sql" %}
 {% include "functions/metrics/doctor.sql" %}
 
 -- Views: windows for people and dashboards.

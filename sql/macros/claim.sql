@@ -198,8 +198,10 @@ begin
         if v_message.body_bytes is null then
             return next row(
                 v_lease_id, v_message.message_id,
-                coalesce(v_message.event_id, _event_id(v_channel.event_prefix, v_message.message_id)), v_message.topic,
-                v_message.attempts + 1, coalesce(v_message.max_attempts, v_channel.max_attempts), v_message.payload,
+                coalesce(
+                    v_message.event_id, _event_id(v_channel.event_prefix, v_message.message_id, v_message.enqueued_at)
+                ),
+                v_message.topic, v_message.attempts + 1, coalesce(v_message.max_attempts, v_channel.max_attempts), v_message.payload,
                 v_message.headers, v_message.priority, v_message.group_key, v_message.job_key, v_message.run_id,
                 v_message.tenant, v_message.barrier, v_message.epoch, v_message.member, v_message.enqueued_at, v_expires_at
             )::delivery;
@@ -277,8 +279,8 @@ begin
     else
         return query
         select
-            v_lease_id, m.message_id, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id)), m.topic,
-            m.attempts + 1, coalesce(m.max_attempts, v_channel.max_attempts), m.payload, m.headers, m.priority,
+            v_lease_id, m.message_id,
+            coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id, m.enqueued_at)), m.topic, m.attempts + 1, coalesce(m.max_attempts, v_channel.max_attempts), m.payload, m.headers, m.priority,
             m.group_key, m.job_key, m.run_id, m.tenant, m.barrier, m.epoch, m.member, m.enqueued_at, v_expires_at
         from unnest(v_messages) m;
     end if;

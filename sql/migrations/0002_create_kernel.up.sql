@@ -109,7 +109,7 @@ create table {{ schema }}.tally (
 alter table {{ schema }}.tally replica identity full;
 
 comment on table {{ schema }}.tally is
-'Counters: one appended row per channel and outcome in the transaction of the effect; cleanup folds them. The total is the sum.';
+'Counters: one appended row per channel and outcome in the transaction of the effect; cleanup folds them. The total is the sum. channel_id 0 is the installation.';
 
 create table {{ schema }}.incident (
     incident_id bigint generated always as identity primary key,

@@ -105,6 +105,7 @@ comment on table {{ schema }}.barrier_range is
 
 create table {{ schema }}.barrier_sent (
     epoch bigint not null,
+    sent_at timestamptz not null,
     first_member integer not null,
     queue text collate "C" not null,
     priority smallint not null,
@@ -119,7 +120,7 @@ create table {{ schema }}.barrier_sent (
 
 comment on table {{ schema }}.barrier_sent is
 'What barrier_send has sent, a thousand members a row, so that recovery can send a message again that is nowhere. Written once, in bulk, and read by nobody else.';
-comment on column {{ schema }}.barrier_sent.message_ids is 'A message sent again keeps its id, and so its event_id.';
+comment on column {{ schema }}.barrier_sent.message_ids is 'A message sent again keeps its id and, with sent_at, its event_id.';
 comment on column {{ schema }}.barrier_sent.payloads is 'Null where the payload is large: the body that it was written to is not written twice.';
 
 create table {{ schema }}.barrier_slot (

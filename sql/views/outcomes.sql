@@ -6,7 +6,7 @@ select
     sum(t.amount)::bigint as total
 from {{ schema }}.tally t
 inner join {{ schema }}.channel c on c.channel_id = t.channel_id
-where t.outcome not like 'dead\_letter.%'
+where t.outcome not like '%.%'
 group by c.kind, c.name, t.outcome;
 
 comment on view {{ schema }}.outcomes is

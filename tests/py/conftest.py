@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import io
-import os
-import pwd
 import re
 import secrets
 import shutil
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
 from psycopg import sql
-from psycopg.conninfo import conninfo_to_dict
 
 from pyshim import cli, config, embedded
 from pyshim.config import Database
 from pyshim.connect import Connection, connect
 from tests.commands import Told
+from tests.pgbouncer import PgBouncer
 from tests.server import TestServer
 
 ROOT = Path(__file__).parents[2]
@@ -107,42 +102,17 @@ def sql_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def pooled(database: str, tmp_path: Path) -> Iterator[str]:
+def pgbouncer(database: str) -> Iterator[PgBouncer]:
+    """A PgBouncer in front of the database."""
+    bouncer = PgBouncer(database)
+    yield bouncer
+    bouncer.end()
+
+
+@pytest.fixture
+def pooled(pgbouncer: PgBouncer) -> str:
     """The database behind a PgBouncer that hands out two server connections by transaction."""
-    binary = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
-    assert binary, "this test needs pgbouncer: install the package of that name"
-    parts = conninfo_to_dict(database)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    settings = tmp_path / "pgbouncer.ini"
-    server = " ".join(f"{name}={parts[name]}" for name in ("host", "port", "user", "dbname"))
-    secret = f" password={parts['password']}" if parts.get("password") else ""
-    settings.write_text(
-        f"[databases]\npooled = {server}{secret}\n"
-        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n"
-        "auth_type = any\npool_mode = transaction\ndefault_pool_size = 2\nlogfile =\n"
-    )
-    tmp_path.chmod(0o755)
-    as_user: dict[str, Any] = {}
-    if os.geteuid() == 0:
-        for folder in (tmp_path.parent, tmp_path.parent.parent):
-            folder.chmod(0o755)
-        as_user = {"user": pwd.getpwnam("nobody").pw_uid}
-    process = subprocess.Popen([binary, str(settings)], stderr=subprocess.PIPE, cwd="/", **as_user)
-    url = f"postgresql://anyone@127.0.0.1:{port}/pooled"
-    end = time.monotonic() + 10
-    while True:
-        try:
-            psycopg.connect(url).close()
-            break
-        except psycopg.OperationalError:
-            assert process.poll() is None, process.stderr and process.stderr.read()
-            assert time.monotonic() < end
-            time.sleep(0.1)
-    yield url
-    process.terminate()
-    process.communicate()
+    return pgbouncer.url
 
 
 @pytest.fixture

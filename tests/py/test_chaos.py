@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import random
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+
+from tests.herd import Herd
 
 BATCH = 25
 IN_QUEUE = """
@@ -25,58 +21,6 @@ IN_QUEUE = """
     from tidegate.ready r join tidegate.channel c using (channel_id)
     where c.kind = 'queue' and c.name = '{}'
 """
-
-
-class Herd:
-    """Processes of the command, each restarted as soon as it is killed."""
-
-    def __init__(self, database: str, folder: Path) -> None:
-        self._folder = folder
-        self._environment = {
-            **os.environ,
-            "TIDEGATE_DATABASE_URL": database,
-            "PYTHONPATH": os.pathsep.join(sys.path),
-        }
-        self._started = 0
-        self.members: list[tuple[tuple[str, ...], subprocess.Popen[bytes]]] = []
-
-    def start(self, *words: str) -> None:
-        """One more; what it prints goes into a file of its own."""
-        self._started += 1
-        with (
-            (self._folder / f"{self._started}.out").open("wb") as out,
-            (self._folder / f"{self._started}.err").open("wb") as err,
-        ):
-            process = subprocess.Popen(
-                [sys.executable, "-m", "pyshim", *words],
-                stdout=out,
-                stderr=err,
-                env=self._environment,
-            )
-        self.members.append((words, process))
-
-    def kill_one(self, role: str) -> None:
-        """Kill -9 one of the role, and start another in its place."""
-        words, process = random.choice([each for each in self.members if each[0][0] == role])
-        self.members.remove((words, process))
-        assert process.poll() is None, "it had ended by itself"
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        self.start(*words)
-
-    def stop(self) -> None:
-        """End all, gracefully."""
-        for _, process in self.members:
-            process.terminate()
-        for _, process in self.members:
-            process.wait(timeout=30)
-
-    def printed(self) -> Iterator[dict[str, Any]]:
-        """Every whole line of standard output; a line that a kill cut short was never sent."""
-        for path in self._folder.glob("*.out"):
-            for line in path.read_text().splitlines():
-                with contextlib.suppress(json.JSONDecodeError):
-                    yield json.loads(line)
 
 
 def _produce(database: str, events: int, seconds: float, committed: set[int], share: int) -> None:

@@ -37,7 +37,15 @@ def _work(database: str, done: Any, seed: int) -> None:
                 continue
             for lease_id, message_id, number, group, attempt in claimed:
                 step = (number, group, attempt)
-                conn.execute("insert into public.step values ('begin', %s, %s, %s)", step)
+                # Not on what has been taken away while it waited its turn. The lock on the lease
+                # puts a delivery to somebody else after this begin.
+                begun = conn.execute(
+                    "insert into public.step select 'begin', %s, %s, %s from tidegate.lease"
+                    " where lease_id = %s for key share",
+                    (*step, lease_id),
+                )
+                if not begun.rowcount:
+                    break
                 chance = dice.random()
                 with conn.transaction():
                     if chance < 0.11:

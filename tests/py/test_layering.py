@@ -46,6 +46,7 @@ IMPORTS = {
     "client": {"calls", "config", "errors", "names", "prepared", "written"},
     "config": {"errors", "names"},
     "connect": {"config", "errors", "logs"},
+    "doorbell": {"config", "connect", "logs", "loops"},
     "errors": set(),
     "handling": {"registry", "traces"},
     "heart": {"calls", "logs", "session"},

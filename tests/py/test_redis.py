@@ -18,17 +18,20 @@ import psycopg
 import pytest
 import redis
 
+from tests.brokers import event_id, outage
+
 pytestmark = pytest.mark.heavy
 
 
 class Server:
     """A redis-server on a port of its own, which can be stopped and started."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         found = shutil.which("redis-server")
         assert found, "these tests need redis-server: install the package of that name"
         self._binary = found
         self._folder = folder
+        self._options = options
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
@@ -37,11 +40,9 @@ class Server:
         self.start()
 
     def start(self) -> None:
-        """Start, empty, and wait until it answers."""
-        self.process = subprocess.Popen(
-            [self._binary, "--port", str(self.port), "--save", "", "--dir", str(self._folder)],
-            stdout=subprocess.DEVNULL,
-        )
+        """Start, empty unless an option says otherwise, and wait until it answers."""
+        command = [self._binary, "--port", str(self.port), "--save", "", "--dir", str(self._folder)]
+        self.process = subprocess.Popen([*command, *self._options], stdout=subprocess.DEVNULL)
         _until(self._answers)
 
     def stop(self) -> None:
@@ -165,6 +166,41 @@ def test_an_outage_charges_nobody_and_drains_afterwards(
     # the member of an event is always the same: no redelivery is in the sorted set twice
     assert client.zcard("z") == expected
     assert _outcomes(conn)["acked"] == 10_001
+
+
+def test_an_outage_under_load_and_killed_relays_lose_nothing(
+    database: str,
+    conn: psycopg.Connection[Any],
+    relay: Callable[..., subprocess.Popen[bytes]],
+    tmp_path: Path,
+) -> None:
+    # given a Redis that keeps what it acknowledged, and two relays
+    broker = Server(tmp_path, "--appendonly", "yes", "--appendfsync", "always")
+    words = (f"{broker.url}?stream=s&socket_timeout=2", "--lease", "3s")
+    running = [relay(*words), relay(*words)]
+
+    def kill() -> None:
+        victim = running.pop(0)
+        victim.kill()
+        victim.wait()
+        running.append(relay(*words))
+
+    # when one is killed, Redis stops and comes back, and the other one is killed
+    try:
+        total = outage(
+            database, conn, broker, meanwhile=kill, may=frozenset({"acked", "released", "expired"})
+        )
+        entries = [json.loads(entry["envelope"]) for _, entry in broker.client().xrange("s")]
+    finally:
+        broker.stop()
+    # then all of them are there, and those that are there twice have the same id
+    ids: dict[int, set[str]] = {}
+    for event in entries:
+        ids.setdefault(event["payload"]["n"], set()).add(event["event_id"])
+    assert ids == {number: {event_id(number)} for number in range(1, total + 1)}
+    log = (tmp_path / "relay.log").read_text().splitlines()
+    assert all(line.startswith("at=") for line in log)
+    assert len(log) < 40
 
 
 def test_one_entry_that_redis_rejects_fails_alone_with_its_own_error(

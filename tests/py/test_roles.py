@@ -79,6 +79,40 @@ async def test_every_public_routine_is_somebodys(connection: Connection, schema:
 
 
 @pytest.mark.parametrize("role", ROLES)
+async def test_a_role_is_let_in_where_it_may_and_nowhere_else(
+    role: str, connection: Connection, schema: str
+) -> None:
+    """Each routine is called by each role, with nothing but nulls: what it makes of them is another
+    matter, but it must get as far as that, or not begin."""
+    cursor = await connection.execute(
+        "select p.proname as name, p.oid::regprocedure::text as called, coalesce((select"
+        " string_agg(format('null::%%s', a.type::regtype), ', ' order by a.place)"
+        " from unnest(p.proargtypes) with ordinality as a (type, place)), '') as nulls"
+        " from pg_proc as p where p.pronamespace = to_regnamespace(%s)",
+        (quote_ident(schema),),
+    )
+    routines = await cursor.fetchall()
+    assert len(routines) > 150
+    may = await callable_by(connection, schema, role)
+    wrong = []
+    for routine in routines:
+        called = f"select {quote_ident(schema)}.{routine['name']}({routine['nulls']})"
+        state = None
+        try:
+            async with connection.transaction(force_rollback=True):
+                await connection.execute("set local statement_timeout = '5s'")
+                await connection.execute(
+                    sql.SQL("set local role {}").format(sql.Identifier(f"{schema}_{role}"))
+                )
+                await connection.execute(called.encode())
+        except psycopg.Error as error:
+            state = error.sqlstate
+        if (state != "42501") != (routine["name"] in may):
+            wrong.append((routine["called"], state))
+    assert wrong == []
+
+
+@pytest.mark.parametrize("role", ROLES)
 async def test_tables_are_nobodys_and_views_are_for_those_who_look(
     role: str, connection: Connection, schema: str
 ) -> None:

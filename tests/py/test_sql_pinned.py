@@ -31,6 +31,48 @@ def test_a_claim_costs_the_same_after_20_000_messages(database: str, pin: str) -
         assert last <= first * 1.5 + 20, f"a claim touched {first} pages at first, {last} at last"
 
 
+def test_a_claim_under_an_id_of_the_callers_costs_the_same_after_2_000_leases(
+    database: str,
+) -> None:
+    """As a relay and a worker claim: the lease of that id is looked for first, and found by it."""
+    options = "-c search_path=tidegate,t"
+    poll = "select count(*) from outbox_claim('orders', 1, p_lease_id => gen_random_uuid())"
+    with (
+        psycopg.connect(database, options=options, autocommit=True) as conn,
+        psycopg.connect(database, options=options) as old,
+    ):
+        conn.execute("select clock_stands(), topic_create('orders')")
+        old.execute("set transaction isolation level repeatable read")
+        old.execute("select 1")
+        conn.execute("select buffers(%s)", (poll,))
+        first = conn.execute("select buffers(%s)", (poll,)).fetchone()
+        conn.execute(
+            "select count(*) from outbox_put_many('orders', array_fill('1'::jsonb, array[2000]))"
+        )
+        conn.execute(
+            """
+            do $$
+            declare
+                v_lease uuid;
+            begin
+                for n in 1..2000 loop
+                    v_lease := (select lease_id from outbox_claim('orders', 1));
+                    commit;
+                    assert (select acked from queue_ack(v_lease)) = 1;
+                    commit;
+                end loop;
+            end $$
+            """
+        )
+        conn.execute("analyze lease")  # with nothing living in it: the worst plan comes of that
+        for _ in range(2):
+            conn.execute("select clock_moves('2 seconds')")
+            conn.execute(poll.encode())
+        last = conn.execute("select buffers(%s)", (poll,)).fetchone()
+        assert first and last
+        assert last[0] <= first[0] * 1.5 + 20, f"{first} pages at first, {last} at last"
+
+
 def consume(conn: psycopg.Connection[Any], rounds: int) -> None:
     """Put, claim and settle 500 messages, and let two seconds pass, so many times."""
     for _ in range(rounds):

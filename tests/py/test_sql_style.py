@@ -67,6 +67,14 @@ def ends_in_one_newline(path: Path, text: str) -> list[str]:
     return [] if text.endswith("\n") and not text.endswith("\n\n") else ["ends oddly"]
 
 
+def whoever_forbids_a_scan_forbids_the_compiler(path: Path, text: str) -> list[str]:
+    """Before PostgreSQL 18 a forbidden node costs 1e10 where there is no other way, as for a table
+    of one row, and a cost like that starts the JIT compiler: tens of milliseconds a statement."""
+    head = text.split("\nas $", 1)[0]
+    forbids = re.search(r"^set enable_\w+ = off$", head, re.MULTILINE)
+    return ["lacks set jit = off"] if forbids and "\nset jit = off\n" not in head + "\n" else []
+
+
 RULES: list[Callable[[Path, str], list[str]]] = [
     one_routine_named_like_its_file,
     commented_in_the_same_file,
@@ -74,6 +82,7 @@ RULES: list[Callable[[Path, str], list[str]]] = [
     bodies_are_lower_case,
     bodies_fit_the_page,
     ends_in_one_newline,
+    whoever_forbids_a_scan_forbids_the_compiler,
 ]
 
 
@@ -102,6 +111,9 @@ def test_every_rule_bites(rule: Callable[[Path, str], list[str]]) -> None:
         bodies_are_lower_case: good.replace("begin", "BEGIN"),
         bodies_fit_the_page: good.replace("begin", "begin" + " " * WIDTH + "null;"),
         ends_in_one_newline: good + "\n",
+        whoever_forbids_a_scan_forbids_the_compiler: good.replace(
+            "as $$", "set enable_seqscan = off\nas $$"
+        ),
     }[rule]
     path = Path("thing_list.sql")
     assert rule(path, good) == []

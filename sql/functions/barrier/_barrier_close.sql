@@ -37,7 +37,7 @@ begin
     update barrier
     set state = case p_state when 'fired' then 'fire_failed' else p_state end,
         reason = concat_ws('; ', p_reason, v_error),
-        look_at = clock_now() -- recovery tries again
+        look_at = clock_now() -- recovery fires a callback again; a failure message is told once
     where name = p_name and epoch = p_epoch;
     return case p_state when 'fired' then 'fire_failed' else p_state end;
 end;

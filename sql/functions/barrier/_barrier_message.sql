@@ -49,7 +49,7 @@ begin
         "attempts": "0", "priority": "p_barrier.callback_priority", "message_id": "nextval('position_seq')",
         "enqueued_at": "clock_now()", "payload": "v_payload", "headers": "p_barrier.callback_headers",
         "event_id": "_barrier_event_id(
-            v_prefix, p_barrier.epoch, case when v_is_fired then 'callback' else 'failure' end
+            v_prefix, p_barrier.epoch, p_barrier.opened_at, case when v_is_fired then 'callback' else 'failure' end
         )",
         "body_id": "null", "body_bytes": "null", "max_attempts": "null", "max_batch": "null", "requeued_from": "null",
         "backoff": "null", "topic": "null", "group_key": "null", "job_key": "null", "run_id": "p_barrier.run_id",

@@ -6,6 +6,7 @@ language plpgsql volatile
 set search_path = {{ schema }}, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 /*
  * Locks, here and wherever a barrier is touched: slots by (epoch, slot), then the row of the epoch, then the barrier,

@@ -4,6 +4,7 @@ language plpgsql stable
 set search_path = {{ schema }}, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 declare
     v_barrier barrier;

@@ -3,6 +3,7 @@ language plpgsql volatile
 set search_path = {{ schema }}, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 /*
  * First the barriers that were closed long ago; then, of epochs that are no barrier's any more, results, slots, ranges

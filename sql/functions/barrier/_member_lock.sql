@@ -5,6 +5,7 @@ language plpgsql volatile
 set search_path = {{ schema }}, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 /*
  * In the order of _barrier_settle: who settles several members at once, of several barriers, must not cross others.

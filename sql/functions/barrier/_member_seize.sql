@@ -4,6 +4,7 @@ language plpgsql volatile
 set search_path = {{ schema }}, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 /* For who ends the messages of members and waits for nobody: what it locks here, it needs when they end. */
 declare

@@ -17,7 +17,7 @@ as $$
  * This reads what waits in the queue, below the floor too, where nothing should be, and what is leased of it: once a
  * stranded barrier. An index would be every message's to keep up.
  *
- * The caller holds the epoch. A message keeps its message_id, so it is the same event, and the same large payload, as
+ * The caller holds the epoch. A message keeps its message_id, and so its event_id, and the same large payload, as
  * long as that is there: else it cannot be sent again.
  */
 declare
@@ -62,16 +62,17 @@ begin
     ), sent as materialized (
         select
             n.priority, n.max_attempts, n.headers, n.first_member + u.number::integer - 1 as member, u.message_id,
-            u.payload, u.body_id
+            n.sent_at, u.payload, u.body_id
         from barrier_sent n
         cross join unnest(n.message_ids, n.payloads, n.body_ids) with ordinality
             as u (message_id, payload, body_id, number)
         where n.epoch = p_barrier.epoch
     ), lost as (
-        select s.*, _json_size(y.payload) as body_bytes
+        select s.*, _json_size(y.payload) as body_bytes, i.event_prefix
         from outstanding o
         inner join sent s on s.member = o.member
         left join body y on y.body_id = s.body_id
+        cross join installation i
         where not exists (select from present p where p.member = o.member)
             and (s.body_id is null or y.body_id is not null)
         order by s.member
@@ -79,7 +80,8 @@ begin
     )
     select array_agg(row({{ message_names("", {
         "attempts": "0", "priority": "l.priority", "message_id": "l.message_id", "enqueued_at": "clock_now()",
-        "payload": "l.payload", "headers": "l.headers", "event_id": "null", "body_id": "l.body_id",
+        "payload": "l.payload", "headers": "l.headers",
+        "event_id": "_event_id(l.event_prefix, l.message_id, l.sent_at)", "body_id": "l.body_id",
         "body_bytes": "l.body_bytes", "max_attempts": "l.max_attempts", "max_batch": "null",
         "requeued_from": "null", "backoff": "null", "topic": "null", "group_key": "null", "job_key": "null",
         "run_id": "p_barrier.run_id", "tenant": "p_barrier.tenant", "errors": "null",

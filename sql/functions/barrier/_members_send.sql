@@ -8,6 +8,7 @@ language plpgsql volatile
 set search_path = {{ schema }}, pg_temp
 as $$
 declare
+    v_now constant timestamptz := clock_now();
     v_channel channel;
     v_messages message[];
 begin
@@ -48,7 +49,7 @@ begin
         select i.body_id, i.payload from input i where i.body_id is not null
     )
     select array_agg(row({{ message_names("", {
-        "attempts": "0", "priority": "p_priority", "message_id": "i.id", "enqueued_at": "clock_now()",
+        "attempts": "0", "priority": "p_priority", "message_id": "i.id", "enqueued_at": "v_now",
         "payload": "case when i.body_id is null then i.payload end", "headers": "p_headers", "event_id": "null",
         "body_id": "i.body_id", "body_bytes": "case when i.body_id is not null then i.bytes end",
         "max_attempts": "p_max_attempts", "max_batch": "null", "requeued_from": "null", "backoff": "null",
@@ -61,10 +62,10 @@ begin
     perform _message_enter(v_channel.channel_id, v_messages);
     {{ ring("'queue'", "v_channel.name") }}
     insert into barrier_sent (
-        epoch, first_member, queue, priority, max_attempts, headers, message_ids, payloads, body_ids
+        epoch, sent_at, first_member, queue, priority, max_attempts, headers, message_ids, payloads, body_ids
     )
     select
-        p_epoch, min(m.member), p_queue, p_priority, p_max_attempts, p_headers,
+        p_epoch, v_now, min(m.member), p_queue, p_priority, p_max_attempts, p_headers,
         array_agg(m.message_id order by m.member), array_agg(m.payload order by m.member),
         case when count(m.body_id) > 0 then array_agg(m.body_id order by m.member) end
     from unnest(v_messages) m

@@ -45,7 +45,8 @@ begin
         if v_barrier.state = 'fired' then
             return 'fired';
         end if;
-        select _barrier_event_id(i.event_prefix, p_epoch, 'callback') into v_event_id from installation i;
+        select _barrier_event_id(i.event_prefix, p_epoch, v_barrier.opened_at, 'callback') into v_event_id
+        from installation i;
         -- Locked first, and asked in a statement of its own: who requeues it at this moment has committed by then.
         perform from dead_letter d
         where d.channel = v_barrier.callback_queue and d.event_id = v_event_id

@@ -6,6 +6,7 @@ security definer
 set search_path = {{ schema }}, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 begin
     if p_limit is null or p_limit not between 1 and 10000 then

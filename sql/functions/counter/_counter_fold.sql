@@ -3,6 +3,7 @@ language plpgsql volatile
 set search_path = {{ schema }}, pg_temp
 set enable_seqscan = off
 set enable_bitmapscan = off
+set jit = off
 as $$
 /*
  * Readers take the last fold and the additions above it, so an addition may be folded only once everything numbered

@@ -5,6 +5,7 @@ language plpgsql volatile rows 1000
 set search_path = {{ schema }}, pg_temp
 set enable_seqscan = off
 set enable_bitmapscan = off
+set jit = off
 as $$
 /*
  * All that writes to counter, this and the fold, does so under one advisory lock, taken before the statement that

@@ -3,6 +3,7 @@ language sql stable
 security definer
 set enable_seqscan = off
 set enable_bitmapscan = off
+set jit = off
 begin atomic
 select greatest(
     least(

@@ -126,7 +126,7 @@ begin
             array_agg(row({{ message_names("h", {
                 "message_id": "h.child",
                 "attempts": "case when p_reset_attempts then 0 else h.attempts end",
-                "event_id": "coalesce(h.event_id, _event_id(h.event_prefix, h.message_id))",
+                "event_id": "coalesce(h.event_id, _event_id(h.event_prefix, h.message_id, h.enqueued_at))",
                 "body_id": "h.own_body_id",
                 "max_batch": "null",
                 "requeued_from": "h.dead_letter_id",

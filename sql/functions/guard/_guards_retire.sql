@@ -3,6 +3,7 @@ language plpgsql volatile
 set search_path = {{ schema }}, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 /*
  * Orphans: claimed for a run that has ended since, and their lease has run out. That the run has ended is the only
@@ -25,6 +26,7 @@ begin
             select from run r where r.run_id = g.run_id and r.state in ('completed', 'error', 'stopped')
         );
     get diagnostics v_retired = row_count;
+    insert into tally (channel_id, outcome, amount) select 0, 'recovered.guards', v_retired where v_retired > 0;
     return v_retired;
 end;
 $$;

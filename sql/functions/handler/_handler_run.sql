@@ -23,6 +23,7 @@ set search_path = {{ schema }}, pg_temp
 set plan_cache_mode = auto
 set enable_seqscan = on
 set enable_bitmapscan = on
+set jit = off
 as $$
 /*
  * First all messages in one subtransaction; if any raises, each in one of its own, and only those that raise have

@@ -3,6 +3,8 @@ create or replace function {{ schema }}._incident_note(
 ) returns void
 language sql volatile
 begin atomic
+-- Of the installation, not of a channel: which routine met it is one of a closed set.
+insert into {{ schema }}.tally (channel_id, outcome, amount) values (0, 'error.' || p_routine, 1);
 insert into {{ schema }}.incident (at, channel_id, routine, sqlstate, message)
 select {{ schema }}.clock_now(), p_channel_id, p_routine, p_sqlstate, {{ schema }}._error_text(p_message)
 where not exists (
@@ -15,4 +17,4 @@ where not exists (
 end;
 
 comment on function {{ schema }}._incident_note(text, integer, text, text) is
-'Note an error that was met and gone on from; the same one at most once a minute. People read them.';
+'Note an error that was met and gone on from; the same one at most once a minute, while each is counted. People read them.';

@@ -22,51 +22,6 @@ begin
                 case when v_count <> 1 then 'Run tidegate migrate: routines of several releases, or none, are '
                     'installed.' end;
 
-        when 'maintenance' then
-            -- The job that is due most often says whether anybody is there.
-            select coalesce(max(d.started_at), '-infinity') into strict v_seen from maintenance_due() d;
-            return query select p_check,
-                case when v_seen::timestamptz > v_now - interval '1 minute' then 'ok' else 'fail' end,
-                case
-                    when v_seen::timestamptz = '-infinity' then 'no job of the upkeep has ever started'
-                    else format('a job started %s ago', date_trunc('second', v_now - v_seen::timestamptz))
-                end,
-                case
-                    when v_seen::timestamptz > v_now - interval '1 minute' then null
-                    else 'Run tidegate maintain (or maintenance_due() from a scheduler): idle queues are not ticked '
-                        'and nothing is cleaned up.'
-                end;
-
-        when 'upkeep' then
-            select string_agg(
-                    format('%s failed %s time(s) in a row: %s', u.job, u.failure_count, left(u.last_error, 200)), '; '
-                    order by u.failure_count desc
-                ), max(u.failure_count)
-            into v_seen, v_count
-            from (select distinct on (r.job) r.* from maintenance_run r order by r.job, r.entry desc) u
-            where u.failure_count > 0;
-            return query select p_check,
-                case when v_count is null then 'ok' when v_count < 3 then 'warn' else 'fail' end,
-                coalesce(v_seen, 'no job failed when it last ran'),
-                case when v_seen is not null then 'Mend what the error says; the job is tried again by itself. See '
-                    'the view upkeep.' end;
-
-        when 'snapshot' then
-            select format('the last snapshot is %s old', date_trunc('second', v_now - s.taken_at)),
-                case
-                    when s.failed_probes > 0 then s.failed_probes || ' probe(s) failed'
-                    when s.taken_at < v_now - 5 * (select d.every
-                        from maintenance_due() d where d.job = 'metrics') then 'stale'
-                end
-            into v_seen, v_status
-            from metric_snapshot s
-            order by s.snapshot_id desc limit 1;
-            return query select p_check, case when v_seen is null or v_status is not null then 'warn' else 'ok' end,
-                coalesce(v_seen || coalesce(', ' || v_status, ''), 'no snapshot was ever taken'),
-                case when v_seen is null or v_status is not null
-                    then 'Run tidegate maintain, of which metrics_snapshot() is a job: metrics() has no current '
-                        'gauges.' end;
-
         when 'incidents' then
             select count(*), max(format('%s: %s', i.routine, left(i.message, 200)))
             into v_count, v_seen

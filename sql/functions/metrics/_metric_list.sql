@@ -9,6 +9,15 @@ from (values
     ),
     ('tidegate_dead_lettered_total', 'counter', 'Messages that became dead letters, by reason; exact.'),
     ('tidegate_stranded_total', 'counter', 'Messages found below a floor and put back. Expected 0 for ever.'),
+    (
+        'tidegate_leases_recovered_total', 'counter',
+        'Expired leases taken back: charged (a message alone), halved (of several) or spared (an outage); exact.'
+    ),
+    (
+        'tidegate_recovered_total', 'counter',
+        'Members resent; barriers refired, failed, reclaimed or asked about; orphaned guards: by recovery; exact.'
+    ),
+    ('tidegate_errors_total', 'counter', 'Errors that a tick or a sweep met and went on from; exact.'),
     ('tidegate_positions_total', 'counter', 'Positions drawn: one an entry into ready or blocked, retries included.'),
     ('tidegate_info', 'gauge', 'Always 1; version is that of the installed routines.'),
     ('tidegate_schema_version', 'gauge', 'Number of the newest migration.'),
@@ -34,6 +43,7 @@ from (values
         'When a job of the upkeep last succeeded; absent if never.'
     ),
     ('tidegate_leaders', 'gauge', 'Leaderships: held, expired (nobody has taken over) or resigned.'),
+    ('tidegate_leader_epoch', 'gauge', 'How often the leadership of the upkeep was taken over; 0 = never held.'),
     (
         'tidegate_depth', 'gauge',
         'Messages in a place: ready, scheduled, blocked, leased. Exact up to 100000 a place, above that an estimate.'

@@ -1,8 +1,4 @@
-{%- set routines -%}
-'_tick', 'maintenance_tick', 'outbox_sweep', 'cleanup_sweep', 'counter_reconcile', '_lease_expire',
-'_scheduled_promote'
-{%- endset -%}
-{%- set reasons = "'exhausted', 'not_retryable', 'expired', 'malformed', 'unknown_handler', 'cancelled', 'purged'" -%}
+{% from "macros/metric.sql" import reasons, routines %}
 create or replace function {{ schema }}._metrics_probe(
     p_probe text, p_limit integer, p_until timestamptz, out name text, out labels jsonb, out value double precision
 ) returns setof record

@@ -14,7 +14,7 @@ begin
     foreach v_check in array case
         when pg_is_in_recovery() then array['schema', 'horizon', 'settings']
         else array[
-            'schema', 'locks', 'maintenance', 'upkeep', 'snapshot', 'queues', 'topics', 'outcomes', 'handlers',
+            'schema', 'locks', 'maintenance', 'leader', 'upkeep', 'snapshot', 'queues', 'topics', 'outcomes', 'handlers',
                 'paused', 'overdue',
             'expired_leases', 'dead_letters', 'barriers', 'stranded', 'orphans', 'open_claims', 'horizon',
             'autovacuum', 'sequence', 'incidents', 'settings'
@@ -23,6 +23,8 @@ begin
         begin
             if v_check in ('locks', 'open_claims', 'horizon', 'autovacuum', 'sequence', 'settings') then
                 return query select * from _doctor_look_server(v_check);
+            elsif v_check in ('maintenance', 'leader', 'upkeep', 'snapshot') then
+                return query select * from _doctor_look_upkeep(v_check);
             else
                 return query select * from _doctor_look(v_check);
             end if;

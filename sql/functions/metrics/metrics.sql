@@ -1,8 +1,4 @@
-{%- set outcomes -%}
-'acked', 'dispatched', 'retried', 'released', 'expired', 'dead_lettered', 'requeued', 'discarded',
-'cancelled', 'purged'
-{%- endset -%}
-{%- set reasons = "'exhausted', 'not_retryable', 'expired', 'malformed', 'unknown_handler', 'cancelled', 'purged'" -%}
+{% from "macros/metric.sql" import outcomes, reasons, routines %}
 create or replace function {{ schema }}.metrics() returns setof {{ schema }}.metric
 language plpgsql volatile rows 500
 security definer
@@ -47,6 +43,25 @@ begin
         cross join unnest(array[{{ reasons }}]) r (reason)
         left join total t on t.channel_id = c.channel_id and t.outcome = 'dead_letter.' || r.reason
         union all
+        select 'tidegate_leases_recovered_total',
+            jsonb_build_object('kind', c.kind, 'channel', c.name, 'how', h.how), coalesce(t.amount, 0)
+        from channel c
+        cross join unnest(array['charged', 'halved', 'spared']) h (how)
+        left join total t on t.channel_id = c.channel_id and t.outcome = 'lease.' || h.how
+        union all
+        select 'tidegate_recovered_total', jsonb_build_object('what', w.what), coalesce(t.amount, 0)
+        from unnest(array['resent', 'refired', 'failed', 'reclaimed', 'asked', 'guards']) w (what)
+        left join total t on t.channel_id = 0 and t.outcome = 'recovered.' || w.what
+        union all
+        select 'tidegate_errors_total', jsonb_build_object('routine', r.routine), coalesce(sum(t.amount), 0)
+        from unnest(array[{{ routines }}, 'other']) r (routine)
+        left join total t on t.channel_id = 0 and case
+            when r.routine = 'other'
+                then t.outcome like 'error.%' and substr(t.outcome, 7) not in ({{ routines }})
+            else t.outcome = 'error.' || r.routine
+        end
+        group by r.routine
+        union all
         select 'tidegate_stranded_total', '{}', coalesce(sum(t.amount), 0) from total t where t.outcome = 'stranded'
         union all
         select 'tidegate_positions_total', '{}', q.last_value - (not q.is_called)::integer from position_seq q
@@ -59,6 +74,10 @@ begin
                 end
             )
         from (values ('held'), ('expired'), ('resigned')) as s (state)
+        union all
+        select 'tidegate_leader_epoch', '{}', coalesce(
+            (select l.epoch from leader l where l.name = 'maintain'), 0
+        )
     )
     select m.name, m.type, s.labels, s.value, m.help from sample s inner join _metric_list() m on m.name = s.name;
 

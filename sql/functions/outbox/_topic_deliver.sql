@@ -80,7 +80,7 @@ begin
         array_agg(row({{ message_names("r", {
             "payload": "coalesce(r.payload, (select b.payload from body b where b.body_id = r.body_id))",
             "topic": "p_topic",
-            "event_id": "coalesce(r.event_id, _event_id(i.event_prefix, r.message_id))",
+            "event_id": "coalesce(r.event_id, _event_id(i.event_prefix, r.message_id, r.enqueued_at))",
         }) }})::message order by r.priority, r.position)
     into v_ctids, v_messages
     from ready r

@@ -68,7 +68,9 @@ begin
                 "message_id": "case when d.is_copy then d.drawn else d.message_id end",
                 "attempts": "0",
                 "event_id": "case
-                    when d.is_copy then coalesce(d.event_id, _event_id(i.event_prefix, d.message_id)) else d.event_id
+                    when d.is_copy
+                        then coalesce(d.event_id, _event_id(i.event_prefix, d.message_id, d.enqueued_at))
+                    else d.event_id
                 end",
                 "body_id": "d.own_body_id",
                 "max_attempts": "null",
@@ -86,7 +88,7 @@ begin
             clock_now(), p_topic_id,
             {{ message_names("d", {
                 "body_id": "d.own_body_id",
-                "event_id": "coalesce(d.event_id, _event_id(i.event_prefix, d.message_id))",
+                "event_id": "coalesce(d.event_id, _event_id(i.event_prefix, d.message_id, d.enqueued_at))",
             }) }}
         from delivery d
         cross join installation i

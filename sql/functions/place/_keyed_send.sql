@@ -11,6 +11,7 @@ create or replace function {{ schema }}._keyed_send(
 language plpgsql volatile
 set search_path = {{ schema }}, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
 /*
  * Sends with one job key, and the end of its message, take turns by the lock of the key's row. Claims and ticks do not

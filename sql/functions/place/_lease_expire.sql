@@ -54,7 +54,17 @@ begin
                 perform _message_cancel(p_channel_id, v_cancelled, 'cancelled while it was leased');
             end if;
             insert into tally (channel_id, outcome, amount)
-            select p_channel_id, 'expired', cardinality(v_left)
+            select p_channel_id, o.outcome, o.amount
+            from (values
+                ('expired', cardinality(v_left)),
+                (
+                    case
+                        when v_is_spared then 'lease.spared'
+                        when cardinality(v_lease.messages) = 1 then 'lease.charged'
+                        else 'lease.halved'
+                    end, 1
+                )
+            ) as o (outcome, amount)
             where v_left is not null;
             if cardinality(v_lease.messages) = 1 and v_is_spared is not true then
                 select f.retried, f.dead_lettered into v_retried, v_dead

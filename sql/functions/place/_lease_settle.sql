@@ -10,6 +10,7 @@ create or replace function {{ schema }}._lease_settle(
 language plpgsql volatile
 set search_path = {{ schema }}, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
 /*
  * The lock on the lease row decides every race: the later of two settlements, or a tick that takes the lease back,

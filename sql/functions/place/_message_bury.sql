@@ -10,6 +10,7 @@ create or replace function {{ schema }}._message_bury(
 language plpgsql volatile
 set search_path = {{ schema }}, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
 /*
  * Each message gets an entry of its own, but for two: one that came from a dead letter goes back into that entry, and
@@ -73,7 +74,7 @@ begin
             failure_count = d.failure_count + (p_state = 'dead')::integer, reason = j.reason, last_error = j.error,
             attempts = j.attempts, priority = j.priority, message_id = j.message_id, enqueued_at = j.enqueued_at,
             payload = j.payload, headers = j.headers, body_id = j.body_id, body_bytes = j.body_bytes,
-            event_id = coalesce(j.event_id, _event_id(j.event_prefix, j.message_id)),
+            event_id = coalesce(j.event_id, _event_id(j.event_prefix, j.message_id, j.enqueued_at)),
             max_attempts = j.max_attempts, backoff = j.backoff, topic = j.topic, group_key = j.group_key,
             run_id = j.run_id, tenant = j.tenant, fails_run_at = j.fails_run_at,
             errors = case
@@ -103,7 +104,7 @@ begin
         v_now, p_channel_id, j.kind, j.channel, j.reason, j.error,
         p_state, case when p_state = 'discarded' then v_now end, j.fails_run_at,
         {{ message_names("j", {
-            "event_id": "coalesce(j.event_id, _event_id(j.event_prefix, j.message_id))",
+            "event_id": "coalesce(j.event_id, _event_id(j.event_prefix, j.message_id, j.enqueued_at))",
             "requeued_from": "null",
         }) }}
     from judged j

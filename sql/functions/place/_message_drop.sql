@@ -3,6 +3,7 @@ returns void
 language plpgsql volatile
 set search_path = {{ schema }}, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
 begin
     if exists (select from unnest(p_messages) m where m.barrier is not null) then

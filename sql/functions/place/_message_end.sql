@@ -4,6 +4,7 @@ returns void
 language plpgsql volatile
 set search_path = {{ schema }}, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
 /*
  * For messages that have come to their end, by success, death or cancel: the follow-up of a job key enters, and the

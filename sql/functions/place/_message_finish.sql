@@ -6,6 +6,7 @@ create or replace function {{ schema }}._message_finish(
 language plpgsql volatile
 set search_path = {{ schema }}, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
 /*
  * A success leaves behind: the arrival of the member it belonged to, an archived copy where the channel wants one, a
@@ -19,7 +20,9 @@ begin
         insert into archive (settled_at, channel_id, {{ message_names() }})
         select
             clock_now(), p_channel_id,
-            {{ message_names("m", {"event_id": "coalesce(m.event_id, _event_id(i.event_prefix, m.message_id))"}) }}
+            {{ message_names("m", {
+                "event_id": "coalesce(m.event_id, _event_id(i.event_prefix, m.message_id, m.enqueued_at))",
+            }) }}
         from unnest(p_messages) m
         cross join installation i;
     else

@@ -4,6 +4,7 @@ create or replace function {{ schema }}._ready_refuse(p_channel_id integer, p_ct
 language plpgsql volatile
 set search_path = {{ schema }}, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
 /*
  * Called when one of these has a run, after all of them were locked: in this later snapshot every cancel that has

@@ -4,6 +4,7 @@ language plpgsql volatile
 set search_path = {{ schema }}, pg_temp
 set enable_seqscan = off
 set enable_bitmapscan = off
+set jit = off
 as $$
 /*
  * The net below the proof. By it nothing stands at or below a floor; but a sequence that was set back by less than

@@ -5,6 +5,7 @@ language plpgsql volatile
 security definer
 set search_path = {{ schema }}, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
 /*
  * The lease row is the fencing token: whoever still finds it owns its messages. A plain lease settled whole, the

@@ -9,4 +9,4 @@ end;
 $$;
 
 comment on function {{ schema }}.queue_configure(text, jsonb) is
-'Change the policy of a queue: lease, max_runtime, max_attempts (0 = for ever), backoff_base, backoff_cap, backoff_factor, jitter (a share), retention (of archived messages), archive, max_in_flight (null = unlimited), inline_limit (bytes), tenant_required, doorbell (least interval between two wake-ups of whoever listens; null = none). Keys not given stay as they are. Errors: TG010 unknown key or bad value, TG020 no such queue.';
+'Change the policy of a queue: lease, max_runtime, max_attempts (0 = for ever), backoff_base, backoff_cap, backoff_factor, jitter (a share), retention (of archived messages), archive, max_in_flight (null = unlimited), inline_limit (bytes), tenant_required, doorbell (least interval between two wake-ups of whoever listens; null = none; a transaction that rings cannot be prepared, one with tidegate.doorbell off does not ring). Keys not given stay as they are. Errors: TG010 unknown key or bad value, TG020 no such queue.';

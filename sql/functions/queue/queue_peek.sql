@@ -2,7 +2,7 @@
 {%- set shown = {
     "priority": "m.priority::smallint",
     "payload": "coalesce(m.payload, (select b.payload from body b where b.body_id = m.body_id))",
-    "event_id": "coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id))",
+    "event_id": "coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id, m.enqueued_at))",
 } -%}
 create or replace function {{ schema }}.queue_peek(
     p_queue text, p_limit integer default 10, p_place text default 'ready'

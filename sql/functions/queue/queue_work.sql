@@ -110,7 +110,7 @@ begin
     delete from ready where ctid = any(v_ctids[:cardinality(v_messages)]);
     select array_agg(row({{ message_names("m", {
         "payload": "coalesce(m.payload, (select b.payload from body b where b.body_id = m.body_id))",
-        "event_id": "coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id))",
+        "event_id": "coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id, m.enqueued_at))",
     }) }})::message order by m.ordinality)
     into v_deliveries
     from unnest(v_messages) with ordinality m;

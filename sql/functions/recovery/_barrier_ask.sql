@@ -25,7 +25,7 @@ begin
         p_job_key => 'expired ' || p_barrier.epoch,
         p_key_mode => 'dedupe',
         p_event_id => _barrier_event_id(
-            i.event_prefix, p_barrier.epoch, 'expired ' || extract(epoch from p_expired_at)
+            i.event_prefix, p_barrier.epoch, p_barrier.opened_at, 'expired ' || extract(epoch from p_expired_at)
         ),
         p_run_id => p_barrier.run_id,
         p_tenant => p_barrier.tenant

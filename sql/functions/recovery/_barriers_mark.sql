@@ -4,6 +4,7 @@ set search_path = {{ schema }}, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set enable_bitmapscan = off
+set jit = off
 as $$
 /*
  * Where the scan of barriers starts. Each one that closes leaves an entry in the index at the instant at which it was

@@ -4,6 +4,7 @@ set search_path = {{ schema }}, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set enable_bitmapscan = off
+set jit = off
 as $$
 /*
  * By runs, in the order in which they ended, an hour ago: so what is read is what has ended since the last pass, and

@@ -10,7 +10,8 @@ set jit = off
 as $$
 /*
  * Claims and maintenance_tick take expired leases back within a second: what is here has been out for ten. It is found
- * by the marks of the last tick.
+ * by the marks of the last tick. Channels come in any order, so that some whose leases are held, or that fail, do not
+ * stand before the others each time.
  */
 declare
     v_now constant timestamptz := clock_now();
@@ -30,7 +31,7 @@ begin
             where l.channel_id = c.channel_id
                 and l.expires_at >= f.lease_from - interval '1 minute' and l.expires_at <= v_now - interval '10 seconds'
         )
-        order by f.ticked_at
+        order by random()
         limit p_limit
     loop
         exit when expired >= p_limit or clock_timestamp() > v_stop;

@@ -76,6 +76,10 @@ begin
         barriers := barriers + 1;
         begin
             select * into v_recovered from _barrier_recover(v_barrier.name, v_barrier.epoch, p_leader_epoch);
+            insert into tally (channel_id, outcome, amount)
+            select 0, 'recovered.' || v_recovered.did,
+                case when v_recovered.did = 'resent' then v_recovered.members else 1 end
+            where v_recovered.did <> 'kept' and _leader_check('maintain', p_leader_epoch);
             case v_recovered.did
                 when 'resent' then resent := resent + v_recovered.members;
                 when 'refired' then refired := refired + 1;

@@ -18,7 +18,8 @@ select is(
     '(q,not_retryable,"[P0001] no room",pay,dead)', 'the callback is a dead letter'
 );
 select is(
-    (select event_id from dead_letter), (select _barrier_event_id(event_prefix, :epoch, 'callback') from installation),
+    (select event_id from dead_letter),
+    (select _barrier_event_id(event_prefix, :epoch, opened_at, 'callback') from installation, barrier where epoch = :epoch),
     'under its own event_id'
 );
 select is((select count(*) from incident where routine = '_barrier_close' and sqlstate = 'P0001'), 1::bigint, 'and noted');

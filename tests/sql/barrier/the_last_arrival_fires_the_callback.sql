@@ -36,7 +36,7 @@ select is(
 );
 select is(
     (select event_id from queue_peek('callbacks')),
-    (select _barrier_event_id(event_prefix, :epoch, 'callback') from installation),
+    (select _barrier_event_id(event_prefix, :epoch, opened_at, 'callback') from installation, barrier),
     'its event_id follows from the epoch'
 );
 -- when members arrive again

@@ -266,7 +266,7 @@ create table tidegate.tally (
 alter table tidegate.tally replica identity full;
 
 comment on table tidegate.tally is
-'Counters: one appended row per channel and outcome in the transaction of the effect; cleanup folds them. The total is the sum.';
+'Counters: one appended row per channel and outcome in the transaction of the effect; cleanup folds them. The total is the sum. channel_id 0 is the installation.';
 
 create table tidegate.incident (
     incident_id bigint generated always as identity primary key,
@@ -301,7 +301,7 @@ alter table tidegate.tally set (
 
 -- ledger/record_migration.sql
 insert into tidegate.migration (migration, checksum, version)
-values ('0002_create_kernel', '8681657d89a661a3865a17c19c5d0a9d091d7de0120eaadbc326b6eb349c0ef3', 'VERSION');
+values ('0002_create_kernel', '39fc2c7df4233a74ba94a73b6d4c63431799a6b7293266e833e68e89e4a30b9f', 'VERSION');
 
 -- migrations/0003_create_places.up.sql
 /*
@@ -966,6 +966,7 @@ comment on table tidegate.barrier_range is
 
 create table tidegate.barrier_sent (
     epoch bigint not null,
+    sent_at timestamptz not null,
     first_member integer not null,
     queue text collate "C" not null,
     priority smallint not null,
@@ -980,7 +981,7 @@ create table tidegate.barrier_sent (
 
 comment on table tidegate.barrier_sent is
 'What barrier_send has sent, a thousand members a row, so that recovery can send a message again that is nowhere. Written once, in bulk, and read by nobody else.';
-comment on column tidegate.barrier_sent.message_ids is 'A message sent again keeps its id, and so its event_id.';
+comment on column tidegate.barrier_sent.message_ids is 'A message sent again keeps its id and, with sent_at, its event_id.';
 comment on column tidegate.barrier_sent.payloads is 'Null where the payload is large: the body that it was written to is not written twice.';
 
 create table tidegate.barrier_slot (
@@ -1100,7 +1101,7 @@ alter table tidegate.barrier_result set (
 
 -- ledger/record_migration.sql
 insert into tidegate.migration (migration, checksum, version)
-values ('0005_create_barrier', 'af57fe55e92bd8f8d266afd9b16d39291857ba0ee997885fd50aa380cb3471b4', 'VERSION');
+values ('0005_create_barrier', '4bef5ec2aebb7039932ab0a90aa8a9d9787bdc174b25530b2da05e62b9fda35c', 'VERSION');
 
 -- migrations/0006_create_run.up.sql
 /* Runs: an optional record of a business execution, by which its messages are stopped. Leaders: who runs the loops. */
@@ -1568,12 +1569,28 @@ comment on function tidegate._backoff(interval, interval, double precision, doub
 'Delay after the failure that follows p_attempts earlier ones: least(cap, base * factor^least(attempts, 30)), give or take the jitter. In seconds as double precision, so no count of attempts overflows.';
 
 -- functions/kernel/_event_id.sql
-create or replace function tidegate._event_id(p_event_prefix text, p_message_id bigint) returns uuid
+create or replace function tidegate._event_id(p_event_prefix text, p_message_id bigint, p_enqueued_at timestamptz)
+returns uuid
 language sql immutable parallel safe
-return (p_event_prefix || to_hex(p_message_id | (1::bigint << 63)))::uuid;
+-- A standby that is promoted without the last it was sent draws ids again that are known outside: the milliseconds, in
+-- the 22 bits above the id's lowest 40, keep the event that is lost and the one that has its id apart.
+return (
+    p_event_prefix || to_hex(
+        (1::bigint << 63) | (
+            4611686018427387903 & (
+                p_message_id + (
+                    (
+                        (date_part('epoch', p_enqueued_at - timestamptz '2000-01-01 00:00:00+00') * 1000)::bigint
+                        & 4194303
+                    ) << 40
+                )
+            )
+        )
+    )
+)::uuid;
 
-comment on function tidegate._event_id(text, bigint) is
-'Version-8 UUID of the installation (first half) and a message_id (second half, under the variant bit): the identity of an event whose producer gave none.';
+comment on function tidegate._event_id(text, bigint, timestamptz) is
+'Version-8 UUID of the installation (first half) and a message_id with its time (second half, under the variant bits): the identity of an event whose producer gave none. Neither changes as long as the event lives.';
 
 -- functions/kernel/_lock_key.sql
 create or replace function tidegate._lock_key(p_table regclass, p_id integer) returns bigint
@@ -1589,6 +1606,8 @@ create or replace function tidegate._incident_note(
 ) returns void
 language sql volatile
 begin atomic
+-- Of the installation, not of a channel: which routine met it is one of a closed set.
+insert into tidegate.tally (channel_id, outcome, amount) values (0, 'error.' || p_routine, 1);
 insert into tidegate.incident (at, channel_id, routine, sqlstate, message)
 select tidegate.clock_now(), p_channel_id, p_routine, p_sqlstate, tidegate._error_text(p_message)
 where not exists (
@@ -1601,7 +1620,7 @@ where not exists (
 end;
 
 comment on function tidegate._incident_note(text, integer, text, text) is
-'Note an error that was met and gone on from; the same one at most once a minute. People read them.';
+'Note an error that was met and gone on from; the same one at most once a minute, while each is counted. People read them.';
 
 -- functions/kernel/_maintenance_note.sql
 create or replace function tidegate._maintenance_note(
@@ -2190,6 +2209,7 @@ returns void
 language plpgsql volatile
 set search_path = tidegate, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
 /*
  * For messages that have come to their end, by success, death or cancel: the follow-up of a job key enters, and the
@@ -2344,6 +2364,7 @@ create or replace function tidegate._message_bury(
 language plpgsql volatile
 set search_path = tidegate, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
 /*
  * Each message gets an entry of its own, but for two: one that came from a dead letter goes back into that entry, and
@@ -2413,7 +2434,7 @@ begin
             failure_count = d.failure_count + (p_state = 'dead')::integer, reason = j.reason, last_error = j.error,
             attempts = j.attempts, priority = j.priority, message_id = j.message_id, enqueued_at = j.enqueued_at,
             payload = j.payload, headers = j.headers, body_id = j.body_id, body_bytes = j.body_bytes,
-            event_id = coalesce(j.event_id, _event_id(j.event_prefix, j.message_id)),
+            event_id = coalesce(j.event_id, _event_id(j.event_prefix, j.message_id, j.enqueued_at)),
             max_attempts = j.max_attempts, backoff = j.backoff, topic = j.topic, group_key = j.group_key,
             run_id = j.run_id, tenant = j.tenant, fails_run_at = j.fails_run_at,
             errors = case
@@ -2442,7 +2463,7 @@ begin
     select
         v_now, p_channel_id, j.kind, j.channel, j.reason, j.error,
         p_state, case when p_state = 'discarded' then v_now end, j.fails_run_at,
-        j.attempts, j.priority, j.message_id, j.enqueued_at, j.payload, j.headers, coalesce(j.event_id, _event_id(j.event_prefix, j.message_id)), j.body_id, j.body_bytes, j.max_attempts, j.max_batch, null, j.backoff, j.topic, j.group_key, j.job_key, j.run_id, j.tenant, j.errors, j.barrier, j.epoch, j.member
+        j.attempts, j.priority, j.message_id, j.enqueued_at, j.payload, j.headers, coalesce(j.event_id, _event_id(j.event_prefix, j.message_id, j.enqueued_at)), j.body_id, j.body_bytes, j.max_attempts, j.max_batch, null, j.backoff, j.topic, j.group_key, j.job_key, j.run_id, j.tenant, j.errors, j.barrier, j.epoch, j.member
     from judged j
     where not j.has_entry
     order by j.ordinality;
@@ -2490,6 +2511,7 @@ returns void
 language plpgsql volatile
 set search_path = tidegate, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
 begin
     if exists (select from unnest(p_messages) m where m.barrier is not null) then
@@ -2602,6 +2624,7 @@ create or replace function tidegate._message_finish(
 language plpgsql volatile
 set search_path = tidegate, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
 /*
  * A success leaves behind: the arrival of the member it belonged to, an archived copy where the channel wants one, a
@@ -2615,7 +2638,7 @@ begin
         insert into archive (settled_at, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member)
         select
             clock_now(), p_channel_id,
-            m.attempts, m.priority, m.message_id, m.enqueued_at, m.payload, m.headers, coalesce(m.event_id, _event_id(i.event_prefix, m.message_id)), m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member
+            m.attempts, m.priority, m.message_id, m.enqueued_at, m.payload, m.headers, coalesce(m.event_id, _event_id(i.event_prefix, m.message_id, m.enqueued_at)), m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member
         from unnest(p_messages) m
         cross join installation i;
     else
@@ -2718,6 +2741,7 @@ create or replace function tidegate._ready_refuse(p_channel_id integer, p_ctids 
 language plpgsql volatile
 set search_path = tidegate, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
 /*
  * Called when one of these has a run, after all of them were locked: in this later snapshot every cancel that has
@@ -2756,15 +2780,16 @@ returns setof tidegate.delivery
 language sql stable
 begin atomic
 select
-    l.lease_id, m.message_id, coalesce(m.event_id, tidegate._event_id(c.event_prefix, m.message_id)),
+    l.lease_id, m.message_id, coalesce(m.event_id, tidegate._event_id(c.event_prefix, m.message_id, m.enqueued_at)),
     m.topic, m.attempts + 1, coalesce(m.max_attempts, c.max_attempts),
     coalesce(m.payload, b.payload), m.headers, m.priority,
     m.group_key, m.job_key, m.run_id, m.tenant, m.barrier, m.epoch, m.member, m.enqueued_at, l.expires_at
 from tidegate.lease l
 cross join lateral unnest(l.messages) with ordinality m
-inner join tidegate.channel c on c.channel_id = l.channel_id
+inner join tidegate.channel c on c.channel_id = p_channel_id
 left join tidegate.body b on b.body_id = m.body_id
-where l.lease_id = p_lease_id and l.channel_id = p_channel_id
+-- By its id and by no index of the channel: under a pinned horizon that is all leases there ever were.
+where l.lease_id = p_lease_id and l.channel_id + 0 = p_channel_id
     and m.ordinality <> all(coalesce(l.settled, '{}'))
 order by m.ordinality;
 end;
@@ -2780,6 +2805,7 @@ create or replace function tidegate._lease_settle(
 language plpgsql volatile
 set search_path = tidegate, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
 /*
  * The lock on the lease row decides every race: the later of two settlements, or a tick that takes the lease back,
@@ -3306,6 +3332,7 @@ create or replace function tidegate._keyed_send(
 language plpgsql volatile
 set search_path = tidegate, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
 /*
  * Sends with one job key, and the end of its message, take turns by the lock of the key's row. Claims and ticks do not
@@ -3507,7 +3534,17 @@ begin
                 perform _message_cancel(p_channel_id, v_cancelled, 'cancelled while it was leased');
             end if;
             insert into tally (channel_id, outcome, amount)
-            select p_channel_id, 'expired', cardinality(v_left)
+            select p_channel_id, o.outcome, o.amount
+            from (values
+                ('expired', cardinality(v_left)),
+                (
+                    case
+                        when v_is_spared then 'lease.spared'
+                        when cardinality(v_lease.messages) = 1 then 'lease.charged'
+                        else 'lease.halved'
+                    end, 1
+                )
+            ) as o (outcome, amount)
             where v_left is not null;
             if cardinality(v_lease.messages) = 1 and v_is_spared is not true then
                 select f.retried, f.dead_lettered into v_retried, v_dead
@@ -3723,6 +3760,7 @@ language plpgsql volatile
 set search_path = tidegate, pg_temp
 set enable_seqscan = off
 set enable_bitmapscan = off
+set jit = off
 as $$
 /*
  * The net below the proof. By it nothing stands at or below a floor; but a sequence that was set back by less than
@@ -4039,6 +4077,7 @@ language plpgsql volatile
 set search_path = tidegate, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 /*
  * Orphans: claimed for a run that has ended since, and their lease has run out. That the run has ended is the only
@@ -4061,6 +4100,7 @@ begin
             select from run r where r.run_id = g.run_id and r.state in ('completed', 'error', 'stopped')
         );
     get diagnostics v_retired = row_count;
+    insert into tally (channel_id, outcome, amount) select 0, 'recovered.guards', v_retired where v_retired > 0;
     return v_retired;
 end;
 $$;
@@ -4077,18 +4117,24 @@ comment on function tidegate._slot_count(integer) is
 'Over how many slots members are spread: at most 62 in one, and 16 slots before any holds more than 8.';
 
 -- functions/barrier/_barrier_event_id.sql
-create or replace function tidegate._barrier_event_id(p_event_prefix text, p_epoch bigint, p_what text) returns uuid
+create or replace function tidegate._barrier_event_id(
+    p_event_prefix text, p_epoch bigint, p_opened_at timestamptz, p_what text
+) returns uuid
 language sql immutable parallel safe
 return (
     with digest as (
-        select encode(sha256(convert_to(p_event_prefix || '/' || p_epoch || '/' || p_what, 'UTF8')), 'hex') as hex
+        select encode(sha256(convert_to(
+            p_event_prefix || '/' || p_epoch || '/'
+            || extract(epoch from p_opened_at - timestamptz '2000-01-01 00:00:00+00') || '/' || p_what,
+            'UTF8'
+        )), 'hex') as hex
     )
 
     select (substr(d.hex, 1, 12) || '8' || substr(d.hex, 14, 3) || '8' || substr(d.hex, 18, 15))::uuid from digest d
 );
 
-comment on function tidegate._barrier_event_id(text, bigint, text) is
-'Version-8 UUID of what an epoch of a barrier says, callback or failure: however often it is said, it is the same event.';
+comment on function tidegate._barrier_event_id(text, bigint, timestamptz, text) is
+'Version-8 UUID of what an epoch of a barrier says, callback or failure: however often it is said, it is the same event. An epoch that is drawn again after a failover says others, as it was opened at another time.';
 
 -- functions/barrier/_no_such_barrier.sql
 create or replace function tidegate._no_such_barrier(p_name text, p_epoch bigint) returns void
@@ -4144,6 +4190,7 @@ language plpgsql stable
 set search_path = tidegate, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 declare
     v_barrier barrier;
@@ -4250,7 +4297,7 @@ begin
         'payload', case when v_is_fired then p_barrier.callback_payload else p_barrier.failure_payload end
     );
     return row(0, p_barrier.callback_priority, nextval('position_seq'), clock_now(), v_payload, p_barrier.callback_headers, _barrier_event_id(
-            v_prefix, p_barrier.epoch, case when v_is_fired then 'callback' else 'failure' end
+            v_prefix, p_barrier.epoch, p_barrier.opened_at, case when v_is_fired then 'callback' else 'failure' end
         ), null, null, null, null, null, null, null, null, null, p_barrier.run_id, p_barrier.tenant, null, null, null, null)::message;
 end;
 $$;
@@ -4365,7 +4412,7 @@ begin
     update barrier
     set state = case p_state when 'fired' then 'fire_failed' else p_state end,
         reason = concat_ws('; ', p_reason, v_error),
-        look_at = clock_now() -- recovery tries again
+        look_at = clock_now() -- recovery fires a callback again; a failure message is told once
     where name = p_name and epoch = p_epoch;
     return case p_state when 'fired' then 'fire_failed' else p_state end;
 end;
@@ -4400,6 +4447,7 @@ language plpgsql volatile
 set search_path = tidegate, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 /*
  * Locks, here and wherever a barrier is touched: slots by (epoch, slot), then the row of the epoch, then the barrier,
@@ -4501,6 +4549,7 @@ language plpgsql volatile
 set search_path = tidegate, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 /*
  * In the order of _barrier_settle: who settles several members at once, of several barriers, must not cross others.
@@ -4561,6 +4610,7 @@ language plpgsql volatile
 set search_path = tidegate, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 /* For who ends the messages of members and waits for nobody: what it locks here, it needs when they end. */
 declare
@@ -4789,6 +4839,7 @@ language plpgsql volatile
 set search_path = tidegate, pg_temp
 as $$
 declare
+    v_now constant timestamptz := clock_now();
     v_channel channel;
     v_messages message[];
 begin
@@ -4828,7 +4879,7 @@ begin
         insert into body (body_id, payload) overriding system value
         select i.body_id, i.payload from input i where i.body_id is not null
     )
-    select array_agg(row(0, p_priority, i.id, clock_now(), case when i.body_id is null then i.payload end, p_headers, null, i.body_id, case when i.body_id is not null then i.bytes end, p_max_attempts, null, null, null, null, null, null, p_run_id, p_tenant, null, p_name, p_epoch, p_first_member + i.ordinality::integer - 1)::message order by i.ordinality)
+    select array_agg(row(0, p_priority, i.id, v_now, case when i.body_id is null then i.payload end, p_headers, null, i.body_id, case when i.body_id is not null then i.bytes end, p_max_attempts, null, null, null, null, null, null, p_run_id, p_tenant, null, p_name, p_epoch, p_first_member + i.ordinality::integer - 1)::message order by i.ordinality)
     into v_messages
     from input i;
     perform _message_enter(v_channel.channel_id, v_messages);
@@ -4836,10 +4887,10 @@ begin
         perform _doorbell_ring(v_channel.channel_id, 'queue', v_channel.name, v_channel.doorbell);
     end if;
     insert into barrier_sent (
-        epoch, first_member, queue, priority, max_attempts, headers, message_ids, payloads, body_ids
+        epoch, sent_at, first_member, queue, priority, max_attempts, headers, message_ids, payloads, body_ids
     )
     select
-        p_epoch, min(m.member), p_queue, p_priority, p_max_attempts, p_headers,
+        p_epoch, v_now, min(m.member), p_queue, p_priority, p_max_attempts, p_headers,
         array_agg(m.message_id order by m.member), array_agg(m.payload order by m.member),
         case when count(m.body_id) > 0 then array_agg(m.body_id order by m.member) end
     from unnest(v_messages) m
@@ -4870,7 +4921,7 @@ as $$
  * This reads what waits in the queue, below the floor too, where nothing should be, and what is leased of it: once a
  * stranded barrier. An index would be every message's to keep up.
  *
- * The caller holds the epoch. A message keeps its message_id, so it is the same event, and the same large payload, as
+ * The caller holds the epoch. A message keeps its message_id, and so its event_id, and the same large payload, as
  * long as that is there: else it cannot be sent again.
  */
 declare
@@ -4915,22 +4966,23 @@ begin
     ), sent as materialized (
         select
             n.priority, n.max_attempts, n.headers, n.first_member + u.number::integer - 1 as member, u.message_id,
-            u.payload, u.body_id
+            n.sent_at, u.payload, u.body_id
         from barrier_sent n
         cross join unnest(n.message_ids, n.payloads, n.body_ids) with ordinality
             as u (message_id, payload, body_id, number)
         where n.epoch = p_barrier.epoch
     ), lost as (
-        select s.*, _json_size(y.payload) as body_bytes
+        select s.*, _json_size(y.payload) as body_bytes, i.event_prefix
         from outstanding o
         inner join sent s on s.member = o.member
         left join body y on y.body_id = s.body_id
+        cross join installation i
         where not exists (select from present p where p.member = o.member)
             and (s.body_id is null or y.body_id is not null)
         order by s.member
         limit p_limit
     )
-    select array_agg(row(0, l.priority, l.message_id, clock_now(), l.payload, l.headers, null, l.body_id, l.body_bytes, l.max_attempts, null, null, null, null, null, null, p_barrier.run_id, p_barrier.tenant, null, p_barrier.name, p_barrier.epoch, l.member)::message order by l.member)
+    select array_agg(row(0, l.priority, l.message_id, clock_now(), l.payload, l.headers, _event_id(l.event_prefix, l.message_id, l.sent_at), l.body_id, l.body_bytes, l.max_attempts, null, null, null, null, null, null, p_barrier.run_id, p_barrier.tenant, null, p_barrier.name, p_barrier.epoch, l.member)::message order by l.member)
     into v_messages
     from lost l;
     if v_messages is null then
@@ -5283,6 +5335,7 @@ security definer
 set search_path = tidegate, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 begin
     if p_limit is null or p_limit not between 1 and 10000 then
@@ -5353,7 +5406,8 @@ begin
         if v_barrier.state = 'fired' then
             return 'fired';
         end if;
-        select _barrier_event_id(i.event_prefix, p_epoch, 'callback') into v_event_id from installation i;
+        select _barrier_event_id(i.event_prefix, p_epoch, v_barrier.opened_at, 'callback') into v_event_id
+        from installation i;
         -- Locked first, and asked in a statement of its own: who requeues it at this moment has committed by then.
         perform from dead_letter d
         where d.channel = v_barrier.callback_queue and d.event_id = v_event_id
@@ -5394,6 +5448,7 @@ language plpgsql volatile
 set search_path = tidegate, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
+set jit = off
 as $$
 /*
  * First the barriers that were closed long ago; then, of epochs that are no barrier's any more, results, slots, ranges
@@ -5485,6 +5540,7 @@ language plpgsql volatile rows 1000
 set search_path = tidegate, pg_temp
 set enable_seqscan = off
 set enable_bitmapscan = off
+set jit = off
 as $$
 /*
  * All that writes to counter, this and the fold, does so under one advisory lock, taken before the statement that
@@ -5570,6 +5626,7 @@ language plpgsql volatile
 set search_path = tidegate, pg_temp
 set enable_seqscan = off
 set enable_bitmapscan = off
+set jit = off
 as $$
 /*
  * Readers take the last fold and the additions above it, so an addition may be folded only once everything numbered
@@ -5695,6 +5752,7 @@ language sql stable
 security definer
 set enable_seqscan = off
 set enable_bitmapscan = off
+set jit = off
 begin atomic
 select greatest(
     least(
@@ -6672,7 +6730,7 @@ begin
             array_agg(h.dead_letter_id order by h.ordinal) as ids,
             array_agg(h.child order by h.ordinal) as children,
             array_agg(coalesce(p_from + p_every * (h.ordinal - 1), '-infinity') order by h.ordinal) as due,
-            array_agg(row(case when p_reset_attempts then 0 else h.attempts end, h.priority, h.child, h.enqueued_at, h.payload, h.headers, coalesce(h.event_id, _event_id(h.event_prefix, h.message_id)), h.own_body_id, h.body_bytes, h.max_attempts, null, h.dead_letter_id, h.backoff, h.topic, h.group_key, h.job_key, h.run_id, h.tenant, h.errors, h.barrier, h.epoch, h.member)::message order by h.ordinal) as messages
+            array_agg(row(case when p_reset_attempts then 0 else h.attempts end, h.priority, h.child, h.enqueued_at, h.payload, h.headers, coalesce(h.event_id, _event_id(h.event_prefix, h.message_id, h.enqueued_at)), h.own_body_id, h.body_bytes, h.max_attempts, null, h.dead_letter_id, h.backoff, h.topic, h.group_key, h.job_key, h.run_id, h.tenant, h.errors, h.barrier, h.epoch, h.member)::message order by h.ordinal) as messages
         from chosen h
         group by h.channel_id
         order by h.channel_id
@@ -6877,6 +6935,136 @@ comment on function tidegate.dead_letter_requeue_matching(
     text, text, text, text, timestamptz, timestamptz, integer, double precision, boolean, boolean, text
 ) is
 'Requeue the dead letters that match the filters of dead_letter_list, oldest death first, up to p_limit; no filter means all. Call again while requeued equals p_limit: each call takes the next ones. p_per_second spreads them: they become due at that pace from now, the last at last_due_at. p_dry_run changes nothing and says how many would go. Passed over, and left dead: key_in_use (a live message has the job key), no_channel (it was dropped), busy (somebody else is at it). Errors: TG010 unknown reason, a limit or pace out of range.';
+
+-- functions/dead_letter/dead_letter_put.sql
+create or replace function tidegate.dead_letter_put(p_channel text, p_specs jsonb, p_kind text default 'queue')
+returns setof tidegate.sent
+language plpgsql volatile rows 100
+security definer
+set search_path = tidegate, pg_temp
+as $$
+/*
+ * For what died before it came here. The messages never stood in a place, so nobody can have claimed one: they are made
+ * here and buried in one go, as any other death is. When each failed stands in its history; dead_at is when it landed.
+ */
+declare
+    v_channel channel;
+    v_spec jsonb;
+    v_id bigint;
+    v_first bigint;
+    v_body_id bigint;
+    v_size integer;
+    v_attempts integer;
+    v_priority integer;
+    v_reason text;
+    v_long text;
+    v_answers sent[] := '{}';
+    v_messages message[] := '{}';
+    v_reasons text[] := '{}';
+    v_errors text[] := '{}';
+begin
+    if p_kind is null or p_kind not in ('queue', 'topic') then
+        perform _bad_argument('p_kind', p_kind, 'A channel is a queue or a topic.');
+    end if;
+    select * into v_channel from channel c where c.kind = p_kind and c.name = p_channel;
+    if not found then
+        perform _no_such_channel(p_kind, p_channel);
+    end if;
+    for v_spec in
+        select s.spec from _specs_check(p_specs, array[
+            'payload', 'error', 'reason', 'attempts', 'failed_at', 'enqueued_at', 'headers', 'priority', 'group_key',
+            'job_key', 'idempotency_key', 'event_id', 'run_id', 'tenant', 'max_attempts', 'backoff'
+        ]) s (spec)
+    loop
+        v_attempts := coalesce((v_spec ->> 'attempts')::integer, 0);
+        if v_attempts not between 0 and 32767 then
+            perform _bad_argument('attempts', v_attempts::text, 'Give how many deliveries failed: 0 to 32767.');
+        end if;
+        v_reason := coalesce(v_spec ->> 'reason', case when v_attempts > 0 then 'exhausted' else 'not_retryable' end);
+        if v_reason not in ('exhausted', 'not_retryable', 'expired', 'malformed', 'unknown_handler')
+            or v_reason = 'exhausted' and v_attempts = 0
+        then
+            perform _bad_argument(
+                'reason', v_reason,
+                'The reasons are exhausted (of at least one attempt), not_retryable, expired, malformed and'
+                ' unknown_handler.'
+            );
+        end if;
+        v_priority := coalesce((v_spec ->> 'priority')::integer, 0);
+        if v_priority not between 0 and 9 then
+            perform _bad_argument('priority', v_priority::text, 'A priority is a number from 0 (first) to 9 (last).');
+        end if;
+        if (v_spec ->> 'max_attempts')::integer not between 0 and 32767 then
+            perform _bad_argument('max_attempts', v_spec ->> 'max_attempts', 'Give 1 to 32767, or 0 for ever.');
+        end if;
+        if v_channel.tenant_required and v_spec ->> 'tenant' is null then
+            perform _bad_argument('tenant', null, format('%s %s requires a tenant.', initcap(p_kind), p_channel));
+        end if;
+        if jsonb_typeof(nullif(v_spec -> 'headers', 'null')) <> 'object' or _json_size(v_spec -> 'headers') > 8192 then
+            perform _bad_argument(
+                'headers', left(v_spec ->> 'headers', 200), 'Headers are a JSON object of at most 8 kB.'
+            );
+        end if;
+        perform _backoff_check(nullif(v_spec -> 'backoff', 'null')) where v_spec -> 'backoff' <> 'null';
+        select t.name into v_long
+        from unnest(array['group_key', 'job_key', 'idempotency_key', 'run_id', 'tenant']) t (name)
+        where octet_length(v_spec ->> t.name) > 512
+        limit 1;
+        if found then -- they stand in indexes
+            perform _bad_argument(v_long, left(v_spec ->> v_long, 100), 'It has at most 512 bytes; hash a longer one.');
+        end if;
+
+        v_id := nextval('position_seq');
+        if v_spec ->> 'idempotency_key' is not null then
+            -- As in a send: the second of two at once waits here, and finds what is final.
+            v_first := null;
+            loop
+                insert into idempotency_key (channel_id, key, message_id, created_at)
+                values (v_channel.channel_id, v_spec ->> 'idempotency_key', v_id, clock_now())
+                on conflict do nothing;
+                exit when found;
+                select k.message_id into v_first
+                from idempotency_key k
+                where k.channel_id = v_channel.channel_id and k.key = v_spec ->> 'idempotency_key';
+                exit when found;
+            end loop;
+            if v_first is not null then
+                v_answers := v_answers || row(v_first, 'deduplicated')::sent;
+                continue;
+            end if;
+        end if;
+        v_size := _json_size(v_spec -> 'payload');
+        v_body_id := null;
+        if v_size > v_channel.inline_limit then
+            insert into body (payload) values (v_spec -> 'payload') returning body_id into v_body_id;
+        end if;
+        if v_priority > 0 then -- a requeue puts it where claims have to look
+            perform _priority_declare(v_channel.channel_id, array[v_priority]::smallint[]);
+        end if;
+        if exists (select from unnest(v_messages) m where m.job_key = v_spec ->> 'job_key') then
+            -- Of one key the later lands in the entry of the earlier, as if they had died one after the other.
+            perform _message_bury(v_channel.channel_id, v_messages, v_reasons, v_errors);
+            v_messages := '{}';
+            v_reasons := '{}';
+            v_errors := '{}';
+        end if;
+        v_answers := v_answers || row(v_id, 'inserted')::sent;
+        v_reasons := v_reasons || v_reason;
+        v_errors := v_errors || coalesce(v_spec ->> 'error', '');
+        v_messages := v_messages || row(v_attempts, v_priority, v_id, coalesce((v_spec ->> 'enqueued_at')::timestamptz, clock_now()), case when v_body_id is null then v_spec -> 'payload' end, nullif(v_spec -> 'headers', 'null'), (v_spec ->> 'event_id')::uuid, v_body_id, case when v_body_id is not null then v_size end, (v_spec ->> 'max_attempts')::integer, null, null, nullif(v_spec -> 'backoff', 'null'), null, v_spec ->> 'group_key', v_spec ->> 'job_key', v_spec ->> 'run_id', v_spec ->> 'tenant', jsonb_build_array(jsonb_build_object(
+                'at', coalesce((v_spec ->> 'failed_at')::timestamptz, clock_now()), 'attempt', v_attempts,
+                'error', _error_text(v_spec ->> 'error')
+            )), null, null, null)::message;
+    end loop;
+    if v_messages <> '{}' then
+        perform _message_bury(v_channel.channel_id, v_messages, v_reasons, v_errors);
+    end if;
+    return query select a.message_id, a.outcome from unnest(v_answers) with ordinality a order by a.ordinality;
+end;
+$$;
+
+comment on function tidegate.dead_letter_put(text, jsonb, text) is
+'Bring in messages that died elsewhere, as dead letters of a queue (or, with p_kind topic, of a topic) that can be requeued or discarded as any other: a JSON array of objects with payload and error, reason (exhausted, not_retryable, expired, malformed, unknown_handler), attempts, failed_at and enqueued_at, and, as in queue_send, headers, priority, group_key, job_key, idempotency_key, event_id, run_id, tenant, max_attempts, backoff. One answer an element, in order: inserted, or, for an idempotency key used before on this channel, deduplicated with the first message_id. Errors: TG010 bad argument, TG020 no such channel; a value of the wrong type raises what its cast raises (22P02, 22007).';
 
 -- functions/dead_letter/dead_letter_discard.sql
 create or replace function tidegate.dead_letter_discard(
@@ -7148,6 +7336,7 @@ set search_path = tidegate, pg_temp
 set plan_cache_mode = auto
 set enable_seqscan = on
 set enable_bitmapscan = on
+set jit = off
 as $$
 /*
  * First all messages in one subtransaction; if any raises, each in one of its own, and only those that raise have
@@ -7311,7 +7500,7 @@ end;
 $$;
 
 comment on function tidegate.queue_configure(text, jsonb) is
-'Change the policy of a queue: lease, max_runtime, max_attempts (0 = for ever), backoff_base, backoff_cap, backoff_factor, jitter (a share), retention (of archived messages), archive, max_in_flight (null = unlimited), inline_limit (bytes), tenant_required, doorbell (least interval between two wake-ups of whoever listens; null = none). Keys not given stay as they are. Errors: TG010 unknown key or bad value, TG020 no such queue.';
+'Change the policy of a queue: lease, max_runtime, max_attempts (0 = for ever), backoff_base, backoff_cap, backoff_factor, jitter (a share), retention (of archived messages), archive, max_in_flight (null = unlimited), inline_limit (bytes), tenant_required, doorbell (least interval between two wake-ups of whoever listens; null = none; a transaction that rings cannot be prepared, one with tidegate.doorbell off does not ring). Keys not given stay as they are. Errors: TG010 unknown key or bad value, TG020 no such queue.';
 
 -- functions/queue/queue_pause.sql
 create or replace function tidegate.queue_pause(p_queue text) returns void
@@ -7665,7 +7854,6 @@ begin
         perform _no_such_channel('queue', p_queue);
     end if;
     if p_priority = 0 and p_run_at is null and p_idempotency_key is null and p_group_key is null and p_run_id is null
-        and v_channel.doorbell is null
         and current_setting('transaction_isolation') = 'read committed'
         and coalesce(octet_length(p_tenant) <= 512, not v_channel.tenant_required)
         and (p_headers is null or (jsonb_typeof(p_headers) = 'object' and _json_size(p_headers) <= 8192))
@@ -7679,6 +7867,9 @@ begin
             v_sent.message_id, v_channel.channel_id, 0, 0, v_sent.message_id, clock_now(), p_payload, p_headers,
             p_event_id, p_run_id, p_tenant
         );
+        if v_channel.doorbell is not null then
+            perform _doorbell_ring(v_channel.channel_id, 'queue', p_queue, v_channel.doorbell);
+        end if;
         return v_sent;
     end if;
 
@@ -7851,7 +8042,6 @@ begin
         perform _no_such_channel('queue', p_queue);
     end if;
     if p_priority = 0 and p_run_at is null and p_idempotency_key is null and p_group_key is null and p_run_id is null
-        and v_channel.doorbell is null
         and current_setting('transaction_isolation') = 'read committed'
         and coalesce(octet_length(p_tenant) <= 512, not v_channel.tenant_required)
         and (p_headers is null or (jsonb_typeof(p_headers) = 'object' and _json_size(p_headers) <= 8192))
@@ -7868,6 +8058,9 @@ begin
         select i.id, v_channel.channel_id, 0, 0, i.id, v_now, i.payload, p_headers, p_run_id, p_tenant
         from (select nextval('position_seq') as id, u.payload from unnest(p_payloads) u (payload)) i
         returning ready.message_id, 'inserted'::text;
+        if v_channel.doorbell is not null then
+            perform _doorbell_ring(v_channel.channel_id, 'queue', p_queue, v_channel.doorbell);
+        end if;
         return;
     end if;
 
@@ -8063,7 +8256,7 @@ begin
     case p_place
         when 'ready' then
             return query
-            select m.attempts, m.priority::smallint, m.message_id, m.enqueued_at, coalesce(m.payload, (select b.payload from body b where b.body_id = m.body_id)), m.headers, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id)), m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member
+            select m.attempts, m.priority::smallint, m.message_id, m.enqueued_at, coalesce(m.payload, (select b.payload from body b where b.body_id = m.body_id)), m.headers, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id, m.enqueued_at)), m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member
             from (
                 select * from ready p
                 where p.channel_id = v_channel.channel_id
@@ -8073,7 +8266,7 @@ begin
             order by priority, position;
         when 'scheduled' then
             return query
-            select m.attempts, m.priority::smallint, m.message_id, m.enqueued_at, coalesce(m.payload, (select b.payload from body b where b.body_id = m.body_id)), m.headers, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id)), m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member
+            select m.attempts, m.priority::smallint, m.message_id, m.enqueued_at, coalesce(m.payload, (select b.payload from body b where b.body_id = m.body_id)), m.headers, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id, m.enqueued_at)), m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member
             from (
                 select * from scheduled p
                 where p.channel_id = v_channel.channel_id
@@ -8083,7 +8276,7 @@ begin
             order by due_at, message_id;
         when 'blocked' then
             return query
-            select m.attempts, m.priority::smallint, m.message_id, m.enqueued_at, coalesce(m.payload, (select b.payload from body b where b.body_id = m.body_id)), m.headers, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id)), m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member
+            select m.attempts, m.priority::smallint, m.message_id, m.enqueued_at, coalesce(m.payload, (select b.payload from body b where b.body_id = m.body_id)), m.headers, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id, m.enqueued_at)), m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member
             from (
                 select * from blocked p
                 where p.channel_id = v_channel.channel_id
@@ -8093,7 +8286,7 @@ begin
             order by position;
         when 'lease' then
             return query
-            select m.attempts, m.priority::smallint, m.message_id, m.enqueued_at, coalesce(m.payload, (select b.payload from body b where b.body_id = m.body_id)), m.headers, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id)), m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member
+            select m.attempts, m.priority::smallint, m.message_id, m.enqueued_at, coalesce(m.payload, (select b.payload from body b where b.body_id = m.body_id)), m.headers, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id, m.enqueued_at)), m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member
             from (
                 select * from lease n
                 where n.channel_id = v_channel.channel_id
@@ -8504,8 +8697,10 @@ begin
         if v_message.body_bytes is null then
             return next row(
                 v_lease_id, v_message.message_id,
-                coalesce(v_message.event_id, _event_id(v_channel.event_prefix, v_message.message_id)), v_message.topic,
-                v_message.attempts + 1, coalesce(v_message.max_attempts, v_channel.max_attempts), v_message.payload,
+                coalesce(
+                    v_message.event_id, _event_id(v_channel.event_prefix, v_message.message_id, v_message.enqueued_at)
+                ),
+                v_message.topic, v_message.attempts + 1, coalesce(v_message.max_attempts, v_channel.max_attempts), v_message.payload,
                 v_message.headers, v_message.priority, v_message.group_key, v_message.job_key, v_message.run_id,
                 v_message.tenant, v_message.barrier, v_message.epoch, v_message.member, v_message.enqueued_at, v_expires_at
             )::delivery;
@@ -8582,8 +8777,8 @@ begin
     else
         return query
         select
-            v_lease_id, m.message_id, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id)), m.topic,
-            m.attempts + 1, coalesce(m.max_attempts, v_channel.max_attempts), m.payload, m.headers, m.priority,
+            v_lease_id, m.message_id,
+            coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id, m.enqueued_at)), m.topic, m.attempts + 1, coalesce(m.max_attempts, v_channel.max_attempts), m.payload, m.headers, m.priority,
             m.group_key, m.job_key, m.run_id, m.tenant, m.barrier, m.epoch, m.member, m.enqueued_at, v_expires_at
         from unnest(v_messages) m;
     end if;
@@ -8601,6 +8796,7 @@ language plpgsql volatile
 security definer
 set search_path = tidegate, pg_temp
 set enable_seqscan = off
+set jit = off
 as $$
 /*
  * The lease row is the fencing token: whoever still finds it owns its messages. A plain lease settled whole, the
@@ -8915,7 +9111,7 @@ begin
         return v_answer;
     end if;
     delete from ready where ctid = any(v_ctids[:cardinality(v_messages)]);
-    select array_agg(row(m.attempts, m.priority, m.message_id, m.enqueued_at, coalesce(m.payload, (select b.payload from body b where b.body_id = m.body_id)), m.headers, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id)), m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member)::message order by m.ordinality)
+    select array_agg(row(m.attempts, m.priority, m.message_id, m.enqueued_at, coalesce(m.payload, (select b.payload from body b where b.body_id = m.body_id)), m.headers, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id, m.enqueued_at)), m.body_id, m.body_bytes, m.max_attempts, m.max_batch, m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member)::message order by m.ordinality)
     into v_deliveries
     from unnest(v_messages) with ordinality m;
 
@@ -9036,7 +9232,7 @@ end;
 $$;
 
 comment on function tidegate.topic_configure(text, jsonb) is
-'Change the policy of a topic: lease, max_runtime, max_attempts (0 = for ever), backoff_base, backoff_cap, backoff_factor, jitter (a share), retention (of archived messages), archive, max_in_flight (null = unlimited), inline_limit (bytes), tenant_required, doorbell (least interval between two wake-ups of whoever listens; null = none). Keys not given stay as they are. Errors: TG010 unknown key or bad value, TG020 no such topic.';
+'Change the policy of a topic: lease, max_runtime, max_attempts (0 = for ever), backoff_base, backoff_cap, backoff_factor, jitter (a share), retention (of archived messages), archive, max_in_flight (null = unlimited), inline_limit (bytes), tenant_required, doorbell (least interval between two wake-ups of whoever listens; null = none; a transaction that rings cannot be prepared, one with tidegate.doorbell off does not ring). Keys not given stay as they are. Errors: TG010 unknown key or bad value, TG020 no such topic.';
 
 -- functions/outbox/topic_pause.sql
 create or replace function tidegate.topic_pause(p_topic text) returns void
@@ -9154,7 +9350,6 @@ begin
         perform _no_such_channel('topic', p_topic);
     end if;
     if p_priority = 0 and p_run_at is null and p_idempotency_key is null and p_group_key is null and p_run_id is null
-        and v_channel.doorbell is null
         and current_setting('transaction_isolation') = 'read committed'
         and coalesce(octet_length(p_tenant) <= 512, not v_channel.tenant_required)
         and (p_headers is null or (jsonb_typeof(p_headers) = 'object' and _json_size(p_headers) <= 8192))
@@ -9167,6 +9362,9 @@ begin
             v_sent.message_id, v_channel.channel_id, 0, 0, v_sent.message_id, clock_now(), p_payload, p_headers,
             p_event_id, p_run_id, p_tenant
         );
+        if v_channel.doorbell is not null then
+            perform _doorbell_ring(v_channel.channel_id, 'topic', p_topic, v_channel.doorbell);
+        end if;
         return v_sent;
     end if;
 
@@ -9296,7 +9494,6 @@ begin
         perform _no_such_channel('topic', p_topic);
     end if;
     if p_priority = 0 and p_run_at is null and p_idempotency_key is null and p_group_key is null and p_run_id is null
-        and v_channel.doorbell is null
         and current_setting('transaction_isolation') = 'read committed'
         and coalesce(octet_length(p_tenant) <= 512, not v_channel.tenant_required)
         and (p_headers is null or (jsonb_typeof(p_headers) = 'object' and _json_size(p_headers) <= 8192))
@@ -9312,6 +9509,9 @@ begin
         select i.id, v_channel.channel_id, 0, 0, i.id, v_now, i.payload, p_headers, p_run_id, p_tenant
         from (select nextval('position_seq') as id, u.payload from unnest(p_payloads) u (payload)) i
         returning ready.message_id, 'inserted'::text;
+        if v_channel.doorbell is not null then
+            perform _doorbell_ring(v_channel.channel_id, 'topic', p_topic, v_channel.doorbell);
+        end if;
         return;
     end if;
 
@@ -9598,7 +9798,9 @@ begin
         select
             d.drawn, d.target,
             0, d.priority, case when d.is_copy then d.drawn else d.message_id end, d.enqueued_at, d.payload, d.headers, case
-                    when d.is_copy then coalesce(d.event_id, _event_id(i.event_prefix, d.message_id)) else d.event_id
+                    when d.is_copy
+                        then coalesce(d.event_id, _event_id(i.event_prefix, d.message_id, d.enqueued_at))
+                    else d.event_id
                 end, d.own_body_id, d.body_bytes, null, null, null, d.backoff, p_topic, d.group_key, d.job_key, d.run_id, d.tenant, null, d.barrier, d.epoch, d.member
         from delivery d
         cross join installation i
@@ -9608,7 +9810,9 @@ begin
         select
             d.drawn, d.target,
             0, d.priority, case when d.is_copy then d.drawn else d.message_id end, d.enqueued_at, d.payload, d.headers, case
-                    when d.is_copy then coalesce(d.event_id, _event_id(i.event_prefix, d.message_id)) else d.event_id
+                    when d.is_copy
+                        then coalesce(d.event_id, _event_id(i.event_prefix, d.message_id, d.enqueued_at))
+                    else d.event_id
                 end, d.own_body_id, d.body_bytes, null, null, null, d.backoff, p_topic, d.group_key, d.job_key, d.run_id, d.tenant, null, d.barrier, d.epoch, d.member
         from delivery d
         cross join installation i
@@ -9617,7 +9821,7 @@ begin
         insert into archive (settled_at, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member)
         select
             clock_now(), p_topic_id,
-            d.attempts, d.priority, d.message_id, d.enqueued_at, d.payload, d.headers, coalesce(d.event_id, _event_id(i.event_prefix, d.message_id)), d.own_body_id, d.body_bytes, d.max_attempts, d.max_batch, d.requeued_from, d.backoff, d.topic, d.group_key, d.job_key, d.run_id, d.tenant, d.errors, d.barrier, d.epoch, d.member
+            d.attempts, d.priority, d.message_id, d.enqueued_at, d.payload, d.headers, coalesce(d.event_id, _event_id(i.event_prefix, d.message_id, d.enqueued_at)), d.own_body_id, d.body_bytes, d.max_attempts, d.max_batch, d.requeued_from, d.backoff, d.topic, d.group_key, d.job_key, d.run_id, d.tenant, d.errors, d.barrier, d.epoch, d.member
         from delivery d
         cross join installation i
         where d.target is null
@@ -9723,7 +9927,7 @@ begin
 
     select
         array_agg(r.ctid order by r.priority, r.position),
-        array_agg(row(r.attempts, r.priority, r.message_id, r.enqueued_at, coalesce(r.payload, (select b.payload from body b where b.body_id = r.body_id)), r.headers, coalesce(r.event_id, _event_id(i.event_prefix, r.message_id)), r.body_id, r.body_bytes, r.max_attempts, r.max_batch, r.requeued_from, r.backoff, p_topic, r.group_key, r.job_key, r.run_id, r.tenant, r.errors, r.barrier, r.epoch, r.member)::message order by r.priority, r.position)
+        array_agg(row(r.attempts, r.priority, r.message_id, r.enqueued_at, coalesce(r.payload, (select b.payload from body b where b.body_id = r.body_id)), r.headers, coalesce(r.event_id, _event_id(i.event_prefix, r.message_id, r.enqueued_at)), r.body_id, r.body_bytes, r.max_attempts, r.max_batch, r.requeued_from, r.backoff, p_topic, r.group_key, r.job_key, r.run_id, r.tenant, r.errors, r.barrier, r.epoch, r.member)::message order by r.priority, r.position)
     into v_ctids, v_messages
     from ready r
     cross join installation i
@@ -10089,8 +10293,10 @@ begin
         if v_message.body_bytes is null then
             return next row(
                 v_lease_id, v_message.message_id,
-                coalesce(v_message.event_id, _event_id(v_channel.event_prefix, v_message.message_id)), v_message.topic,
-                v_message.attempts + 1, coalesce(v_message.max_attempts, v_channel.max_attempts), v_message.payload,
+                coalesce(
+                    v_message.event_id, _event_id(v_channel.event_prefix, v_message.message_id, v_message.enqueued_at)
+                ),
+                v_message.topic, v_message.attempts + 1, coalesce(v_message.max_attempts, v_channel.max_attempts), v_message.payload,
                 v_message.headers, v_message.priority, v_message.group_key, v_message.job_key, v_message.run_id,
                 v_message.tenant, v_message.barrier, v_message.epoch, v_message.member, v_message.enqueued_at, v_expires_at
             )::delivery;
@@ -10167,8 +10373,8 @@ begin
     else
         return query
         select
-            v_lease_id, m.message_id, coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id)), m.topic,
-            m.attempts + 1, coalesce(m.max_attempts, v_channel.max_attempts), m.payload, m.headers, m.priority,
+            v_lease_id, m.message_id,
+            coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id, m.enqueued_at)), m.topic, m.attempts + 1, coalesce(m.max_attempts, v_channel.max_attempts), m.payload, m.headers, m.priority,
             m.group_key, m.job_key, m.run_id, m.tenant, m.barrier, m.epoch, m.member, m.enqueued_at, v_expires_at
         from unnest(v_messages) m;
     end if;
@@ -10897,7 +11103,8 @@ set jit = off
 as $$
 /*
  * Claims and maintenance_tick take expired leases back within a second: what is here has been out for ten. It is found
- * by the marks of the last tick.
+ * by the marks of the last tick. Channels come in any order, so that some whose leases are held, or that fail, do not
+ * stand before the others each time.
  */
 declare
     v_now constant timestamptz := clock_now();
@@ -10917,7 +11124,7 @@ begin
             where l.channel_id = c.channel_id
                 and l.expires_at >= f.lease_from - interval '1 minute' and l.expires_at <= v_now - interval '10 seconds'
         )
-        order by f.ticked_at
+        order by random()
         limit p_limit
     loop
         exit when expired >= p_limit or clock_timestamp() > v_stop;
@@ -10950,6 +11157,7 @@ set search_path = tidegate, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set enable_bitmapscan = off
+set jit = off
 as $$
 /*
  * Where the scan of barriers starts. Each one that closes leaves an entry in the index at the instant at which it was
@@ -11047,7 +11255,7 @@ begin
         p_job_key => 'expired ' || p_barrier.epoch,
         p_key_mode => 'dedupe',
         p_event_id => _barrier_event_id(
-            i.event_prefix, p_barrier.epoch, 'expired ' || extract(epoch from p_expired_at)
+            i.event_prefix, p_barrier.epoch, p_barrier.opened_at, 'expired ' || extract(epoch from p_expired_at)
         ),
         p_run_id => p_barrier.run_id,
         p_tenant => p_barrier.tenant
@@ -11234,6 +11442,7 @@ set search_path = tidegate, pg_temp
 set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set enable_bitmapscan = off
+set jit = off
 as $$
 /*
  * By runs, in the order in which they ended, an hour ago: so what is read is what has ended since the last pass, and
@@ -11360,6 +11569,10 @@ begin
         barriers := barriers + 1;
         begin
             select * into v_recovered from _barrier_recover(v_barrier.name, v_barrier.epoch, p_leader_epoch);
+            insert into tally (channel_id, outcome, amount)
+            select 0, 'recovered.' || v_recovered.did,
+                case when v_recovered.did = 'resent' then v_recovered.members else 1 end
+            where v_recovered.did <> 'kept' and _leader_check('maintain', p_leader_epoch);
             case v_recovered.did
                 when 'resent' then resent := resent + v_recovered.members;
                 when 'refired' then refired := refired + 1;
@@ -12070,6 +12283,15 @@ from (values
     ),
     ('tidegate_dead_lettered_total', 'counter', 'Messages that became dead letters, by reason; exact.'),
     ('tidegate_stranded_total', 'counter', 'Messages found below a floor and put back. Expected 0 for ever.'),
+    (
+        'tidegate_leases_recovered_total', 'counter',
+        'Expired leases taken back: charged (a message alone), halved (of several) or spared (an outage); exact.'
+    ),
+    (
+        'tidegate_recovered_total', 'counter',
+        'Members resent; barriers refired, failed, reclaimed or asked about; orphaned guards: by recovery; exact.'
+    ),
+    ('tidegate_errors_total', 'counter', 'Errors that a tick or a sweep met and went on from; exact.'),
     ('tidegate_positions_total', 'counter', 'Positions drawn: one an entry into ready or blocked, retries included.'),
     ('tidegate_info', 'gauge', 'Always 1; version is that of the installed routines.'),
     ('tidegate_schema_version', 'gauge', 'Number of the newest migration.'),
@@ -12095,6 +12317,7 @@ from (values
         'When a job of the upkeep last succeeded; absent if never.'
     ),
     ('tidegate_leaders', 'gauge', 'Leaderships: held, expired (nobody has taken over) or resigned.'),
+    ('tidegate_leader_epoch', 'gauge', 'How often the leadership of the upkeep was taken over; 0 = never held.'),
     (
         'tidegate_depth', 'gauge',
         'Messages in a place: ready, scheduled, blocked, leased. Exact up to 100000 a place, above that an estimate.'
@@ -12471,11 +12694,13 @@ begin
             return query
             select 'tidegate_incidents', jsonb_build_object('routine', r.routine), coalesce(n.incidents,
                 0)::double precision
-            from unnest(array['_tick', 'maintenance_tick', 'outbox_sweep', 'cleanup_sweep', 'counter_reconcile', '_lease_expire',
-'_scheduled_promote', 'other']) as r (routine)
+            from unnest(array['_tick', 'maintenance_tick', 'outbox_sweep', 'recovery_sweep', 'run_sweep', 'cleanup_sweep',
+'counter_reconcile', '_lease_expire', '_scheduled_promote', '_stranded_replace', '_barrier_close',
+'_tide_forget', '_tide_forget_deadlines', 'other']) as r (routine)
             left join (
-                select case when i.routine in ('_tick', 'maintenance_tick', 'outbox_sweep', 'cleanup_sweep', 'counter_reconcile', '_lease_expire',
-'_scheduled_promote') then i.routine else 'other' end as routine,
+                select case when i.routine in ('_tick', 'maintenance_tick', 'outbox_sweep', 'recovery_sweep', 'run_sweep', 'cleanup_sweep',
+'counter_reconcile', '_lease_expire', '_scheduled_promote', '_stranded_replace', '_barrier_close',
+'_tide_forget', '_tide_forget_deadlines') then i.routine else 'other' end as routine,
                     count(*) as incidents
                 from (select * from incident i order by i.incident_id desc limit 1000) i
                 where i.at > v_now - interval '10 minutes'
@@ -12658,6 +12883,29 @@ begin
         cross join unnest(array['exhausted', 'not_retryable', 'expired', 'malformed', 'unknown_handler', 'cancelled', 'purged']) r (reason)
         left join total t on t.channel_id = c.channel_id and t.outcome = 'dead_letter.' || r.reason
         union all
+        select 'tidegate_leases_recovered_total',
+            jsonb_build_object('kind', c.kind, 'channel', c.name, 'how', h.how), coalesce(t.amount, 0)
+        from channel c
+        cross join unnest(array['charged', 'halved', 'spared']) h (how)
+        left join total t on t.channel_id = c.channel_id and t.outcome = 'lease.' || h.how
+        union all
+        select 'tidegate_recovered_total', jsonb_build_object('what', w.what), coalesce(t.amount, 0)
+        from unnest(array['resent', 'refired', 'failed', 'reclaimed', 'asked', 'guards']) w (what)
+        left join total t on t.channel_id = 0 and t.outcome = 'recovered.' || w.what
+        union all
+        select 'tidegate_errors_total', jsonb_build_object('routine', r.routine), coalesce(sum(t.amount), 0)
+        from unnest(array['_tick', 'maintenance_tick', 'outbox_sweep', 'recovery_sweep', 'run_sweep', 'cleanup_sweep',
+'counter_reconcile', '_lease_expire', '_scheduled_promote', '_stranded_replace', '_barrier_close',
+'_tide_forget', '_tide_forget_deadlines', 'other']) r (routine)
+        left join total t on t.channel_id = 0 and case
+            when r.routine = 'other'
+                then t.outcome like 'error.%' and substr(t.outcome, 7) not in ('_tick', 'maintenance_tick', 'outbox_sweep', 'recovery_sweep', 'run_sweep', 'cleanup_sweep',
+'counter_reconcile', '_lease_expire', '_scheduled_promote', '_stranded_replace', '_barrier_close',
+'_tide_forget', '_tide_forget_deadlines')
+            else t.outcome = 'error.' || r.routine
+        end
+        group by r.routine
+        union all
         select 'tidegate_stranded_total', '{}', coalesce(sum(t.amount), 0) from total t where t.outcome = 'stranded'
         union all
         select 'tidegate_positions_total', '{}', q.last_value - (not q.is_called)::integer from position_seq q
@@ -12670,6 +12918,10 @@ begin
                 end
             )
         from (values ('held'), ('expired'), ('resigned')) as s (state)
+        union all
+        select 'tidegate_leader_epoch', '{}', coalesce(
+            (select l.epoch from leader l where l.name = 'maintain'), 0
+        )
     )
     select m.name, m.type, s.labels, s.value, m.help from sample s inner join _metric_list() m on m.name = s.name;
 
@@ -12741,51 +12993,6 @@ begin
                 format('migration %s, routines of release %s', (schema_version()).migration, coalesce(v_seen, 'none')),
                 case when v_count <> 1 then 'Run tidegate migrate: routines of several releases, or none, are '
                     'installed.' end;
-
-        when 'maintenance' then
-            -- The job that is due most often says whether anybody is there.
-            select coalesce(max(d.started_at), '-infinity') into strict v_seen from maintenance_due() d;
-            return query select p_check,
-                case when v_seen::timestamptz > v_now - interval '1 minute' then 'ok' else 'fail' end,
-                case
-                    when v_seen::timestamptz = '-infinity' then 'no job of the upkeep has ever started'
-                    else format('a job started %s ago', date_trunc('second', v_now - v_seen::timestamptz))
-                end,
-                case
-                    when v_seen::timestamptz > v_now - interval '1 minute' then null
-                    else 'Run tidegate maintain (or maintenance_due() from a scheduler): idle queues are not ticked '
-                        'and nothing is cleaned up.'
-                end;
-
-        when 'upkeep' then
-            select string_agg(
-                    format('%s failed %s time(s) in a row: %s', u.job, u.failure_count, left(u.last_error, 200)), '; '
-                    order by u.failure_count desc
-                ), max(u.failure_count)
-            into v_seen, v_count
-            from (select distinct on (r.job) r.* from maintenance_run r order by r.job, r.entry desc) u
-            where u.failure_count > 0;
-            return query select p_check,
-                case when v_count is null then 'ok' when v_count < 3 then 'warn' else 'fail' end,
-                coalesce(v_seen, 'no job failed when it last ran'),
-                case when v_seen is not null then 'Mend what the error says; the job is tried again by itself. See '
-                    'the view upkeep.' end;
-
-        when 'snapshot' then
-            select format('the last snapshot is %s old', date_trunc('second', v_now - s.taken_at)),
-                case
-                    when s.failed_probes > 0 then s.failed_probes || ' probe(s) failed'
-                    when s.taken_at < v_now - 5 * (select d.every
-                        from maintenance_due() d where d.job = 'metrics') then 'stale'
-                end
-            into v_seen, v_status
-            from metric_snapshot s
-            order by s.snapshot_id desc limit 1;
-            return query select p_check, case when v_seen is null or v_status is not null then 'warn' else 'ok' end,
-                coalesce(v_seen || coalesce(', ' || v_status, ''), 'no snapshot was ever taken'),
-                case when v_seen is null or v_status is not null
-                    then 'Run tidegate maintain, of which metrics_snapshot() is a job: metrics() has no current '
-                        'gauges.' end;
 
         when 'incidents' then
             select count(*), max(format('%s: %s', i.routine, left(i.message, 200)))
@@ -13267,6 +13474,99 @@ $$;
 comment on function tidegate._doctor_look_server(text) is
 'What one check of doctor() finds in the server: locks, open_claims, horizon, autovacuum, sequence, settings.';
 
+-- functions/metrics/_doctor_look_upkeep.sql
+create or replace function tidegate._doctor_look_upkeep(p_check text) returns setof tidegate.diagnosis
+language plpgsql volatile rows 3
+set search_path = tidegate, pg_temp
+as $$
+/* Whether somebody does the upkeep, and how it goes. Like _doctor_look, it writes nothing. */
+declare
+    v_now constant timestamptz := clock_now();
+    v_seen text;
+    v_count bigint;
+    v_status text;
+begin
+    case p_check
+        when 'maintenance' then
+            -- The job that is due most often says whether anybody is there.
+            select coalesce(max(d.started_at), '-infinity') into strict v_seen from maintenance_due() d;
+            return query select p_check,
+                case when v_seen::timestamptz > v_now - interval '1 minute' then 'ok' else 'fail' end,
+                case
+                    when v_seen::timestamptz = '-infinity' then 'no job of the upkeep has ever started'
+                    else format('a job started %s ago', date_trunc('second', v_now - v_seen::timestamptz))
+                end,
+                case
+                    when v_seen::timestamptz > v_now - interval '1 minute' then null
+                    else 'Run tidegate maintain (or maintenance_due() from a scheduler): idle queues are not ticked '
+                        'and nothing is cleaned up.'
+                end;
+
+        when 'leader' then
+            -- What a leader is for. Whoever runs it from a scheduler, without one, is as good.
+            select
+                case
+                    when d.due_in is null then 'recovery is paused'
+                    when d.started_at is null then 'recovery has never started'
+                    else format('recovery started %s ago', date_trunc('second', v_now - d.started_at))
+                end || coalesce((
+                    select format(
+                        '; %s has epoch %s%s', coalesce(l.holder, 'nobody'), l.epoch,
+                        case when v_now >= l.expires_at then ', which is over' end
+                    )
+                    from leader l where l.name = 'maintain'
+                ), ''),
+                case
+                    when d.due_in is null then 'warn'
+                    when d.started_at > v_now - interval '5 minutes' - 3 * d.every then 'ok'
+                    else 'fail'
+                end
+            into v_seen, v_status
+            from maintenance_due() d
+            where d.job = 'recovery';
+            return query select p_check, v_status, v_seen,
+                case v_status
+                    when 'warn' then 'maintenance_configure(''recovery'', p_paused => false), when whatever it was is over.'
+                    when 'fail' then 'Nobody recovers: run tidegate maintain, of which one leads; tidegate recover does it '
+                        'once.'
+                end;
+
+        when 'upkeep' then
+            select string_agg(
+                    format('%s failed %s time(s) in a row: %s', u.job, u.failure_count, left(u.last_error, 200)), '; '
+                    order by u.failure_count desc
+                ), max(u.failure_count)
+            into v_seen, v_count
+            from (select distinct on (r.job) r.* from maintenance_run r order by r.job, r.entry desc) u
+            where u.failure_count > 0;
+            return query select p_check,
+                case when v_count is null then 'ok' when v_count < 3 then 'warn' else 'fail' end,
+                coalesce(v_seen, 'no job failed when it last ran'),
+                case when v_seen is not null then 'Mend what the error says; the job is tried again by itself. See '
+                    'the view upkeep.' end;
+
+        when 'snapshot' then
+            select format('the last snapshot is %s old', date_trunc('second', v_now - s.taken_at)),
+                case
+                    when s.failed_probes > 0 then s.failed_probes || ' probe(s) failed'
+                    when s.taken_at < v_now - 5 * (select d.every
+                        from maintenance_due() d where d.job = 'metrics') then 'stale'
+                end
+            into v_seen, v_status
+            from metric_snapshot s
+            order by s.snapshot_id desc limit 1;
+            return query select p_check, case when v_seen is null or v_status is not null then 'warn' else 'ok' end,
+                coalesce(v_seen || coalesce(', ' || v_status, ''), 'no snapshot was ever taken'),
+                case when v_seen is null or v_status is not null
+                    then 'Run tidegate maintain, of which metrics_snapshot() is a job: metrics() has no current '
+                        'gauges.' end;
+    end case;
+end;
+$$;
+
+comment on function tidegate._doctor_look_upkeep(text) is
+'One check of doctor(): maintenance, leader, upkeep or snapshot.';
+
 -- functions/metrics/doctor.sql
 create or replace function tidegate.doctor() returns setof tidegate.diagnosis
 language plpgsql volatile rows 25
@@ -13284,7 +13584,7 @@ begin
     foreach v_check in array case
         when pg_is_in_recovery() then array['schema', 'horizon', 'settings']
         else array[
-            'schema', 'locks', 'maintenance', 'upkeep', 'snapshot', 'queues', 'topics', 'outcomes', 'handlers',
+            'schema', 'locks', 'maintenance', 'leader', 'upkeep', 'snapshot', 'queues', 'topics', 'outcomes', 'handlers',
                 'paused', 'overdue',
             'expired_leases', 'dead_letters', 'barriers', 'stranded', 'orphans', 'open_claims', 'horizon',
             'autovacuum', 'sequence', 'incidents', 'settings'
@@ -13293,6 +13593,8 @@ begin
         begin
             if v_check in ('locks', 'open_claims', 'horizon', 'autovacuum', 'sequence', 'settings') then
                 return query select * from _doctor_look_server(v_check);
+            elsif v_check in ('maintenance', 'leader', 'upkeep', 'snapshot') then
+                return query select * from _doctor_look_upkeep(v_check);
             else
                 return query select * from _doctor_look(v_check);
             end if;
@@ -13453,7 +13755,7 @@ select
     sum(t.amount)::bigint as total
 from tidegate.tally t
 inner join tidegate.channel c on c.channel_id = t.channel_id
-where t.outcome not like 'dead\_letter.%'
+where t.outcome not like '%.%'
 group by c.kind, c.name, t.outcome;
 
 comment on view tidegate.outcomes is
@@ -13573,81 +13875,82 @@ begin
         ('_backoff', 'e6c93728b35a0dd799c9693e8e9fd192b36e952f258142d6dec77727706308fb'),
         ('_backoff_check', 'ad3dcb6034c2d0f107c670f9845542068eacb81153e1967fc7c2a8c0b6ce81fd'),
         ('_bad_argument', 'af3c40a042ee2c84175cad08526b162e65e07c257ae12c0e2eec57816703e6ce'),
-        ('_barrier_ask', '2466d2a4eb8fc2a4a7f22171fc1adb5a53811366143750dcfbf352571de01b53'),
-        ('_barrier_close', 'e63e3d8924cf15a5a969ef9cd9bd21060b7d6a2f57a5e3763a6b39f7bdc615ba'),
-        ('_barrier_event_id', '654c368cfa9909db21828c962864d5562b8cc85af6a109cc0fe5108ea2b217ec'),
+        ('_barrier_ask', 'f11db517b4e309e6bd98c29cf64b69a65debd74d53216c346e824e475bcbcdef'),
+        ('_barrier_close', '9b95b63d1e6a00c7b395e705ff94e2f052290c2625f20b180fb54fca91f7a4a6'),
+        ('_barrier_event_id', 'ab1af06c45f18d1102eb508f7fdd638dd5bcc62c4734a50dea765f5d31cf3fdf'),
         ('_barrier_grow', '09169118fa6ecfce40db2592c54b9db0517b92ae5f1d1d4d5a4004a99ad83a41'),
-        ('_barrier_message', '0855c08812094f4c047165bd4325493c57c24d236ea15fda4ef273b2177717cb'),
+        ('_barrier_message', '41a9835486bd64f0199944dc9b8e0110efcbfb685a51e5b0130c4b4f43db87a7'),
         ('_barrier_open', '220fa4081a9314f1dac13b0f15446e423aaf75dd86bd9e526ccdceedd30ec7d1'),
         ('_barrier_postpone', '306e1212d6ffce2969e1a42a082489d3df717329501158d9ae02fbc28ceb1c7d'),
         ('_barrier_reason', 'eff1b2dbd7f04d5a1d68431178070bbc2a69c59f70ffcd82046ff71ca5725081'),
         ('_barrier_recover', '809cd59205859e01b1221686cfac682a490a555dee90ea980189fdbda80e9a84'),
-        ('_barrier_settle', '0afec2ee4d54e8401e686782ed5dc4277e7ac60497ca5dd5688be25928ce0bb2'),
-        ('_barrier_standing', '6b3db278b3538b6922ebbcde3cd7b44b65b1848e8dbfe595dde705f3b196f384'),
+        ('_barrier_settle', 'ab22a8bc1060b016720402f2352d6f3043ba5d855683367b9b612c7655fb89df'),
+        ('_barrier_standing', '4809e196ec06fe64621f1b22957277b8d27e9ce4b12f572f09d107c50a05b70c'),
         ('_barrier_tell', '12b23c5d442f268cde0920f8454abc6d3981b6cb2beb7a5f0f3bb2193c850e3d'),
-        ('_barrier_trim', '932d1046f024d2130c556608fadb11a42103644e2c89a6118d5cfa737f6b19f6'),
-        ('_barriers_mark', 'aa76b9846d1181084fd477d216100efc358f062b9b67bccf7babbdcb7ad2d866'),
+        ('_barrier_trim', '64bfebe756c90dc4fa3f580ee0577908c11e109487375650295bebb824dfa3b4'),
+        ('_barriers_mark', '33eceeac5fea9d29b7281caf407642b942ae85e19075e338ba3bbac0feed153b'),
         ('_batch_fit', 'e2631162b50b68fc89b1e2ccff06d5057644b64fe75a0e85a97c0ca5324f6b6b'),
         ('_cancelled', '99f154f629ca35d5d7e3128079b014c5b48e6b7a9ede429c4278704cfa781d51'),
         ('_channel_configure', 'e5e9b9d12bd14fb73356ea5774fe1b1917cfb8609dd609185f76f5ae5ae040f3'),
         ('_cleanup_part', '4f524bf64c4b00698d778c7cd82bdb56eeeab6e249e36d88115dc19c0e86cd08'),
         ('_counter_closed', 'e0301ce1e8fc9ab24578026b26525c952de5fdac8a0d9f990a78123256abb261'),
-        ('_counter_fold', '4a706587529f6308a5f40ac9befd5749812a35f6e61768656b4eb170e7dc1ce4'),
-        ('_counter_write', '8c8ee81beb2e3b5148ddbbc3b123b46014a095078551142559192b35ec4ad114'),
+        ('_counter_fold', '3a8ff5c4dba6a9953f3698ed319495b418be362448b53aa2b7d0461482372960'),
+        ('_counter_write', '57a36ba41f00fd838b88cb568f6f9b7ed7af8f0720c95068e09ec8ac671f8990'),
         ('_dead_letter_count', '491d7f1751d54e27a6a404fff838a9f27ea525f41fea8772d40eb8f3230d2360'),
         ('_dead_letter_newest', 'abb0ded6698574f7546c18a4f9196a7b21166f287cc5fad06731ee6b297398cb'),
         ('_dead_letter_oldest', 'b6380895351cdac92fad258b0ddb603ed56d773991263694f90cc19bbe152a35'),
-        ('_dead_letter_requeue', 'a9482a7f72879350566b3a2dc4190e6f9f265821c248e88c93f2f954db95c4e9'),
-        ('_doctor_look', '8bf347b11c611c564524d030b2d9e57c1728ff165a3438bb68936d6f783f5b93'),
+        ('_dead_letter_requeue', '08ee509c868162b4ba297784666e3da65a6ec7951db3a5d85eb56db8b604eb8a'),
+        ('_doctor_look', '3c6b6706e639c43a9b9ec78b1def3eccbb55ddf84337e5a51f3d01958aa2e533'),
         ('_doctor_look_server', '568cd25c469028814bfd706f77f573246be54d2ee70ec7382db007aecf27d900'),
+        ('_doctor_look_upkeep', '94b8a4eea434d7680c37a758315f903b3226d75afdaee7102d2a7d7f73c633b8'),
         ('_doorbell_ring', '1760ae04ca6e0a71673320c88b36fc11ca1b021fe426e305d2d1febddbe9c875'),
         ('_error_text', '7f12f69ffaf3d6dff455683baed5f1abd597a68e4df21400d06f4cd26391f9b8'),
-        ('_event_id', 'dbd5513a675ecce78e3b1b17eec10d37723ff6f17c93ebc0aa70a869a1135d51'),
+        ('_event_id', 'e948889bbacac934f91bc182ffe113c2e479cefacd14d8fb14cd8065ad23ecfe'),
         ('_failed_check', '8a3402dfd35a05abb2e167dc9dfdf736ba7e4d57a916dcd1e11343088de738e3'),
         ('_group_advance', '781236f4bdfa8396fc453e8ae35196b3b7d2f81362c1daea4d17693f39091e05'),
         ('_guard_check', '10987b53ff3ad446120cf389e5de91ba19bfedcb1c0209a9846a8785e1d01aca'),
-        ('_guards_recover', '515344d067c2fe3c38b79ae3286cbeceb2b682645fbb08fa830399f57ca9c3d6'),
-        ('_guards_retire', '89e1a21683394b67e18bb9a78f905ff7af97ccb9977213849418c4b2b00b56f4'),
+        ('_guards_recover', 'fbd23e036c890a02d1335580e7e92bcdb822fcd7d106a7c4e28ede04b6262e1e'),
+        ('_guards_retire', 'da9bf03f3f09498de8b9f1aa61929c58e812c6bd1e3e29df69cfa00c89f0c14a'),
         ('_handler_call', 'c25bef023217ed6f076fa8ceeb46c235259c15f41445bc2ab187a373668114e1'),
         ('_handler_name', '9d7032806e7362f11643018ab17af62dea437bea8251acc612d9d75afeeda34e'),
         ('_handler_oid', '8073315386d4ec9c7f747f0831eebf80a8e25a8e5913e444d0f018f853257d21'),
-        ('_handler_run', '48642a482391c0f389cfcaeb9dca29d6cbfe36c2f815bda0260a0e03e765d257'),
+        ('_handler_run', '4992a3501b4278a2530b9b342f608b42641c795ee18fc7a73950b37d164cd9a0'),
         ('_has_turn', 'd94d21bacb47faa5e302eaa4e5ed37d7df019642777b652f5d292cbb6cce17a6'),
-        ('_incident_note', '9285ad86b24506649984cb008c68c934ece3877cc5066373b5ed3a81bf18d8e9'),
+        ('_incident_note', '4dd7a258361cc6f81355edad636e089176e244bfa4668138bb2bc3f3d1121f55'),
         ('_json_size', '6062f431a4bcafe38a6cc68c50eae60bc7bc0e6e5c44791bbd17802a9eb4f093'),
-        ('_keyed_send', '13112164c97a364813ed87f74798fa40c933d9d5aa1e9d7c609ee27102f755b5'),
+        ('_keyed_send', '77ab529fdea9f39c3f93055bb0b83e05990d651e33cdd0780082e7cb624637bc'),
         ('_leader_check', '149ab115db559a4e1abdc703696d6f2e7a28d8067489a21d05e4dab9e84b7730'),
-        ('_lease_deliveries', 'ae307a3384bf6ef3a6ce18db591d068c6f35bf8944ecdb7b60563e4a6400f38c'),
-        ('_lease_expire', 'c743878b8be00721caad63e81848925d4b40d7263764c985008dcaa3fb09064b'),
+        ('_lease_deliveries', '7420bd65ec7625bc4eeaf704701cfd251f5421b139c53b9301da5deb7bec4526'),
+        ('_lease_expire', '28fb1cf2574c50d7e5f577878fd44ad39bababf39908e94e9cd42091068a5701'),
         ('_lease_left', 'ed0911cbdd0c578b06ce20cc16fbb61b72072fd70f5da27b9aebf976e8155d84'),
-        ('_lease_settle', 'a4cb155f898fac2e1adcea937788d0408d55d9647cee3b88fcf345aab55943fb'),
-        ('_leases_recover', 'a8efe50f5001ad13da8b8c2341c88bd1a29a648689089fb4b8788f4f803eeba0'),
+        ('_lease_settle', '976a11017d6e05d2fb0fea35b3cddd1a879de03e1096e9ff470330cb9dd35921'),
+        ('_leases_recover', '96e3d870715d616cc27f62452971e060e05aa3d12d1aaa26deb594dba7725d75'),
         ('_lock_key', '25200ead6fd8ec53d7de24584aa0d649f5c99ca6e9f9b714efa3e2b99837f6ae'),
         ('_maintenance_jobs', 'f66df667e592b8f1794e059b88651b73b28f4fc012b6286b140ce5a659c7fd2e'),
         ('_maintenance_note', 'cbc7742c6d1202c0baa240598927e07ecbae887b46873a9c723f9f1d3c2578de'),
         ('_member_end', '6e82653b746f31de6611c6bcef8312eeacf20c2ec1ebd53014288bb7c2be299c'),
-        ('_member_lock', 'b0132964397ef4fd66dde11f37b3d6c0ac8129c8e43b872293914042f79d7a8d'),
-        ('_member_seize', '28d14dd91f72f94232cf27a73f70e951fc3cbb102d2b32cc9f71d5750fbdb83e'),
-        ('_members_resend', 'b53bd0e7f3c20a0c9fe6918b1b09fad145954cef6a511babf80c06aa1711071b'),
-        ('_members_send', 'e03e9784d30631f81872874587c66bbf91670e37a6aaaa326191888bbd64cc3c'),
-        ('_message_bury', 'c66c0a580b49444f04dc60b089821d912702372c1b4f5456aad94508d9b2d622'),
+        ('_member_lock', 'b1d6de8957fbd330ea49979ff68bdbf6fe9348c496576fdae0ee51d42bc125f2'),
+        ('_member_seize', 'ae749d3d141a99db36d5124b5ae963d0d91be809d1770c0896a5ee5f93a094e3'),
+        ('_members_resend', '4aac9b5566f9eb2b28969588fb418a8c066312b1e9ee2208f8a1e67bfd8ac6a6'),
+        ('_members_send', '1a843d6e330756cef1827c7ecdb3362ab8a6bcbcdbbd4d31d3fcc5bdfddb5622'),
+        ('_message_bury', 'de83be9261bc0300fa3ab8eca4dc37635ca6307295ee247d9badcf5142863a3e'),
         ('_message_cancel', 'e3fa3da826dd26793df02465328b7e7fd9b3817620e42930a5df0fb90f36bf6a'),
-        ('_message_drop', '7cf4e4909b052a07c2a6ebfbf8b079a873714fef7d24a8b73ad5de1a1c07c8a1'),
-        ('_message_end', '1bd2694c1ca48e2efd2f2a0557c717d26255b8cfd803c6a9943a01828c382e10'),
+        ('_message_drop', '9de6cd1a6fe31663101691ccd729663810632fea4630fe6fdb04bf74c59ea78a'),
+        ('_message_end', '2765bf2634de2b5ef1c99f15c61afb10122eaec4addc9c199bdaa90172e78ee8'),
         ('_message_enter', '21071612a8c4fc48272a7c9a252701f2cddf513a8e3a13f5b8f508f29b0726c8'),
         ('_message_fail', '2b63b2e083cca44de712e62234badfcab9ca18edc99eae3d689553d9185e6c93'),
-        ('_message_finish', 'aca2cb314b795abb9796ea81d78db95edc3ec2710cd934a0a61d86478c8165da'),
+        ('_message_finish', 'd1d0e7ae1f2a6ff43f8846f5cdf25f6fcaf0f11e32b61de3fa1926cdb9a6927e'),
         ('_message_refuse', 'e4c111c17c29ddce6ee49b2e9f99b76f231a844668e10d633c1bc945c5effa49'),
         ('_message_return', '6c9d6801a57f70b6ee327d617f77a548e6176b3e084fcb36da681b5bf3b26e0c'),
-        ('_metric_list', '5681e1ca44acf867bab29001db97e0363f71d76ef35eec97da3d1f8e25476186'),
-        ('_metrics_probe', '23be3960b0a45537a65afac5515e9b330601b8d16874d56946eb64b30bbaeb10'),
+        ('_metric_list', 'e2586d8f148f4ae9b625c34f2f9837a5a57bd9c2f2462fdfc031eb33f80c7d50'),
+        ('_metrics_probe', 'b3b0888dbf302ee931525e5c8b8ea70aeebe5a018f8e1e5f3b7ce4f718cc6ae4'),
         ('_no_such_barrier', '98802a1e271da8a7a5065d55d23d3881740ae8dfa0071fbf1f5a89da970d4aab'),
         ('_no_such_channel', '4bcad0761436c478707f44cf1e2d7658c45bb8e381e3c908dc59919a44b557d3'),
         ('_place_estimate', '1d90639aac3accd60283e57f91ab526b79b14b757bd965985bd1697e3e529431'),
         ('_priorities', '1052171ffcea120e559aa0c0680f15b51903b595d7d7a72b805002515ad0e876'),
         ('_priority_declare', '06720730b02d7bfdcda104f7a91aded82c51dcc50f4eae78ff933ce69080ec27'),
         ('_quorum_is_missed', 'ba01ca7816e4160958f6788937ebb4b365b05d499e7b2cad5af1e7dad278d0c1'),
-        ('_ready_refuse', 'def141264739392dce070c0be70047c880df2a48f7f8c81e1f9a8864c003ebc6'),
+        ('_ready_refuse', '5a3a8237d3e22a5dc1e57f6819e1d7b3b0c708d161045a2f898e60c3fd1eb8e0'),
         ('_ready_wait', '91c80376e6a75c67dcac822e8d6f56c097f018948a78dfda1b0dfe9cd9a45e88'),
         ('_require_read_committed', 'd33119c3cb4627319b3075c109b67cfb57143e50db379889f1955224da36ba0b'),
         ('_run_cascade', '3d9453cda8e2d661ed36c8945d0b0eef952e99330f2717fa09a273362ce731e3'),
@@ -13658,15 +13961,15 @@ begin
         ('_scheduled_promote', 'a186ae0fe4220fd448d11429e085d35b704f65eb94a5730363b7d1a7dc7fc4a5'),
         ('_slot_count', 'dd2bd15c048b7f64b55ae9f313de3005ab36ace418a21f4ee44b234db119d6ea'),
         ('_specs_check', '313960c7570cdaa3bb8e2df704eb5010ae990e23b615d8a624e8980d659a5bab'),
-        ('_stranded_replace', '13bc550ca1b0404813052de85fa0cea7bed3ec1e22c5793b4e87390189e6db11'),
+        ('_stranded_replace', 'eac2ecafb238f422b884219917c32c2140af954b3fcf8e8ab34302b1f3ff5973'),
         ('_tick', 'b3aeded044468d2d5593ea8241e2d2b46962f90396091cd5b3fd616319c4d82e'),
         ('_tide_advance', 'd63ee898236cfdbdac761cc989b730923c8c78a53c17b695b68288e54d30b8f2'),
         ('_tide_forget', '01b7e12a13b82c373b70f389fe16be5e9d4ae8be80f260073fb7eed4663c599c'),
         ('_tide_forget_deadlines', '18fab7064fe7df00c64d01b25aeedc6369e616917fed695b79bb2722ce3aa6cf'),
-        ('_topic_deliver', '2e9da1506bbef7c1fad61eaa951f4508eb4d4955549bf8c28a8dc8a9fe4eac02'),
+        ('_topic_deliver', '8f19c1cdd87997cdf199d79eb09711e53b6dd8956d33c57bfb2bbca597f7d622'),
         ('_topic_is_routed', '3c38a04becda1b8930f89d649c735a18a502992d383afd178576c22fac7e1f71'),
         ('_topic_matches', 'f195c07c02a6941e8b845e5698a609fa5fdc16cd3ea396772c8a235730d46be6'),
-        ('_topic_move', 'a1d46e9d4e74610e2e8f4d0cbf89ade1c0002a4cb88e4191ff6984931264e893'),
+        ('_topic_move', '28f7eb0e03f65c6ac3393555e211e29339266dc5991ea2bfd6c4520691b0afc0'),
         ('archived', 'e4ead07f728b6087d048da37a7913e0d9661dfb7c3531ceafca08ec9f9707139'),
         ('backlog', 'bed738727cee8c63701f0e21c681b0f3dfd2278c236a510e06cdf1da5b6a9c9b'),
         ('barrier_abort', '21fb178cbac7e627d247074ed2e0919d49032b4bb4282f8dc29233d99f65f0be'),
@@ -13675,15 +13978,15 @@ begin
         ('barrier_fail', 'e9128cc35a74448b60bf4d816923036e6dbad5409cea42839f3d5cc80d35272c'),
         ('barrier_open', 'feba1c3fc03fa138c5408b76bcd310c09efa367a434fba5280dabcc78a8b65e0'),
         ('barrier_progress', 'c19772bc5ec329f389bdc6b49470b9be69b43af35908ec239330393234f60c71'),
-        ('barrier_resolve', 'c497d8270e45ed67afbb474647f32616d22253a7b3fbd424fb738932b9d3a815'),
-        ('barrier_results', '2a5df96c7e6743b955edf9bd5cf30cdebfbc938d1ce1794aa888183c37cff946'),
+        ('barrier_resolve', 'b2a7ca743a55ddf7c0899051df9379f533092e5e06634d9dba0f56d688ef67f5'),
+        ('barrier_results', '0fc0a1a4357f11f1150cb12ccfb8bae667ce81f5128773e090d3045f7365c6ad'),
         ('barrier_seal', '7f6d642a7bc78226842dcca2b114aebaea39a5074b3068b70aaab36b3dc7356e'),
         ('barrier_send', '96b2f12f9c73b62bf00a7dbb013e5442b9738ad42896b914db9675eb17140652'),
         ('barrier_status', '598a623c9ea159c222ca8c9f7563487ffb1b51f37ab95c3631e28e7bf8ad911b'),
         ('cleanup_sweep', 'f9e6ba722dc2f9ccbc9a154dc6f82e850c7d1fabd95494da8966cd09b46e2849'),
         ('clock_now', 'ddeefe2d6f3e3b6e3bcc63e7b223e578613d7393cb5f3253d06e700692700b10'),
         ('counter_add', '4f2951b1c0750de387141907d583df256d553c57b14aea9f48e716051896684c'),
-        ('counter_peek', '55cf181ea1d45d9c0b3775c0274fb04b2ab00198647a7faafbea0641261c3c62'),
+        ('counter_peek', 'b168284c32d62c98472fbf5890cb28ec0599c0e6ab7541c0dc3e5c328e807678'),
         ('counter_reconcile', 'b384d24f8c907446900cdabed05977003bba9096ac75d3e32a90c915b7c96f75'),
         ('counter_sync', '5460558e1143748de277a2a17932c8abec4c3e692d16b333d000fa4708b90be4'),
         ('counters', 'afd86d60c96e3df7d45b4b658187bd426b4efaef11591c98ded1697deaa1d0b7'),
@@ -13694,11 +13997,12 @@ begin
         ('dead_letter_list', '4ccc14cdb9b9ec3a0c42e4d76b568e68969986763a8f3290b565533456055684'),
         ('dead_letter_payload', '869db0a56cdd605b3b7ebcaaff89960d2a7a8999c72dc7eadc6d1e97499093aa'),
         ('dead_letter_peek', '91878f345ea83642d0b2f1be9f8f24221eeddf9f45248bf4198e93c766ded4bd'),
+        ('dead_letter_put', '5228afaf696e1ae4d513a6ee636821b7dc12411e6415e444c97d6079e40bf5d3'),
         ('dead_letter_requeue', '7311496c8d6302d344b2be23b599d552dffa5d4374aaf740886e98124e16ca1e'),
         ('dead_letter_requeue_matching', '7366892b33e7673b732a7cc6b8ca217a0eb44ee507abedc822a6ad4bc9eb7485'),
         ('dead_letter_stats', '69649534613730e55f69bb20d4f3c4b3f6150f434d561577c5d665f0b2c1b3d3'),
         ('dead_letter_summary', 'afe15047875a213d9806fac6d3ec31f914a83cee9009403cd4ab4a10a3913e76'),
-        ('doctor', '6c6215be0f93eacf9f9e775d1208b57917e098081b0ef7797c0a58909f2d3342'),
+        ('doctor', '784cc556a1dd960c5a316ea993e056ab5ee43f96b1afa37b76600702c6421ed9'),
         ('guard_claim', '22927fad9eb05ac6bbf76716283cd3f51821a08677d6bca886cb72de6b026299'),
         ('guard_finish', 'a619fc7de1c7b507a641bf79432a282476eeea250ee4f3bef523726c16adc21b'),
         ('guard_release', '52d86e6db4d925ea0d0dc6b14ee33c74466548a00e072f6fdf32028ab4c4e1f9'),
@@ -13713,46 +14017,46 @@ begin
         ('maintenance_finish', 'f300be606a4f1872ba8bb544c509c62fe6c286780183c90feb5e3d81824c78f1'),
         ('maintenance_start', '1b52d49746045891ec34d1c680fed28f949aa57ab342fad2705a9cf1290e3b1f'),
         ('maintenance_tick', '7b8b8d0bd74ecee56a56a53e5b994a4a5b71d1b1f3fdadd9f13955a7ce794b0c'),
-        ('metrics', 'e382a4bd2e206a511ec8dcd5e20a5bf29878794c5af58a8120703f7a8352ff63'),
+        ('metrics', 'beda273cfb7a4011312147ff708ae87d8dbafdc1c44606ed5edd06b1109228c6'),
         ('metrics_snapshot', 'aa2b751263d0204f4e7daecd56eefb2e5b659e49dee32c5640970c0815e97720'),
-        ('outbox_claim', 'fd1574e7c7448a0d8561e43687818282643a664149bdbd3fe3c3851f4c3e48dd'),
-        ('outbox_put', 'fb321e4413e671201cba77152c996dadce35f85a44b7ed606455dfcd7542f140'),
-        ('outbox_put_many', '935541fdf495f59a5a02e5f89a989b118a82869a5aa796a15ba39117ba7ec175'),
+        ('outbox_claim', '0f541831c6931e5fea8e08243c45c61a344d00461db490c36af2d7540215e4dc'),
+        ('outbox_put', '484cd56aac8ed6524ffb00f39672dd7fc45d47807729e25aa56949290f303b0e'),
+        ('outbox_put_many', '9b26ab13caff29ba0ee402fc9dbd6a2636d493f14fe7580df8cc5b15458fd347'),
         ('outbox_put_specs', 'c22754031be20456707af82a5fdc732214f51aea6199bbf8166cb9013016a0c5'),
         ('outbox_release', '5f366fc983d189a344fd6a718b931afa37a4a19a24b59cef1da5d8a5363126ab'),
         ('outbox_route', '752e32d7a2265ff47ed97fecfea5eb859be13f3613b2ecc811c526942499711d'),
         ('outbox_settle', '8580e6cedb5e7bd1bde469331c75a0cea76e409f3e51a41e24980c112a6cf878'),
         ('outbox_sweep', '87daf3e310e111a08802e309ca84ebc154ffd6bfd10063d0942b5a0fe368ee3d'),
         ('outbox_unroute', '04ac6d72dea99092a478cc0fc5e2afd864869cab5100911e46c68b613874246e'),
-        ('outcomes', '7dac06ee606afea79fc710f5f75d3b2cb82fc44baf6d4abd0b6ccc9b299a961d'),
+        ('outcomes', '2f7c7653876ca98a7cdc8fa987c4cd47fbba634284e0991db4ae8583849046e0'),
         ('policy', '3602702319cf64c02f845b51d837b3efcf95959c32c13ced07e82a044c58db52'),
-        ('queue_ack', 'ec1504d6cbc3719fafc7f7aaa2a0068f8e3d8f9b57da39d79bc43a6e60e79b76'),
+        ('queue_ack', '759732bcde5b078c8cdac61cf3fadf90b5f0e1cb217a28cc34f84df7cf9a2af1'),
         ('queue_cancel', '3e5e03c56f1dd2a84f001be8dda9dfc5a529381360fba4a1853384e1dca848f8'),
-        ('queue_claim', '42a84837482225b9acc10d5ae72302a912714ba22708fd3162817fdc6d3cf788'),
-        ('queue_configure', '31f1ce12b187e19f8bb74b65c2c0a230ffeb93501452f465e3c1fa892963c7c0'),
+        ('queue_claim', '3326640766460bbf920535aaddeb87c23130830d78d90b72b132b2361d06500a'),
+        ('queue_configure', '6998f62082535b868c16b3d5c991530e46b97c89ffc1eb64124df787d444f9b3'),
         ('queue_create', '462b58bd405e566a1e9a252cabf224391aeb2b7df133f0101008789dbe4949d0'),
         ('queue_drain', '59dfe4f20eec83c0bc7b670b841919bcbc19a11694a1fa248590fc5a7d99cf94'),
         ('queue_drop', 'a29bbc0794224f535b259fa3114ef12528fab82ce93e23277fb3752acb109ecb'),
         ('queue_extend', 'ce04802f714495be54902ed46142c816f07a04f46bdf7197645e9874f806bcc3'),
         ('queue_nack', '2b826ec5544a6dae1b6c5aae11a8cd1f9bf0069f7d4078eca012aa342b4e2e02'),
         ('queue_pause', '3cf8ff0e3e945af2e9e7ea50524e1be6daf2a8c348ccfe54d65ef1643cb6e383'),
-        ('queue_peek', 'bf92502351670670fac708af6dd48f9e9847a251b092d21c07812ef3ac288fdd'),
+        ('queue_peek', '7ca810514e96d8fe54bd012123630bc0e413bf179b31089317c19433c6a32faf'),
         ('queue_purge', '7df85ba0c835a6655af7f94cf752d100e455fd07a84ef6b6fca1d08044b6cbf4'),
         ('queue_release', '5fde9639a2db58081d182e6cc7091eb032d8028e218e31d9c4f6a0d537d49860'),
         ('queue_resume', 'a1c8539cfa6f0a7306fd5bb658f368db455d8c43d375e8d87fb87308f5689b5d'),
-        ('queue_send', '7aa80e65a7faf023c0fe88e8cf8924162c174088a503843eaf6fde564be5b4d3'),
-        ('queue_send_many', '54582730669dd66ec480c718b43198160d45f2531dc8e513728b0caaa0d78c45'),
+        ('queue_send', '32539570b00be05c51fa6507279180bf7dc0434a778b1254d23c2e79b230521a'),
+        ('queue_send_many', '2c79c37de8cc24a628085d93c1dad710e80598aba72b0d6d4628165606808598'),
         ('queue_send_specs', '5f3785c4abaaa588b27e029b4513e67cd9bd81afa7145fabe1daa64246f7c0e7'),
         ('queue_settle', 'fdef187033dcd156ccd77b3f39313d4c2d2723b09bdbc5f6ebe49756dfc002e7'),
-        ('queue_work', '1d1eb58516a0e2bc344194e877154abf2c97d9090d8fb83a73ee4385a223656e'),
-        ('recovery_sweep', '1b27962e60d858d8258d40a9670a8ec988f9969b41ad1865129121e1c441db9d'),
+        ('queue_work', '20d6a841743f632ac68e0444b39422278fed286372a79d9a0c1d11f4247eb236'),
+        ('recovery_sweep', '1b7b527f8c4883720192879cc89837faea4fea65a9db6b48a16b420b6d0fa2c6'),
         ('run_cancel', 'faa35a2f9a597bcd643b49f3309c8d4455bdff10db8416124912c0fea19605be'),
         ('run_finish', '49d6cc7043bbe4e3ed954282a2cf23e59851f9c436fe2b075aceb19b639df345'),
         ('run_open', '2e6130ab7b5032d91f4a2da0a18e58cdacb4f0ba0b2a9001898e18fe5987e843'),
         ('run_status', '2d64bb7852b195cf50c974a05e5e82c842e8b8eb31ebc7b3cfc1f1fd74ddf21b'),
         ('run_sweep', '995eaab4b1bbe23ec0af559fc97f4ed883ba2eb722b4b438c25fe123778e4eed'),
         ('schema_version', '96c4a83da33dfa6ce71ca3f880c9c4b1a9b3f1344bb24ee54f23a250db3f81b4'),
-        ('topic_configure', '8996c3057213b6ac1e829b92017e2ec24fcbcf016c54670cbfe8a1fad3db2216'),
+        ('topic_configure', 'ec08110095b8bdd2b29a5b590da716a5330d402eb614e0379068ae53bcf514c0'),
         ('topic_create', '80f673891f727ebc8ee26f7694b192f04e2884c62a8188cfeb8a03baeffb678f'),
         ('topic_drop', '54ee9e0f99267701fec9e1f1fab165b291446696565c5e668ad9d52aa7652277'),
         ('topic_pause', '49381ea27a6913c5034b98175e53ee4fa35cc3da97415c097457f6aff3d4c808'),

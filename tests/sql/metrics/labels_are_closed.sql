@@ -25,6 +25,8 @@ select is_empty(
           when 'upkeep' then l.value <> all(array(select d.job from maintenance_due() d))
           when 'table' then to_regclass('tidegate.' || l.value) is null
           when 'routine' then l.value <> 'other' and to_regproc('tidegate.' || l.value) is null
+          when 'how' then l.value not in ('charged', 'halved', 'spared')
+          when 'what' then l.value not in ('resent', 'refired', 'failed', 'reclaimed', 'asked', 'guards')
           when 'version' then l.value <> (schema_version()).version
           else true
       end$$,

@@ -1,5 +1,5 @@
 -- R144
-select plan(29);
+select plan(32);
 create function pg_temp.says(p_check text) returns text language sql
 as $$ select d.status from doctor() d where d.check_name = p_check $$;
 create function pg_temp.saw(p_check text) returns text language sql
@@ -20,6 +20,12 @@ select t.clock_moves('2 minutes');
 select is(pg_temp.says('maintenance'), 'fail', 'no upkeep');
 select t.clock_moves('5 minutes');
 select is(pg_temp.says('snapshot'), 'warn', 'an old snapshot');
+select leader_acquire('maintain', 'somebody');
+select matches(pg_temp.says('leader') || ' ' || pg_temp.saw('leader'), '^fail recovery started 00:07:00 ago; somebody has epoch 1$', 'no recovery');
+select maintenance_configure('recovery', p_paused => true);
+select is(pg_temp.says('leader'), 'warn', 'a paused one is another thing');
+select maintenance_configure('recovery', p_paused => false, p_every => '10 minutes');
+select is(pg_temp.says('leader'), 'ok', 'and so is one that is to come later');
 -- messages wait, and nobody comes
 select metrics_snapshot();
 select queue_send('q', '{}');

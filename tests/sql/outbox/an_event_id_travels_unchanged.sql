@@ -1,5 +1,5 @@
 -- R2
-select plan(6);
+select plan(8);
 select topic_create('orders', '{"max_attempts": 1}');
 select topic_create('fan');
 select queue_create('left');
@@ -31,14 +31,30 @@ select results_eq(
 
 -- given an event without one, and two routes
 select message_id as first_id from outbox_put('fan', '{}') \gset
+select enqueued_at from ready where message_id = :first_id \gset
 select outbox_sweep();
 select event_id as left_id from queue_claim('left') \gset
 select event_id as right_id from queue_claim('right') \gset
 select is(:'left_id'::uuid, :'right_id'::uuid, 'every copy of a fan-out carries the same event_id');
 select is(
     :'left_id'::uuid,
-    (select _event_id(event_prefix, :first_id) from installation),
-    'derived from the installation and the first message_id'
+    (select _event_id(event_prefix, :first_id, :'enqueued_at') from installation),
+    'derived from the installation, the first message_id and its time'
+);
+select isnt(
+    :'left_id'::uuid,
+    (select _event_id(event_prefix, :first_id, :'enqueued_at'::timestamptz + interval '1 millisecond') from installation),
+    'an id that is drawn again after a failover is another event'
+);
+-- with one route nothing is copied
+select outbox_unroute('fan', 'left');
+select message_id as second_id from outbox_put('fan', '{}') \gset
+select enqueued_at from ready where message_id = :second_id \gset
+select outbox_sweep();
+select is(
+    (select event_id from queue_claim('right')),
+    (select _event_id(event_prefix, :second_id, :'enqueued_at') from installation),
+    'nor changed by the move'
 );
 select matches(
     :'left_id'::text,

@@ -15,7 +15,9 @@ select queue_ack(:'done', p_result => '"one"');
 select lease_id as held from queue_claim('work', p_lease => '1 hour') \gset
 select lease_id as retry from queue_claim('work') \gset
 select queue_nack(:'retry', p_error => 'later', p_retry_in => '5 hours');
-create temporary table before as select member, message_id from ready where member in (7, 8, 9);
+create temporary table before as
+select member, message_id, _event_id(event_prefix, message_id, enqueued_at) as event_id
+from ready, installation where member in (7, 8, 9);
 delete from ready where member in (7, 8, 9);
 select t.clock_moves('50 minutes');
 select queue_extend(:'held', '1 hour');
@@ -23,7 +25,8 @@ select t.clock_moves('110 minutes');
 -- when it has stalled
 select is(pg_temp.swept(), '3 resent, 0 failed, 0 kept, {}', 'those that are nowhere are sent again');
 select results_eq(
-    'select member, message_id from ready where member in (7, 8, 9) order by 1', 'select * from before order by 1', 'under their own ids'
+    'select member, message_id, event_id from ready where member in (7, 8, 9) order by 1', 'select * from before order by 1',
+    'under their own ids'
 );
 select is((select count(distinct message_id) from (select message_id from ready where epoch = :epoch union all select message_id from scheduled where epoch = :epoch) m), 9::bigint, 'each once, with the lease that came back');
 select is((select count(*) from ready where epoch = :epoch) + (select count(*) from scheduled where epoch = :epoch), 9::bigint, 'and no other twice');

@@ -1,0 +1,48 @@
+"""Issue 5, 4: a steady load while an idle transaction holds a snapshot, and what it costs."""
+
+from __future__ import annotations
+
+import os
+
+import psycopg
+import pytest
+
+from bench.steady import HEAD, Steady, Window
+from pyshim import embedded, render
+from tests.brokers import until
+
+pytestmark = pytest.mark.heavy
+
+SECONDS = float(os.environ.get("TIDEGATE_STEADY_SECONDS", "60"))
+WINDOWS = 6
+ANALYZE = "analyze tidegate.{0}"
+PLACES = ("ready", "scheduled", "lease", "floor", "tide", "tally", "maintenance_run")
+
+
+def test_what_a_transaction_touches_does_not_grow_under_an_old_snapshot() -> None:
+    """Pages and not time: rates and latencies are printed, by this and by `python -m bench.steady`.
+
+    What may grow, and for two minutes only, is a tick's look at the leases of the last minute.
+    """
+    settings = {"autovacuum_naptime": "5s"}
+    with embedded.running(in_memory=True, settings=settings) as server:
+        with psycopg.connect(server.url, autocommit=True) as conn:
+            conn.execute(render.render("tidegate").encode())
+        load = Steady(server.url, 200)
+        windows: list[Window] = []
+        print(HEAD)
+        with load.running(), psycopg.connect(server.url, autocommit=True) as conn:
+            until(lambda: load.arrived > 100)
+            for window in load.windows(SECONDS / WINDOWS, WINDOWS):
+                print(window)
+                windows.append(window)
+                if len(windows) == 2:
+                    # As autovacuum does at some time: plans are made anew, on tables that hold
+                    # next to nothing that lives.
+                    for place in PLACES:
+                        conn.execute(ANALYZE.format(place).encode())
+            load.end()
+            until(lambda: load.arrived == load.put, 120)
+    touched = [window.pages / window.transactions for window in windows]
+    first, last = min(touched[:2]), min(touched[-2:])
+    assert last <= first * 1.5, f"pages a transaction: {[round(each, 1) for each in touched]}"
