@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import json
 import random
+import sys
 import threading
 import time
 from collections import Counter
@@ -32,6 +33,20 @@ ROLES: tuple[tuple[str, ...], ...] = (
     ("work", "tests.pipeline:registry", "--queue", "routed"),
     ("maintain", "--lease", "3s"),
 )
+RUN = """
+[sweep]
+interval = "100ms"
+[[relay]]
+topic = "relayed"
+to = "stdout"
+lease = "3s"
+limit = 100
+[[work]]
+registry = "tests.pipeline:registry"
+queues = ["routed"]
+[maintain]
+lease = "3s"
+"""
 _LEFT = "select coalesce(sum(ready + scheduled + blocked + leased), 0) from tidegate.backlog"
 
 
@@ -39,21 +54,24 @@ _LEFT = "select coalesce(sum(ready + scheduled + blocked + leased), 0) from tide
 async def handle(message: Delivery) -> None:
     """Say what came."""
     told = {"event_id": str(message.event_id), "payload": message.payload}
-    print(json.dumps(told), flush=True)
+    sys.stdout.write(json.dumps(told) + "\n")  # at once: a relay may write there, too
+    sys.stdout.flush()
 
 
 class Pipeline:
     """`url` is how the roles and the producers reach the database."""
 
-    def __init__(self, url: str, folder: Path, *, producers: int = 2, pause: float = 0.004) -> None:
+    def __init__(
+        self, url: str, folder: Path, *, roles: tuple[tuple[str, ...], ...] = ROLES
+    ) -> None:
         self.url = url
+        self._roles = roles
         self.herd = Herd(url, folder / "herd")
         self.acknowledged: dict[int, int] = {}  # number → message_id
         self.doubtful: set[int] = set()  # the connection broke before the answer
         self._numbers = itertools.count()
-        self._pause = pause
         self._ending = threading.Event()
-        self._producers = [threading.Thread(target=self._produce) for _ in range(producers)]
+        self._producers = [threading.Thread(target=self._produce) for _ in range(2)]
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Pipeline]:
@@ -67,7 +85,7 @@ class Pipeline:
             )
             conn.execute("select tidegate.outbox_route('routed', 'routed')")
         try:
-            for words in ROLES:
+            for words in self._roles:
                 self.herd.start(*words)
             for producer in self._producers:
                 producer.start()
@@ -149,7 +167,7 @@ class Pipeline:
                     assert sent.message_id is not None
                     self.acknowledged[number] = sent.message_id
                     self.doubtful.discard(number)
-                    time.sleep(random.uniform(0.5, 1.5) * self._pause)
+                    time.sleep(random.uniform(0.002, 0.006))
             self._ending.wait(0.1)
 
     def _connect(self) -> psycopg.Connection[Any]:

@@ -17,7 +17,6 @@
 {#- What an ordinary call is tested for, in one expression: each is set up anew in every transaction. -#}
 {% macro is_ordinary(kind) -%}
 p_priority = 0 and p_run_at is null and p_idempotency_key is null and p_group_key is null and p_run_id is null
-        and v_channel.doorbell is null
         and current_setting('transaction_isolation') = 'read committed'
         and coalesce(octet_length(p_tenant) <= 512, not v_channel.tenant_required)
         and (p_headers is null or (jsonb_typeof(p_headers) = 'object' and _json_size(p_headers) <= 8192))
@@ -100,6 +99,7 @@ begin
             v_sent.message_id, v_channel.channel_id, 0, 0, v_sent.message_id, clock_now(), p_payload, p_headers,
             p_event_id, p_run_id, p_tenant
         );
+        {{ ring("'" ~ kind ~ "'", name) | indent }}
         return v_sent;
     end if;
 
@@ -225,6 +225,7 @@ begin
         select i.id, v_channel.channel_id, 0, 0, i.id, v_now, i.payload, p_headers, p_run_id, p_tenant
         from (select nextval('position_seq') as id, u.payload from unnest(p_payloads) u (payload)) i
         returning ready.message_id, 'inserted'::text;
+        {{ ring("'" ~ kind ~ "'", name) | indent }}
         return;
     end if;
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.brokers import until
 from tests.cluster import pair
-from tests.pipeline import ROLES, Pipeline
+from tests.pipeline import ROLES, RUN, Pipeline
 
 pytestmark = pytest.mark.heavy
 
@@ -22,10 +22,13 @@ ROUNDS = max(1, int(os.environ.get("ROUNDS", "5")) // 5)
 def test_with_synchronous_replication_nothing_acknowledged_is_lost(
     tmp_path: Path, round_: int
 ) -> None:
+    config = tmp_path / "tidegate.toml"
+    config.write_text(RUN)
+    roles = (("run", "--config", str(config)), ("maintain",))
     with pair() as servers:
         servers.synchronous()
-        with Pipeline(servers.url, tmp_path).running() as pipeline:
-            # given all roles at work
+        with Pipeline(servers.url, tmp_path, roles=roles).running() as pipeline:
+            # given all roles at work, in one process, and a maintainer that stands by
             pipeline.put(300)
             # when the primary is gone, and the standby becomes the primary
             servers.kill()

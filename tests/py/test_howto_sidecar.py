@@ -121,3 +121,9 @@ def test_the_annotated_file_has_every_key(tmp_path: Path, monkeypatch: pytest.Mo
     assert known.keys() == tables.keys()
     for path, found in tables.items():
         assert known[path] == {key for each in found for key in each}, path
+
+
+@pytest.mark.parametrize("file", ["k8s/tidegate.toml", "compose/tidegate.toml"])
+def test_the_files_of_the_manifests_are_read(file: str) -> None:
+    sidecar = configfile.read(EXAMPLE.parent / file, Given(), {"PGHOST": "h"})
+    assert {"sweep", "maintain"} <= set(sidecar.roles)

@@ -5,12 +5,9 @@ language sql immutable parallel safe
 -- the 22 bits above the id's lowest 40, keep the event that is lost and the one that has its id apart.
 return (
     p_event_prefix || to_hex(
-        (1::bigint << 63) | (
-            p_message_id # (
-                (
-                    (date_part('epoch', p_enqueued_at - timestamptz '2000-01-01 00:00:00+00') * 1000)::bigint & 4194303
-                ) << 40
-            )
+        (1::bigint << 63) | int8xor(
+            p_message_id,
+            ((date_part('epoch', p_enqueued_at - timestamptz '2000-01-01 00:00:00+00') * 1000)::bigint & 4194303) << 40
         )
     )
 )::uuid;

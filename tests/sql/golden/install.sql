@@ -1576,12 +1576,9 @@ language sql immutable parallel safe
 -- the 22 bits above the id's lowest 40, keep the event that is lost and the one that has its id apart.
 return (
     p_event_prefix || to_hex(
-        (1::bigint << 63) | (
-            p_message_id # (
-                (
-                    (date_part('epoch', p_enqueued_at - timestamptz '2000-01-01 00:00:00+00') * 1000)::bigint & 4194303
-                ) << 40
-            )
+        (1::bigint << 63) | int8xor(
+            p_message_id,
+            ((date_part('epoch', p_enqueued_at - timestamptz '2000-01-01 00:00:00+00') * 1000)::bigint & 4194303) << 40
         )
     )
 )::uuid;
@@ -7851,7 +7848,6 @@ begin
         perform _no_such_channel('queue', p_queue);
     end if;
     if p_priority = 0 and p_run_at is null and p_idempotency_key is null and p_group_key is null and p_run_id is null
-        and v_channel.doorbell is null
         and current_setting('transaction_isolation') = 'read committed'
         and coalesce(octet_length(p_tenant) <= 512, not v_channel.tenant_required)
         and (p_headers is null or (jsonb_typeof(p_headers) = 'object' and _json_size(p_headers) <= 8192))
@@ -7865,6 +7861,9 @@ begin
             v_sent.message_id, v_channel.channel_id, 0, 0, v_sent.message_id, clock_now(), p_payload, p_headers,
             p_event_id, p_run_id, p_tenant
         );
+        if v_channel.doorbell is not null then
+            perform _doorbell_ring(v_channel.channel_id, 'queue', p_queue, v_channel.doorbell);
+        end if;
         return v_sent;
     end if;
 
@@ -8037,7 +8036,6 @@ begin
         perform _no_such_channel('queue', p_queue);
     end if;
     if p_priority = 0 and p_run_at is null and p_idempotency_key is null and p_group_key is null and p_run_id is null
-        and v_channel.doorbell is null
         and current_setting('transaction_isolation') = 'read committed'
         and coalesce(octet_length(p_tenant) <= 512, not v_channel.tenant_required)
         and (p_headers is null or (jsonb_typeof(p_headers) = 'object' and _json_size(p_headers) <= 8192))
@@ -8054,6 +8052,9 @@ begin
         select i.id, v_channel.channel_id, 0, 0, i.id, v_now, i.payload, p_headers, p_run_id, p_tenant
         from (select nextval('position_seq') as id, u.payload from unnest(p_payloads) u (payload)) i
         returning ready.message_id, 'inserted'::text;
+        if v_channel.doorbell is not null then
+            perform _doorbell_ring(v_channel.channel_id, 'queue', p_queue, v_channel.doorbell);
+        end if;
         return;
     end if;
 
@@ -9343,7 +9344,6 @@ begin
         perform _no_such_channel('topic', p_topic);
     end if;
     if p_priority = 0 and p_run_at is null and p_idempotency_key is null and p_group_key is null and p_run_id is null
-        and v_channel.doorbell is null
         and current_setting('transaction_isolation') = 'read committed'
         and coalesce(octet_length(p_tenant) <= 512, not v_channel.tenant_required)
         and (p_headers is null or (jsonb_typeof(p_headers) = 'object' and _json_size(p_headers) <= 8192))
@@ -9356,6 +9356,9 @@ begin
             v_sent.message_id, v_channel.channel_id, 0, 0, v_sent.message_id, clock_now(), p_payload, p_headers,
             p_event_id, p_run_id, p_tenant
         );
+        if v_channel.doorbell is not null then
+            perform _doorbell_ring(v_channel.channel_id, 'topic', p_topic, v_channel.doorbell);
+        end if;
         return v_sent;
     end if;
 
@@ -9485,7 +9488,6 @@ begin
         perform _no_such_channel('topic', p_topic);
     end if;
     if p_priority = 0 and p_run_at is null and p_idempotency_key is null and p_group_key is null and p_run_id is null
-        and v_channel.doorbell is null
         and current_setting('transaction_isolation') = 'read committed'
         and coalesce(octet_length(p_tenant) <= 512, not v_channel.tenant_required)
         and (p_headers is null or (jsonb_typeof(p_headers) = 'object' and _json_size(p_headers) <= 8192))
@@ -9501,6 +9503,9 @@ begin
         select i.id, v_channel.channel_id, 0, 0, i.id, v_now, i.payload, p_headers, p_run_id, p_tenant
         from (select nextval('position_seq') as id, u.payload from unnest(p_payloads) u (payload)) i
         returning ready.message_id, 'inserted'::text;
+        if v_channel.doorbell is not null then
+            perform _doorbell_ring(v_channel.channel_id, 'topic', p_topic, v_channel.doorbell);
+        end if;
         return;
     end if;
 
@@ -13894,7 +13899,7 @@ begin
         ('_doctor_look_upkeep', '95f55aac5d3845bd29801a98cfd65072eb83efe83f072924d491e9730be5afdd'),
         ('_doorbell_ring', '1760ae04ca6e0a71673320c88b36fc11ca1b021fe426e305d2d1febddbe9c875'),
         ('_error_text', '7f12f69ffaf3d6dff455683baed5f1abd597a68e4df21400d06f4cd26391f9b8'),
-        ('_event_id', '6e77c2c6ae192bb465db300394b952d16a415c42fe59ba538836929228362544'),
+        ('_event_id', 'fe98df9256e1e454577b21dd0e979b27cdcf55f46bd0e42b07d2b4252a4f218c'),
         ('_failed_check', '8a3402dfd35a05abb2e167dc9dfdf736ba7e4d57a916dcd1e11343088de738e3'),
         ('_group_advance', '781236f4bdfa8396fc453e8ae35196b3b7d2f81362c1daea4d17693f39091e05'),
         ('_guard_check', '10987b53ff3ad446120cf389e5de91ba19bfedcb1c0209a9846a8785e1d01aca'),
@@ -14009,8 +14014,8 @@ begin
         ('metrics', 'beda273cfb7a4011312147ff708ae87d8dbafdc1c44606ed5edd06b1109228c6'),
         ('metrics_snapshot', 'aa2b751263d0204f4e7daecd56eefb2e5b659e49dee32c5640970c0815e97720'),
         ('outbox_claim', '0f541831c6931e5fea8e08243c45c61a344d00461db490c36af2d7540215e4dc'),
-        ('outbox_put', 'fb321e4413e671201cba77152c996dadce35f85a44b7ed606455dfcd7542f140'),
-        ('outbox_put_many', '935541fdf495f59a5a02e5f89a989b118a82869a5aa796a15ba39117ba7ec175'),
+        ('outbox_put', '484cd56aac8ed6524ffb00f39672dd7fc45d47807729e25aa56949290f303b0e'),
+        ('outbox_put_many', '9b26ab13caff29ba0ee402fc9dbd6a2636d493f14fe7580df8cc5b15458fd347'),
         ('outbox_put_specs', 'c22754031be20456707af82a5fdc732214f51aea6199bbf8166cb9013016a0c5'),
         ('outbox_release', '5f366fc983d189a344fd6a718b931afa37a4a19a24b59cef1da5d8a5363126ab'),
         ('outbox_route', '752e32d7a2265ff47ed97fecfea5eb859be13f3613b2ecc811c526942499711d'),
@@ -14033,8 +14038,8 @@ begin
         ('queue_purge', '7df85ba0c835a6655af7f94cf752d100e455fd07a84ef6b6fca1d08044b6cbf4'),
         ('queue_release', '5fde9639a2db58081d182e6cc7091eb032d8028e218e31d9c4f6a0d537d49860'),
         ('queue_resume', 'a1c8539cfa6f0a7306fd5bb658f368db455d8c43d375e8d87fb87308f5689b5d'),
-        ('queue_send', '7aa80e65a7faf023c0fe88e8cf8924162c174088a503843eaf6fde564be5b4d3'),
-        ('queue_send_many', '54582730669dd66ec480c718b43198160d45f2531dc8e513728b0caaa0d78c45'),
+        ('queue_send', '32539570b00be05c51fa6507279180bf7dc0434a778b1254d23c2e79b230521a'),
+        ('queue_send_many', '2c79c37de8cc24a628085d93c1dad710e80598aba72b0d6d4628165606808598'),
         ('queue_send_specs', '5f3785c4abaaa588b27e029b4513e67cd9bd81afa7145fabe1daa64246f7c0e7'),
         ('queue_settle', 'fdef187033dcd156ccd77b3f39313d4c2d2723b09bdbc5f6ebe49756dfc002e7'),
         ('queue_work', '20d6a841743f632ac68e0444b39422278fed286372a79d9a0c1d11f4247eb236'),

@@ -1,5 +1,5 @@
 -- A ring is heard outside, at commit (tests/py/test_doorbell.py); here, when it is due. The last one stands in a sequence.
-select plan(17);
+select plan(19);
 select t.clock_stands('2026-01-01 12:00+00');
 select topic_create('plain');
 select queue_create('target', '{"doorbell": "10 ms"}');
@@ -31,14 +31,21 @@ select t.clock_moves('1 ms');
 select outbox_put_many('orders', array['{}', '{}']::jsonb[]);
 select is(t.rung('orders'), '00:00.010', 'at its end, somebody rings again: many do, too');
 
+select t.clock_moves('1 second');
+select outbox_put('orders', '{}', p_priority => 1);
+select is(t.rung('orders'), '00:01.010', 'an event with options rings like any other');
+select t.clock_moves('1 second');
+select outbox_put_many('orders', array['{}', '{}']::jsonb[], p_priority => 1);
+select is(t.rung('orders'), '00:02.010', 'and so do many');
+
 -- what is not to be had yet
 select t.clock_moves('1 minute');
 select outbox_put('orders', '{}', p_run_at => clock_now() + '1 hour');
-select is(t.rung('orders'), '00:00.010', 'an event of later rings nobody');
+select is(t.rung('orders'), '00:02.010', 'an event of later rings nobody');
 select outbox_put('orders', '{}', p_idempotency_key => 'k');
 select t.clock_moves('1 minute');
 select outbox_put('orders', '{}', p_idempotency_key => 'k');
-select is(t.rung('orders'), '01:00.010', 'nor does one that is known already');
+select is(t.rung('orders'), '01:02.010', 'nor does one that is known already');
 
 -- a clock set back, by a failover for one, does not silence it
 select t.clock_stands('2026-01-01 11:30+00');
