@@ -38,7 +38,7 @@ _LABEL = re.compile(r"(?!__)[A-Za-z_][A-Za-z0-9_]*")
 
 # Labels that samples have themselves, or that Prometheus gives to every target.
 RESERVED = frozenset(
-    "kind channel place outcome reason state holder upkeep table routine version loop le"
+    "kind channel place outcome reason state holder upkeep table routine version loop le how what"
     " job instance".split()
 )
 

@@ -22,11 +22,9 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
     from opentelemetry.trace import Span, SpanKind, Tracer
 
-    from pyshim.handling import Outcome as Handled
-    from pyshim.publishers.base import Message, Outcome, Publisher
-    from pyshim.registry import Delivery
-
 T = TypeVar("T")
+
+# Deliveries, messages, outcomes and publishers are Any: whoever defines them stands above this.
 
 _EXPORTERS = "opentelemetry_traces_exporter"  # entry points of the exporters' packages
 _SCOPE = "tidegate"
@@ -139,7 +137,7 @@ def _tell_sent(span: Span, answer: Any) -> None:
 
 
 @contextlib.contextmanager
-def processing(delivery: Delivery) -> Iterator[Callable[[Handled], Handled]]:
+def processing(delivery: Any) -> Iterator[Callable[[T], T]]:
     """The span in which a handler runs, a child of its sender's; told what became of it."""
     from opentelemetry import context, trace
 
@@ -155,7 +153,7 @@ def processing(delivery: Delivery) -> Iterator[Callable[[Handled], Handled]]:
             f"process {delivery.queue}", kind=trace.SpanKind.CONSUMER, attributes=attributes
         ) as span:
 
-            def tell(outcome: Handled) -> Handled:
+            def tell(outcome: Any) -> Any:
                 span.set_attribute("tidegate.verdict", outcome.verdict)
                 if outcome.verdict == "failed":
                     _fail(span, outcome.error or "", outcome.reason)
@@ -169,7 +167,7 @@ def processing(delivery: Delivery) -> Iterator[Callable[[Handled], Handled]]:
 class TracedPublisher:
     """A publisher whose publishing is seen in the trace of each event that has one."""
 
-    def __init__(self, publisher: Publisher) -> None:
+    def __init__(self, publisher: Any) -> None:
         self._publisher = publisher
         self._system = type(publisher).__name__.removesuffix("Publisher").lower()
 
@@ -181,13 +179,13 @@ class TracedPublisher:
         """As the publisher does."""
         await self._publisher.close()
 
-    async def publish(self, messages: Sequence[Message]) -> list[Outcome]:
+    async def publish(self, messages: Sequence[Any]) -> list[Any]:
         """As the publisher does; a span for each event that was put within a trace."""
         if not is_there():
-            return await self._publisher.publish(messages)
+            return list(await self._publisher.publish(messages))
         spans = [self._span(message) for message in messages]
         try:
-            outcomes = await self._publisher.publish(messages)
+            outcomes: list[Any] = await self._publisher.publish(messages)
             for span, outcome in zip(spans, outcomes, strict=False):
                 if span is not None and outcome.error is not None:
                     _fail(span, outcome.error, "unreached" if outcome.unreached else None)
@@ -200,7 +198,7 @@ class TracedPublisher:
             for span in filter(None, spans):
                 span.end()
 
-    def _span(self, message: Message) -> Span | None:
+    def _span(self, message: Any) -> Span | None:
         from opentelemetry import trace
 
         parent = _extracted(message.traces())

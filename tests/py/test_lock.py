@@ -35,7 +35,8 @@ def _pinned() -> dict[str, str]:
 def _wanted() -> dict[str, str]:
     """Name → installed version, of everything that the extras bring here."""
     extras = PROJECT["optional-dependencies"]
-    todo = [Requirement(each) for each in sum(extras.values(), PROJECT["dependencies"])]
+    ours = map(Requirement, sum(extras.values(), PROJECT["dependencies"]))
+    todo = [each for each in ours if each.marker is None or each.marker.evaluate()]
     found: dict[str, str] = {}
     done = set()
     while todo:

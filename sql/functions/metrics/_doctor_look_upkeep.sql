@@ -49,9 +49,10 @@ begin
             where d.job = 'recovery';
             return query select p_check, v_status, v_seen,
                 case v_status
-                    when 'warn' then 'maintenance_configure(''recovery'', p_paused => false), when whatever it was is over.'
-                    when 'fail' then 'Nobody recovers: run tidegate maintain, of which one leads; tidegate recover does it '
-                        'once.'
+                    when 'warn'
+                        then 'maintenance_configure(''recovery'', p_paused => false), when whatever it was is over.'
+                    when 'fail'
+                        then 'Nobody recovers: run tidegate maintain, of which one leads; tidegate recover does it once.'
                 end;
 
         when 'upkeep' then

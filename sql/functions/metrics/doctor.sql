@@ -14,9 +14,8 @@ begin
     foreach v_check in array case
         when pg_is_in_recovery() then array['schema', 'horizon', 'settings']
         else array[
-            'schema', 'locks', 'maintenance', 'leader', 'upkeep', 'snapshot', 'queues', 'topics', 'outcomes', 'handlers',
-                'paused', 'overdue',
-            'expired_leases', 'dead_letters', 'barriers', 'stranded', 'orphans', 'open_claims', 'horizon',
+            'schema', 'locks', 'maintenance', 'leader', 'upkeep', 'snapshot', 'queues', 'topics', 'outcomes',
+            'handlers', 'paused', 'overdue', 'expired_leases', 'dead_letters', 'barriers', 'stranded', 'orphans', 'open_claims', 'horizon',
             'autovacuum', 'sequence', 'incidents', 'settings'
         ]
     end loop

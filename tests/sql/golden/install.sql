@@ -13520,9 +13520,10 @@ begin
             where d.job = 'recovery';
             return query select p_check, v_status, v_seen,
                 case v_status
-                    when 'warn' then 'maintenance_configure(''recovery'', p_paused => false), when whatever it was is over.'
-                    when 'fail' then 'Nobody recovers: run tidegate maintain, of which one leads; tidegate recover does it '
-                        'once.'
+                    when 'warn'
+                        then 'maintenance_configure(''recovery'', p_paused => false), when whatever it was is over.'
+                    when 'fail'
+                        then 'Nobody recovers: run tidegate maintain, of which one leads; tidegate recover does it once.'
                 end;
 
         when 'upkeep' then
@@ -13578,9 +13579,8 @@ begin
     foreach v_check in array case
         when pg_is_in_recovery() then array['schema', 'horizon', 'settings']
         else array[
-            'schema', 'locks', 'maintenance', 'leader', 'upkeep', 'snapshot', 'queues', 'topics', 'outcomes', 'handlers',
-                'paused', 'overdue',
-            'expired_leases', 'dead_letters', 'barriers', 'stranded', 'orphans', 'open_claims', 'horizon',
+            'schema', 'locks', 'maintenance', 'leader', 'upkeep', 'snapshot', 'queues', 'topics', 'outcomes',
+            'handlers', 'paused', 'overdue', 'expired_leases', 'dead_letters', 'barriers', 'stranded', 'orphans', 'open_claims', 'horizon',
             'autovacuum', 'sequence', 'incidents', 'settings'
         ]
     end loop
@@ -13896,7 +13896,7 @@ begin
         ('_dead_letter_requeue', '08ee509c868162b4ba297784666e3da65a6ec7951db3a5d85eb56db8b604eb8a'),
         ('_doctor_look', '3c6b6706e639c43a9b9ec78b1def3eccbb55ddf84337e5a51f3d01958aa2e533'),
         ('_doctor_look_server', '568cd25c469028814bfd706f77f573246be54d2ee70ec7382db007aecf27d900'),
-        ('_doctor_look_upkeep', '94b8a4eea434d7680c37a758315f903b3226d75afdaee7102d2a7d7f73c633b8'),
+        ('_doctor_look_upkeep', '95f55aac5d3845bd29801a98cfd65072eb83efe83f072924d491e9730be5afdd'),
         ('_doorbell_ring', '1760ae04ca6e0a71673320c88b36fc11ca1b021fe426e305d2d1febddbe9c875'),
         ('_error_text', '7f12f69ffaf3d6dff455683baed5f1abd597a68e4df21400d06f4cd26391f9b8'),
         ('_event_id', 'fe98df9256e1e454577b21dd0e979b27cdcf55f46bd0e42b07d2b4252a4f218c'),
@@ -13996,7 +13996,7 @@ begin
         ('dead_letter_requeue_matching', '7366892b33e7673b732a7cc6b8ca217a0eb44ee507abedc822a6ad4bc9eb7485'),
         ('dead_letter_stats', '69649534613730e55f69bb20d4f3c4b3f6150f434d561577c5d665f0b2c1b3d3'),
         ('dead_letter_summary', 'afe15047875a213d9806fac6d3ec31f914a83cee9009403cd4ab4a10a3913e76'),
-        ('doctor', '784cc556a1dd960c5a316ea993e056ab5ee43f96b1afa37b76600702c6421ed9'),
+        ('doctor', 'de5035c65b8a4debbf1345a52efff7d6287a20b4490f6eb19fb5c104e93680ac'),
         ('guard_claim', '22927fad9eb05ac6bbf76716283cd3f51821a08677d6bca886cb72de6b026299'),
         ('guard_finish', 'a619fc7de1c7b507a641bf79432a282476eeea250ee4f3bef523726c16adc21b'),
         ('guard_release', '52d86e6db4d925ea0d0dc6b14ee33c74466548a00e072f6fdf32028ab4c4e1f9'),
