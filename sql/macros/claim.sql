@@ -201,9 +201,10 @@ begin
                 coalesce(
                     v_message.event_id, _event_id(v_channel.event_prefix, v_message.message_id, v_message.enqueued_at)
                 ),
-                v_message.topic, v_message.attempts + 1, coalesce(v_message.max_attempts, v_channel.max_attempts), v_message.payload,
-                v_message.headers, v_message.priority, v_message.group_key, v_message.job_key, v_message.run_id,
-                v_message.tenant, v_message.barrier, v_message.epoch, v_message.member, v_message.enqueued_at, v_expires_at
+                v_message.topic, v_message.attempts + 1, coalesce(v_message.max_attempts, v_channel.max_attempts),
+                v_message.payload, v_message.headers, v_message.priority, v_message.group_key, v_message.job_key,
+                v_message.run_id, v_message.tenant, v_message.barrier, v_message.epoch, v_message.member,
+                v_message.enqueued_at, v_expires_at
             )::delivery;
         else
             return query select * from _lease_deliveries(v_lease_id, v_channel.channel_id);
@@ -280,7 +281,8 @@ begin
         return query
         select
             v_lease_id, m.message_id,
-            coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id, m.enqueued_at)), m.topic, m.attempts + 1, coalesce(m.max_attempts, v_channel.max_attempts), m.payload, m.headers, m.priority,
+            coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id, m.enqueued_at)), m.topic,
+            m.attempts + 1, coalesce(m.max_attempts, v_channel.max_attempts), m.payload, m.headers, m.priority,
             m.group_key, m.job_key, m.run_id, m.tenant, m.barrier, m.epoch, m.member, m.enqueued_at, v_expires_at
         from unnest(v_messages) m;
     end if;

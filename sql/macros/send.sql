@@ -6,7 +6,8 @@
   `kind` is the channel's, `name` the argument that names it.
 -#}
 {% macro channel_lookup(kind, name) -%}
-    select c.channel_id, c.inline_limit, c.tenant_required, c.doorbell{{ ", c.is_draining" if kind == "queue" }} into v_channel
+    select c.channel_id, c.inline_limit, c.tenant_required, c.doorbell{{ ", c.is_draining" if kind == "queue" }}
+    into v_channel
     from channel c
     where c.kind = '{{ kind }}' and c.name = {{ name }};
     if not found then
