@@ -52,7 +52,7 @@ begin
                     when 'warn'
                         then 'maintenance_configure(''recovery'', p_paused => false), when whatever it was is over.'
                     when 'fail'
-                        then 'Nobody recovers: run tidegate maintain, of which one leads; tidegate recover does it once.'
+                        then 'Nobody recovers: run tidegate maintain, of which one leads; or tidegate recover, once.'
                 end;
 
         when 'upkeep' then

@@ -15,8 +15,8 @@ begin
         when pg_is_in_recovery() then array['schema', 'horizon', 'settings']
         else array[
             'schema', 'locks', 'maintenance', 'leader', 'upkeep', 'snapshot', 'queues', 'topics', 'outcomes',
-            'handlers', 'paused', 'overdue', 'expired_leases', 'dead_letters', 'barriers', 'stranded', 'orphans', 'open_claims', 'horizon',
-            'autovacuum', 'sequence', 'incidents', 'settings'
+            'handlers', 'paused', 'overdue', 'expired_leases', 'dead_letters', 'barriers', 'stranded', 'orphans',
+            'open_claims', 'horizon', 'autovacuum', 'sequence', 'incidents', 'settings'
         ]
     end loop
         begin
