@@ -29,13 +29,18 @@ PROMETHEUS = ROOT / "ops" / "prometheus"
 DASHBOARD = json.loads((ROOT / "ops" / "grafana" / "dashboard.json").read_text())
 RULES = yaml.safe_load((PROMETHEUS / "rules.yml").read_text())["groups"][0]["rules"]
 
-# What runs, and is scraped.
-PROCESSES = [
-    ["maintain"],
-    ["sweep", "--follow", "--interval", "100ms"],
-    ["relay", "payments", "--to", "stdout"],
-    ["work", "served_registry:registry"],
-]
+# What runs, twice, and is scraped.
+SIDECAR = """
+[sweep]
+interval = "100ms"
+[[relay]]
+topic = "payments"
+to = "stdout"
+[[work]]
+registry = "served_registry:registry"
+[maintain]
+"""
+PROCESSES = [["run", "--config", "tidegate.toml"]] * 2
 
 # A working installation says nothing here: what these show has not happened, or is not its kind.
 MAY_BE_EMPTY = {
@@ -118,12 +123,13 @@ def prometheus(database: str, tmp_path: Path) -> Iterator[Prometheus]:
     del scrape["dns_sd_configs"]
     scrape["static_configs"] = [{"targets": [f"127.0.0.1:{each}" for each in ports]}]
     shutil.copy(PROMETHEUS / "rules.yml", tmp_path)
+    (tmp_path / "tidegate.toml").write_text(SIDECAR)
     (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(settings))
     with contextlib.ExitStack() as stack:
         for number, (words, listen) in enumerate(zip(PROCESSES, ports, strict=True)):
             command = [sys.executable, "-m", "pyshim", *words, "--listen", f"127.0.0.1:{listen}"]
             log = tmp_path / f"{number}.log"
-            stack.enter_context(_running(command, log, env=environment, cwd=ROOT))
+            stack.enter_context(_running(command, log, env=environment, cwd=tmp_path))
         stack.enter_context(
             _running(
                 [

@@ -13523,7 +13523,7 @@ begin
                     when 'warn'
                         then 'maintenance_configure(''recovery'', p_paused => false), when whatever it was is over.'
                     when 'fail'
-                        then 'Nobody recovers: run tidegate maintain, of which one leads; tidegate recover does it once.'
+                        then 'Nobody recovers: run tidegate maintain, of which one leads; or tidegate recover, once.'
                 end;
 
         when 'upkeep' then
@@ -13580,8 +13580,8 @@ begin
         when pg_is_in_recovery() then array['schema', 'horizon', 'settings']
         else array[
             'schema', 'locks', 'maintenance', 'leader', 'upkeep', 'snapshot', 'queues', 'topics', 'outcomes',
-            'handlers', 'paused', 'overdue', 'expired_leases', 'dead_letters', 'barriers', 'stranded', 'orphans', 'open_claims', 'horizon',
-            'autovacuum', 'sequence', 'incidents', 'settings'
+            'handlers', 'paused', 'overdue', 'expired_leases', 'dead_letters', 'barriers', 'stranded', 'orphans',
+            'open_claims', 'horizon', 'autovacuum', 'sequence', 'incidents', 'settings'
         ]
     end loop
         begin
@@ -13896,7 +13896,7 @@ begin
         ('_dead_letter_requeue', '08ee509c868162b4ba297784666e3da65a6ec7951db3a5d85eb56db8b604eb8a'),
         ('_doctor_look', '3c6b6706e639c43a9b9ec78b1def3eccbb55ddf84337e5a51f3d01958aa2e533'),
         ('_doctor_look_server', '568cd25c469028814bfd706f77f573246be54d2ee70ec7382db007aecf27d900'),
-        ('_doctor_look_upkeep', '95f55aac5d3845bd29801a98cfd65072eb83efe83f072924d491e9730be5afdd'),
+        ('_doctor_look_upkeep', 'a412dc5a7707d52092bff2a167104dcffa4355b97ec03e7f7cfd052da491fb2c'),
         ('_doorbell_ring', '1760ae04ca6e0a71673320c88b36fc11ca1b021fe426e305d2d1febddbe9c875'),
         ('_error_text', '7f12f69ffaf3d6dff455683baed5f1abd597a68e4df21400d06f4cd26391f9b8'),
         ('_event_id', 'fe98df9256e1e454577b21dd0e979b27cdcf55f46bd0e42b07d2b4252a4f218c'),
@@ -13996,7 +13996,7 @@ begin
         ('dead_letter_requeue_matching', '7366892b33e7673b732a7cc6b8ca217a0eb44ee507abedc822a6ad4bc9eb7485'),
         ('dead_letter_stats', '69649534613730e55f69bb20d4f3c4b3f6150f434d561577c5d665f0b2c1b3d3'),
         ('dead_letter_summary', 'afe15047875a213d9806fac6d3ec31f914a83cee9009403cd4ab4a10a3913e76'),
-        ('doctor', 'de5035c65b8a4debbf1345a52efff7d6287a20b4490f6eb19fb5c104e93680ac'),
+        ('doctor', '28fc7189f28bd9dae3f8e195974d6e1cac55bbe493fa0c4b6964555a9e5e1f12'),
         ('guard_claim', '22927fad9eb05ac6bbf76716283cd3f51821a08677d6bca886cb72de6b026299'),
         ('guard_finish', 'a619fc7de1c7b507a641bf79432a282476eeea250ee4f3bef523726c16adc21b'),
         ('guard_release', '52d86e6db4d925ea0d0dc6b14ee33c74466548a00e072f6fdf32028ab4c4e1f9'),
