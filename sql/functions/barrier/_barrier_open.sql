@@ -1,3 +1,4 @@
+{% from "macros/argument.sql" import lengths_check %}
 {% from "macros/barrier.sql" import options, types %}
 {% from "macros/run.sql" import is_stopped %}
 create or replace function {{ schema }}._barrier_open(
@@ -60,9 +61,8 @@ begin
         perform _bad_argument('p_expires_in', p_expires_in::text, 'Give a positive interval, at most 100 years.');
     elsif (p_stall_after > '0' and p_stall_after <= '100 years') is not true then
         perform _bad_argument('p_stall_after', p_stall_after::text, 'Give a positive interval, at most 100 years.');
-    elsif octet_length(p_key) > 512 then
-        perform _bad_argument('p_key', left(p_key, 100), 'A key has at most 512 bytes; hash a longer one.');
     end if;
+{{- lengths_check(["p_key", "p_run_id", "p_tenant"]) }}
     foreach v_queue in array array[p_callback_queue, p_failure_queue, p_expire_queue] loop
         if v_queue is not null then
             select c.tenant_required into v_needs_tenant from channel c where c.kind = 'queue' and c.name = v_queue;
