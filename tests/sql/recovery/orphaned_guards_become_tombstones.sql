@@ -1,5 +1,5 @@
 -- R82
-select plan(9);
+select plan(13);
 select t.clock_stands();
 select run_open(r) from unnest(array['done', 'open', 'late']) r;
 select guard_claim('s', k, 'w', '5 minutes', k) from unnest(array['done', 'open', 'unknown', 'late']) k;
@@ -18,6 +18,11 @@ select is((select guards from recovery_sweep()), 1, 'an orphan is found');
 select is(pg_temp.held(), 'late open plain renewed unknown', 'one whose run is open or unknown, or who is alive, stays');
 select is((select (outcome, is_repeat)::text from guard_claim('s', 'done', 'another')), '(done,f)', 'it is a tombstone');
 select is((select guards from recovery_sweep()), 0, 'once');
+-- its owner was only slow
+select is(guard_finish('s', 'done', 'another', '1'), 'lost', 'which is nobody else''s to finish');
+select is(guard_finish('s', 'done', 'w', '"paid"'), 'done', 'its owner still finishes it');
+select is(guard_finish('s', 'done', 'w', '"again"'), 'done', 'a repeat is done');
+select is((select result from guard_claim('s', 'done', 'another')), '"paid"', 'and what it did is not lost');
 -- an open run that ends later
 select run_finish('late', 'error');
 select t.clock_moves('61 minutes');
