@@ -1,5 +1,5 @@
 -- R82
-select plan(13);
+select plan(17);
 select t.clock_stands();
 select run_open(r) from unnest(array['done', 'open', 'late']) r;
 select guard_claim('s', k, 'w', '5 minutes', k) from unnest(array['done', 'open', 'unknown', 'late']) k;
@@ -35,5 +35,15 @@ select count(*) from generate_series(1, 30) n, guard_claim('s', 'c' || n, 'w', '
 select run_finish('all', 'error');
 select t.clock_moves('2 hours');
 select is((select guards from recovery_sweep(7)), 30, 'those that ended together go together');
+-- more of them than one pass looks at
+select run_open('n' || n) from generate_series(1, 5) n;
+select count(*) from generate_series(1, 5) n, guard_claim('s', 'n' || n, 'w', '5 minutes', 'n' || n);
+do $$ begin for n in 1 .. 5 loop perform tidegate.run_finish('n' || n, 'completed'), t.clock_moves('1 second'); end loop; end $$;
+select t.clock_moves('2 hours');
+select results_eq(
+    $$select guards, has_more from recovery_sweep(2)$$, $$values (2, true)$$, 'a pass says that there are more'
+) from generate_series(1, 2);
+select results_eq($$select guards, has_more from recovery_sweep(2)$$, $$values (1, false)$$, 'until there are none');
+select results_eq($$select guards, has_more from recovery_sweep(2)$$, $$values (0, false)$$, 'as long as it lasts');
 select is(pg_temp.held(), 'open plain unknown', 'and what nobody may judge stays');
 select * from finish();
