@@ -57,9 +57,9 @@ begin
         perform _bad_argument(
             'p_inline_limit', p_inline_limit::text, 'Bytes of results that the callback may carry: 0 to 67108864.'
         );
-    elsif (p_expires_in > '0' and p_expires_in <= '100 years') is not true then
+    elsif _is_duration(p_expires_in) is not true then
         perform _bad_argument('p_expires_in', p_expires_in::text, 'Give a positive interval, at most 100 years.');
-    elsif (p_stall_after > '0' and p_stall_after <= '100 years') is not true then
+    elsif _is_duration(p_stall_after) is not true then
         perform _bad_argument('p_stall_after', p_stall_after::text, 'Give a positive interval, at most 100 years.');
     end if;
 {{- lengths_check(["p_key", "p_run_id", "p_tenant"]) }}
@@ -103,7 +103,7 @@ begin
             p_name, v_epoch, p_sealed, p_members, p_policy, p_quorum, p_callback_queue, p_callback_payload,
             p_callback_headers, p_callback_priority, p_failure_queue, p_failure_payload, p_expire_queue, p_inline_limit,
             p_run_id, p_tenant, p_key, 'opened', v_now, v_now + p_expires_in, p_stall_after,
-            v_now + least(p_expires_in, p_stall_after)
+            least(v_now + p_expires_in, v_now + p_stall_after)
         )
         on conflict (name) do update
         set epoch = excluded.epoch, is_sealed = excluded.is_sealed, member_count = excluded.member_count,

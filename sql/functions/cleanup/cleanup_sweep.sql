@@ -63,7 +63,7 @@ begin
             ('p_run_retention', p_run_retention),
             ('p_discard_dead_after', coalesce(p_discard_dead_after, '1 day'))
         ) as a (name, value)
-        where (a.value > '0' and a.value <= '100 years') is not true
+        where _is_duration(a.value) is not true
     loop
         perform _bad_argument(
             v_argument.name, v_argument.value::text, 'A retention is a positive interval, at most 100 years.'

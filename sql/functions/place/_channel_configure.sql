@@ -20,6 +20,13 @@ begin
     if found then
         perform _bad_argument('a key of p_policy', v_unknown, 'The keys are ' || array_to_string(v_known, ', ') || '.');
     end if;
+    select k into v_unknown from unnest(array['lease', 'max_runtime', 'retention']) k
+    where not _is_duration((p_policy ->> k)::interval);
+    if found then
+        perform _bad_argument(
+            'p_policy', p_policy::text, format('%s is a positive interval, at most 100 years.', v_unknown)
+        );
+    end if;
 
     update channel c
     set lease = coalesce((p_policy ->> 'lease')::interval, c.lease),
