@@ -1,7 +1,7 @@
 create or replace function {{ schema }}._is_duration(p_interval interval) returns boolean
 language sql immutable parallel safe
 begin atomic
--- Compared, a month has 30 days: '-1 month 31 days' is above 0, and from the first of February it leads to January.
+-- Compared, a month has 30 days: '-2 months 61 days' is above 0, and from the first of September it leads to August.
 select p_interval <= interval '100 years'
     and p_interval - m.months + least(m.number * interval '28 days', m.number * interval '31 days') > interval '0'
 from (

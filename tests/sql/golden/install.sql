@@ -1210,7 +1210,7 @@ comment on sequence tidegate.counter_seq is 'Numbers additions to counters, in t
 create table tidegate.counter (
     key text collate "C" not null,
     entry bigint generated always as identity,
-    value bigint not null,
+    value numeric not null,
     run_id text,
     written_at timestamptz not null,
     constraint counter_pkey primary key (key, entry),
@@ -1219,7 +1219,7 @@ create table tidegate.counter (
 
 comment on table tidegate.counter is
 'Where each counter stood when its additions were last folded, or it was set. What it says is this and the additions since: see the view counters.';
-comment on column tidegate.counter.value is 'May be below 0 while the additions that it was set against are not folded.';
+comment on column tidegate.counter.value is 'May be below 0 while the additions that it was set against are not folded. Exact: read, it is cut to 0 to 10^18.';
 comment on column tidegate.counter.run_id is 'The run whose end closes it to counter_sync; null = never closed.';
 
 create table tidegate.counter_delta (
@@ -1317,7 +1317,7 @@ alter table tidegate.maintenance_run set (
 
 -- ledger/record_migration.sql
 insert into tidegate.migration (migration, checksum, version)
-values ('0007_create_counter', '8822aa65f8c70f810ad80003e1893bbf6707f66a4e3845f1f2ebe013e1eb7395', 'VERSION');
+values ('0007_create_counter', 'a160720f6053481073d80cef6be8320d7392d16f2e4c96caf0f5c7e62e8e7b26', 'VERSION');
 
 -- migrations/0008_create_recovery.up.sql
 /*
@@ -1552,6 +1552,23 @@ end;
 
 comment on function tidegate._json_size(jsonb) is
 'Bytes of a JSON value as it will be handled. A value that comes compressed from a column, as in a trigger, is measured unpacked.';
+
+-- functions/kernel/_is_duration.sql
+create or replace function tidegate._is_duration(p_interval interval) returns boolean
+language sql immutable parallel safe
+begin atomic
+-- Compared, a month has 30 days: '-2 months 61 days' is above 0, and from the first of September it leads to August.
+select p_interval <= interval '100 years'
+    and p_interval - m.months + least(m.number * interval '28 days', m.number * interval '31 days') > interval '0'
+from (
+    select
+        date_trunc('month', p_interval) as months,
+        12 * extract(year from p_interval) + extract(month from p_interval) as number
+) m;
+end;
+
+comment on function tidegate._is_duration(interval) is
+'Whether an interval leads to a later instant, from whatever instant it is counted, and lasts at most 100 years. Null for null.';
 
 -- functions/kernel/_backoff.sql
 create or replace function tidegate._backoff(
@@ -1994,6 +2011,13 @@ begin
     if found then
         perform _bad_argument('a key of p_policy', v_unknown, 'The keys are ' || array_to_string(v_known, ', ') || '.');
     end if;
+    select k into v_unknown from unnest(array['lease', 'max_runtime', 'retention']) k
+    where not _is_duration((p_policy ->> k)::interval);
+    if found then
+        perform _bad_argument(
+            'p_policy', p_policy::text, format('%s is a positive interval, at most 100 years.', v_unknown)
+        );
+    end if;
 
     update channel c
     set lease = coalesce((p_policy ->> 'lease')::interval, c.lease),
@@ -2036,9 +2060,7 @@ exception
         perform _bad_argument(
             'p_policy', p_policy::text,
             case v_rule
-                when 'channel_lease_is_positive' then 'lease is above 0.'
                 when 'channel_lease_fits_max_runtime' then 'lease may not be above max_runtime.'
-                when 'channel_max_runtime_within_a_century' then 'max_runtime is at most 100 years.'
                 when 'channel_max_attempts_in_range' then 'max_attempts is 1 to 32767, or 0 for ever.'
                 when 'channel_backoff_base_not_negative' then 'backoff_base is not below 0.'
                 when 'channel_backoff_cap_not_below_base'
@@ -2046,8 +2068,6 @@ exception
                 when 'channel_backoff_cap_within_a_century' then 'backoff_cap is at most 100 years.'
                 when 'channel_backoff_factor_from_1_to_10' then 'backoff_factor is 1 to 10.'
                 when 'channel_jitter_is_a_share' then 'jitter is a share, 0 to 1.'
-                when 'channel_retention_is_positive' then 'retention is above 0.'
-                when 'channel_retention_within_a_century' then 'retention is at most 100 years.'
                 when 'channel_max_in_flight_is_positive' then 'max_in_flight is above 0, or null for no limit.'
                 when 'channel_doorbell_within_a_minute'
                     then 'doorbell is 0 to 1 minute, as in "10 ms", or null for none.'
@@ -2184,7 +2204,7 @@ begin
     if p_delay > '0' then
         insert into scheduled (due_at, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member)
         select
-            clock_now() + greatest(p_delay, '1 microsecond'), p_channel_id,
+            greatest(clock_now() + p_delay, clock_now() + interval '1 microsecond'), p_channel_id,
             m.attempts, m.priority, m.message_id, m.enqueued_at, m.payload, m.headers, m.event_id, m.body_id, m.body_bytes, m.max_attempts, least(m.max_batch, p_max_batch), m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member
         from unnest(p_messages) m;
     else
@@ -3879,7 +3899,7 @@ begin
             'Together they have at most 1024 bytes; hash a longer key.'
         );
     end if;
-    if (p_lease > '0' and p_lease <= '100 years') is not true then
+    if _is_duration(p_lease) is not true then
         perform _bad_argument(
             'p_lease', p_lease::text, 'A lease lasts a positive time, for example interval ''5 minutes''.'
         );
@@ -3917,6 +3937,9 @@ declare
     v_guard guard;
 begin
     perform _guard_check(p_scope, p_key, p_owner, p_lease);
+    if octet_length(p_run_id) > 512 then -- they stand in indexes
+        perform _bad_argument('p_run_id', left(p_run_id, 100), 'It has at most 512 bytes; hash a longer one.');
+    end if;
     is_repeat := false;
     if p_run_id is not null
         and exists (select from run r where r.run_id = p_run_id and r.state in ('completed', 'error', 'stopped'))
@@ -4005,9 +4028,11 @@ set search_path = tidegate, pg_temp
 as $$
 begin
     perform _guard_check(p_scope, p_key, p_owner, '1 minute');
+    -- A tombstone that was made meanwhile, as the run had ended, has no result: what was done is not to be lost.
     update guard
-    set state = 'done', finished_at = clock_now(), expires_at = null, result = p_result
-    where scope = p_scope and key = p_key and owner = p_owner and state = 'held';
+    set state = 'done', finished_at = coalesce(finished_at, clock_now()), expires_at = null, result = p_result
+    where scope = p_scope and key = p_key and owner = p_owner
+        and (state = 'held' or (result is null and p_result is not null));
     if found then
         return 'done';
     end if;
@@ -4017,7 +4042,7 @@ end;
 $$;
 
 comment on function tidegate.guard_finish(text, text, text, jsonb) is
-'Finish what a guard protects: it leaves a tombstone with the result until retention. Answers done, also to a repeat by the same owner (the first result stays), or lost when somebody else holds or finished it, or nobody does. Errors: TG010 bad argument.';
+'Finish what a guard protects: it leaves a tombstone with the result until retention. Answers done, also to a repeat by the same owner (the first result stays), and when its run has ended meanwhile, or lost when somebody else holds or finished it, or nobody does. Errors: TG010 bad argument.';
 
 -- functions/guard/guard_release.sql
 create or replace function tidegate.guard_release(p_scope text, p_key text, p_owner text) returns text
@@ -4309,8 +4334,9 @@ set search_path = tidegate, pg_temp
 as $$
 /*
  * In a subtransaction: what cannot be said must not undo the arrival that brought it about, as every repeat of that
- * arrival would fail in the same way. The message is kept as a dead letter, without results, which stay in the barrier.
- * What a repeat may mend (deadlocks, locks, resources, shutdown) is raised, and the arrival with it.
+ * arrival would fail in the same way. The message is kept as a dead letter, without results, which stay in the barrier;
+ * where even that fails, a callback is in its barrier only, for recovery to fire again. What a repeat may mend
+ * (deadlocks, locks, resources, shutdown) is raised, and the arrival with it.
  */
 declare
     v_channel channel;
@@ -4344,30 +4370,38 @@ begin
             v_error := format('[%s] %s', sqlstate, sqlerrm);
     end;
 
-    v_message := _barrier_message(p_barrier, false);
-    if v_channel.channel_id is not null then
-        perform _message_bury(v_channel.channel_id, array[v_message], array['not_retryable'], array[v_error]);
-    else
-        insert into dead_letter (
-            dead_at, channel_id, kind, channel, reason, last_error, fails_run_at, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member
-        )
-        select
-            clock_now(), 0, 'queue', p_queue, 'not_retryable', _error_text(v_error),
-            case
+    begin
+        v_message := _barrier_message(p_barrier, false);
+        if v_channel.channel_id is not null then
+            perform _message_bury(v_channel.channel_id, array[v_message], array['not_retryable'], array[v_error]);
+        else
+            insert into dead_letter (
+                dead_at, channel_id, kind, channel, reason, last_error, fails_run_at, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member
+            )
+            select
+                clock_now(), 0, 'queue', p_queue, 'not_retryable', _error_text(v_error),
+                case
                 when v_message.run_id is not null
                     and exists (
                         select from run r where r.run_id = v_message.run_id and r.fail_on_dead_letter and r.state = 'open'
                     )
                     then clock_now()
             end,
-            v_message.attempts, v_message.priority, v_message.message_id, v_message.enqueued_at, v_message.payload, v_message.headers, v_message.event_id, v_message.body_id, v_message.body_bytes, v_message.max_attempts, v_message.max_batch, v_message.requeued_from, v_message.backoff, v_message.topic, v_message.group_key, v_message.job_key, v_message.run_id, v_message.tenant, v_message.errors, v_message.barrier, v_message.epoch, v_message.member;
-    end if;
+                v_message.attempts, v_message.priority, v_message.message_id, v_message.enqueued_at, v_message.payload, v_message.headers, v_message.event_id, v_message.body_id, v_message.body_bytes, v_message.max_attempts, v_message.max_batch, v_message.requeued_from, v_message.backoff, v_message.topic, v_message.group_key, v_message.job_key, v_message.run_id, v_message.tenant, v_message.errors, v_message.barrier, v_message.epoch, v_message.member;
+        end if;
+    exception
+        when others then
+            if left(sqlstate, 2) in ('40', '53', '55', '57', '58') then
+                raise;
+            end if;
+            v_error := format('%s; nor could it be kept: [%s] %s', v_error, sqlstate, sqlerrm);
+    end;
     return v_error;
 end;
 $$;
 
 comment on function tidegate._barrier_tell(tidegate.barrier, text) is
-'Let what a barrier says into its queue. Returns null, or the error that made it a dead letter instead. Errors: those that a repeat may mend (classes 40, 53, 55, 57, 58).';
+'Let what a barrier says into its queue. Returns null, or the error that made it a dead letter instead; the error says so where it is none. Errors: those that a repeat may mend (classes 40, 53, 55, 57, 58).';
 
 -- functions/barrier/_barrier_close.sql
 create or replace function tidegate._barrier_close(
@@ -4744,12 +4778,19 @@ begin
         perform _bad_argument(
             'p_inline_limit', p_inline_limit::text, 'Bytes of results that the callback may carry: 0 to 67108864.'
         );
-    elsif (p_expires_in > '0' and p_expires_in <= '100 years') is not true then
+    elsif _is_duration(p_expires_in) is not true then
         perform _bad_argument('p_expires_in', p_expires_in::text, 'Give a positive interval, at most 100 years.');
-    elsif (p_stall_after > '0' and p_stall_after <= '100 years') is not true then
+    elsif _is_duration(p_stall_after) is not true then
         perform _bad_argument('p_stall_after', p_stall_after::text, 'Give a positive interval, at most 100 years.');
-    elsif octet_length(p_key) > 512 then
-        perform _bad_argument('p_key', left(p_key, 100), 'A key has at most 512 bytes; hash a longer one.');
+    end if;
+    if octet_length(p_key) > 512 then -- they stand in indexes
+        perform _bad_argument('p_key', left(p_key, 100), 'It has at most 512 bytes; hash a longer one.');
+    end if;
+    if octet_length(p_run_id) > 512 then -- they stand in indexes
+        perform _bad_argument('p_run_id', left(p_run_id, 100), 'It has at most 512 bytes; hash a longer one.');
+    end if;
+    if octet_length(p_tenant) > 512 then -- they stand in indexes
+        perform _bad_argument('p_tenant', left(p_tenant, 100), 'It has at most 512 bytes; hash a longer one.');
     end if;
     foreach v_queue in array array[p_callback_queue, p_failure_queue, p_expire_queue] loop
         if v_queue is not null then
@@ -4791,7 +4832,7 @@ begin
             p_name, v_epoch, p_sealed, p_members, p_policy, p_quorum, p_callback_queue, p_callback_payload,
             p_callback_headers, p_callback_priority, p_failure_queue, p_failure_payload, p_expire_queue, p_inline_limit,
             p_run_id, p_tenant, p_key, 'opened', v_now, v_now + p_expires_in, p_stall_after,
-            v_now + least(p_expires_in, p_stall_after)
+            least(v_now + p_expires_in, v_now + p_stall_after)
         )
         on conflict (name) do update
         set epoch = excluded.epoch, is_sealed = excluded.is_sealed, member_count = excluded.member_count,
@@ -5450,12 +5491,13 @@ as $$
 /*
  * First the barriers that were closed long ago; then, of epochs that are no barrier's any more, results, slots, ranges
  * and what was sent, and at last the row of the epoch, when nothing hangs on it. An arrival at a former epoch that is
- * under way holds a slot, which is skipped, and its epoch is left for the next pass.
+ * under way holds a slot, which is skipped, and its epoch is left for the next pass. Every row that goes is counted:
+ * less than p_limit of them tells that no more is left than others hold.
  */
 declare
     v_limit integer := p_limit;
     v_epoch bigint;
-    v_removed integer := 0;
+    v_removed integer;
     v_count integer;
 begin
     delete from barrier where ctid = any(array(
@@ -5507,14 +5549,14 @@ begin
             and not exists (select from barrier_sent n where n.epoch = v_epoch)
             and not exists (select from barrier_range n where n.epoch = v_epoch);
         get diagnostics v_count = row_count;
-        v_removed := v_removed + v_count;
+        v_limit := v_limit - v_count;
     end loop;
-    return v_removed;
+    return v_removed + p_limit - v_limit;
 end;
 $$;
 
 comment on function tidegate._barrier_trim(integer, timestamptz) is
-'Remove barriers closed before p_before, and what is left of former epochs, up to p_limit rows of each. Returns how many barriers and epochs went; 0 when there was nothing to remove.';
+'Remove barriers closed before p_before, and what is left of former epochs, up to p_limit rows of each. Returns how many rows went; less than p_limit when there was no more to remove, 0 when there was nothing.';
 
 -- functions/counter/_counter_closed.sql
 create or replace function tidegate._counter_closed(p_run_ids text[]) returns text[]
@@ -5574,7 +5616,7 @@ begin
             p.run_id is not null and p.run_id is distinct from b.run_id as is_moved,
             b.ctid as former,
             coalesce(b.value, 0) as base,
-            (coalesce(b.value, 0) + a.added)::bigint as counted
+            coalesce(b.value, 0) + a.added as counted
         from unnest(p_keys, p_values, p_run_ids) as p (key, value, run_id)
         left join lateral (
             select c.ctid, c.value, c.run_id from counter c where c.key = p.key order by c.entry desc limit 1
@@ -5605,11 +5647,11 @@ begin
     )
     select
         j.key,
-        case when j.outcome = 'closed' then greatest(j.counted, 0) else j.value end,
-        greatest(j.counted, 0),
-        abs(j.value - j.counted),
+        case when j.outcome = 'closed' then j.said else j.value end,
+        j.said,
+        least(abs(j.value - j.counted), 1000000000000000000)::bigint,
         j.outcome
-    from judged j
+    from (select n.*, least(greatest(n.counted, 0), 1000000000000000000)::bigint as said from judged n) j
     order by j.key;
 end;
 $$;
@@ -5686,8 +5728,7 @@ begin
         select f.key, sum(f.amount) as amount from folded f group by f.key
     ), summed as (
         select
-            a.key, b.ctid as former, b.run_id,
-            least(greatest(coalesce(b.value, 0) + a.amount, -1e18), 1e18)::bigint as value
+            a.key, b.ctid as former, b.run_id, coalesce(b.value, 0) + a.amount as value
         from added a
         left join lateral (
             select c.ctid, c.value, c.run_id from counter c where c.key = a.key order by c.entry desc limit 1
@@ -5766,7 +5807,7 @@ select greatest(
                     select f.folded_to from tidegate.counter_fold f order by f.fold_id desc limit 1
                 ), 0)
         ), 0),
-        9223372036854775807
+        1000000000000000000
     ),
     0
 )::bigint;
@@ -5971,7 +6012,7 @@ begin
             'A leader has a name, which is what it leads, and a holder, who does.'
         );
     end if;
-    if (p_lease > '0' and p_lease <= '100 years') is not true then
+    if _is_duration(p_lease) is not true then
         perform _bad_argument(
             'p_lease', p_lease::text, 'A lease lasts a positive time, for example interval ''10 seconds''.'
         );
@@ -6022,7 +6063,7 @@ set search_path = tidegate, pg_temp
 as $$
 /* By the epoch: a lease that has run out is still its leader's until the next epoch begins. */
 begin
-    if (p_lease > '0' and p_lease <= '100 years') is not true then
+    if _is_duration(p_lease) is not true then
         perform _bad_argument(
             'p_lease', p_lease::text, 'A lease lasts a positive time, for example interval ''10 seconds''.'
         );
@@ -8683,7 +8724,7 @@ begin
             lease_id, claimed_at, expires_at, channel_id, message_count, is_plain, worker, run_ids, messages
         )
         values (
-            coalesce(p_lease_id, gen_random_uuid()), clock_now(), clock_now() + greatest(coalesce(p_lease, v_channel.lease), '1 microsecond'), v_channel.channel_id, 1,
+            coalesce(p_lease_id, gen_random_uuid()), clock_now(), greatest(clock_now() + coalesce(p_lease, v_channel.lease), clock_now() + interval '1 microsecond'), v_channel.channel_id, 1,
             not v_channel.archive and v_message.body_bytes is null and v_message.requeued_from is null and v_message.group_key is null and v_message.job_key is null and v_message.barrier is null,
             p_worker, case when v_message.run_id is not null then array[v_message.run_id] end, array[v_message]
         ) returning lease_id, expires_at into v_lease_id, v_expires_at;
@@ -8758,7 +8799,7 @@ begin
     insert into lease (
         lease_id, claimed_at, expires_at, channel_id, message_count, is_plain, worker, run_ids, messages
     ) values (
-        coalesce(p_lease_id, gen_random_uuid()), clock_now(), clock_now() + greatest(coalesce(p_lease, v_channel.lease), '1 microsecond'), v_channel.channel_id,
+        coalesce(p_lease_id, gen_random_uuid()), clock_now(), greatest(clock_now() + coalesce(p_lease, v_channel.lease), clock_now() + interval '1 microsecond'), v_channel.channel_id,
         cardinality(v_messages),
         v_is_plain and not v_channel.archive, p_worker,
         case when v_has_run then array(select distinct m.run_id from unnest(v_messages) m where m.run_id is not null) end,
@@ -10275,7 +10316,7 @@ begin
             lease_id, claimed_at, expires_at, channel_id, message_count, is_plain, worker, run_ids, messages
         )
         values (
-            coalesce(p_lease_id, gen_random_uuid()), clock_now(), clock_now() + greatest(coalesce(p_lease, v_channel.lease), '1 microsecond'), v_channel.channel_id, 1,
+            coalesce(p_lease_id, gen_random_uuid()), clock_now(), greatest(clock_now() + coalesce(p_lease, v_channel.lease), clock_now() + interval '1 microsecond'), v_channel.channel_id, 1,
             not v_channel.archive and v_message.body_bytes is null and v_message.requeued_from is null,
             p_worker, case when v_message.run_id is not null then array[v_message.run_id] end, array[v_message]
         ) returning lease_id, expires_at into v_lease_id, v_expires_at;
@@ -10350,7 +10391,7 @@ begin
     insert into lease (
         lease_id, claimed_at, expires_at, channel_id, message_count, is_plain, worker, run_ids, messages
     ) values (
-        coalesce(p_lease_id, gen_random_uuid()), clock_now(), clock_now() + greatest(coalesce(p_lease, v_channel.lease), '1 microsecond'), v_channel.channel_id,
+        coalesce(p_lease_id, gen_random_uuid()), clock_now(), greatest(clock_now() + coalesce(p_lease, v_channel.lease), clock_now() + interval '1 microsecond'), v_channel.channel_id,
         cardinality(v_messages),
         v_is_plain and not v_channel.archive, p_worker,
         case when v_has_run then array(select distinct m.run_id from unnest(v_messages) m where m.run_id is not null) end,
@@ -10777,6 +10818,9 @@ begin
     elsif p_fail_on_dead_letter is null then
         perform _bad_argument('p_fail_on_dead_letter', null, 'True when the run is to fail as soon as a message dies.');
     end if;
+    if octet_length(p_tenant) > 512 then -- they stand in indexes
+        perform _bad_argument('p_tenant', left(p_tenant, 100), 'It has at most 512 bytes; hash a longer one.');
+    end if;
     if p_parent is not null then
         select * into v_parent from run r where r.run_id = p_parent for share;
         if not found then
@@ -11040,13 +11084,17 @@ as $$
  * After that it is as if the run had never been: what is sent for it then, by that name, is delivered.
  */
 declare
+    v_now constant timestamptz := clock_now();
     v_run_ids text[];
     v_removed integer;
 begin
     select array_agg(r.run_id) into v_run_ids
     from (
         select n.run_id from run n
-        where n.finished_at < p_before and exists (select from guard g where g.run_id = n.run_id and g.state = 'held')
+        where n.finished_at < p_before
+            and exists (
+                select from guard g where g.run_id = n.run_id and g.state = 'held' and g.expires_at <= v_now
+            )
         order by n.finished_at
         limit p_limit
     ) r;
@@ -11425,7 +11473,9 @@ comment on function tidegate._barrier_postpone(text, bigint, bigint) is
 'Look again, after a failure, in 1 minute, 2, 4, … 32; unless somebody has the barrier in hand. Errors: TG090 the leader''s epoch is over.';
 
 -- functions/recovery/_guards_recover.sql
-create or replace function tidegate._guards_recover(p_limit integer, p_leader_epoch bigint) returns integer
+create or replace function tidegate._guards_recover(
+    p_limit integer, p_leader_epoch bigint, out retired integer, out is_full boolean
+)
 language plpgsql volatile
 set search_path = tidegate, pg_temp
 set plan_cache_mode = force_generic_plan
@@ -11443,7 +11493,6 @@ declare
     v_last recovery_mark;
     v_run_ids text[];
     v_last_at timestamptz;
-    v_retired integer;
 begin
     select * into v_last from recovery_mark m where m.source = 'guard' order by m.entry desc limit 1;
     if v_last.at > v_now then
@@ -11457,27 +11506,28 @@ begin
         order by r.finished_at
         fetch first p_limit rows with ties
     ) e;
+    retired := 0;
+    is_full := coalesce(cardinality(v_run_ids) >= p_limit, false);
     if v_run_ids is null and v_last.at is not null then
-        return 0;
+        return;
     end if;
-    v_retired := coalesce((
+    retired := coalesce((
         select _guards_retire(v_run_ids) where v_run_ids is not null and _leader_check('maintain', p_leader_epoch)
     ), 0);
     insert into recovery_mark (source, scan_from, at, holders)
     select
         'guard',
-        case when cardinality(v_run_ids) >= p_limit then v_last_at else v_now - interval '1 hour' end,
+        case when is_full then v_last_at else v_now - interval '1 hour' end,
         v_now, '{}'
     where _leader_check('maintain', p_leader_epoch);
     delete from recovery_mark where ctid = any(array(
         select m.ctid from recovery_mark m where m.source = 'guard' and m.entry = v_last.entry for update skip locked
     ));
-    return v_retired;
 end;
 $$;
 
 comment on function tidegate._guards_recover(integer, bigint) is
-'Make tombstones of guards that were left behind by runs that ended more than an hour ago, p_limit runs at a time. Returns how many. Errors: TG090 the leader''s epoch is over.';
+'Make tombstones of guards that were left behind by runs that ended more than an hour ago, p_limit runs at a time. Returns how many; is_full: there may be more such runs. Errors: TG090 the leader''s epoch is over.';
 
 -- functions/recovery/recovery_sweep.sql
 create or replace function tidegate.recovery_sweep(
@@ -11591,7 +11641,8 @@ begin
 
     begin
         if v_state is distinct from '57014' then
-            guards := _guards_recover(p_limit, p_leader_epoch);
+            select g.retired, has_more or g.is_full into guards, has_more
+            from _guards_recover(p_limit, p_leader_epoch) g;
             select * into v_last from recovery_mark m where m.source = 'stranded' order by m.entry desc limit 1;
         end if;
     exception
@@ -11827,6 +11878,10 @@ declare
         order by r.job, r.entry desc
     );
 begin
+    -- The fold would write over a counter that was set meanwhile.
+    if current_setting('transaction_isolation') <> 'read committed' then
+        perform _require_read_committed('cleanup_sweep');
+    end if;
     if p_limit is null or p_limit not between 1 and 100000 then
         perform _bad_argument('p_limit', p_limit::text, 'Clean up between 1 and 100000 rows of a kind at a time.');
     end if;
@@ -11838,7 +11893,7 @@ begin
             ('p_run_retention', p_run_retention),
             ('p_discard_dead_after', coalesce(p_discard_dead_after, '1 day'))
         ) as a (name, value)
-        where (a.value > '0' and a.value <= '100 years') is not true
+        where _is_duration(a.value) is not true
     loop
         perform _bad_argument(
             v_argument.name, v_argument.value::text, 'A retention is a positive interval, at most 100 years.'
@@ -11911,7 +11966,7 @@ $$;
 comment on function tidegate.cleanup_sweep(
     integer, interval, interval, interval, interval, interval, interval, interval, interval
 ) is
-'Remove what has outlived its retention, up to p_limit rows a kind, fold counters, and look for messages stranded below the floors (expected none). Archived messages go by their channel''s retention; idempotency keys, tombstones of guards, dead letters that were resolved or discarded, counters that say 0, incidents, barriers that are closed, and runs that have ended and of which nothing is left by the arguments. Dead letters that nobody has dealt with stay, unless p_discard_dead_after says after how long they are to be discarded. Returns what was removed; has_more: call again. errors: what failed, by part, while the others went on; {} when all succeeded. Errors: TG010 a limit or retention that is not positive.';
+'Remove what has outlived its retention, up to p_limit rows a kind, fold counters, and look for messages stranded below the floors (expected none). Archived messages go by their channel''s retention; idempotency keys, tombstones of guards, dead letters that were resolved or discarded, counters that say 0, incidents, barriers that are closed, and runs that have ended and of which nothing is left by the arguments. Dead letters that nobody has dealt with stay, unless p_discard_dead_after says after how long they are to be discarded. Returns what was removed, barriers with all rows of their former epochs; has_more: call again. errors: what failed, by part, while the others went on; {} when all succeeded. Errors: TG010 a limit or retention that is not positive, TG030 not READ COMMITTED.';
 
 -- functions/maintenance/_maintenance_jobs.sql
 create or replace function tidegate._maintenance_jobs(
@@ -13791,7 +13846,7 @@ select
     c.run_id,
     c.written_at,
     coalesce(c.key, a.key) as key,
-    greatest(coalesce(c.value, 0) + coalesce(a.amount, 0), 0)::bigint as value
+    least(greatest(coalesce(c.value, 0) + coalesce(a.amount, 0), 0), 1000000000000000000)::bigint as value
 from tidegate.counter c
 full join addition a on c.key = a.key;
 
@@ -13869,22 +13924,22 @@ begin
         ('_barrier_event_id', 'ab1af06c45f18d1102eb508f7fdd638dd5bcc62c4734a50dea765f5d31cf3fdf'),
         ('_barrier_grow', '09169118fa6ecfce40db2592c54b9db0517b92ae5f1d1d4d5a4004a99ad83a41'),
         ('_barrier_message', '41a9835486bd64f0199944dc9b8e0110efcbfb685a51e5b0130c4b4f43db87a7'),
-        ('_barrier_open', '220fa4081a9314f1dac13b0f15446e423aaf75dd86bd9e526ccdceedd30ec7d1'),
+        ('_barrier_open', '8ddd724cb1a5403a22f9b32b18e6a39fd897c31870f4209ecf697bc97cb51c77'),
         ('_barrier_postpone', '306e1212d6ffce2969e1a42a082489d3df717329501158d9ae02fbc28ceb1c7d'),
         ('_barrier_reason', 'eff1b2dbd7f04d5a1d68431178070bbc2a69c59f70ffcd82046ff71ca5725081'),
         ('_barrier_recover', '809cd59205859e01b1221686cfac682a490a555dee90ea980189fdbda80e9a84'),
         ('_barrier_settle', 'ab22a8bc1060b016720402f2352d6f3043ba5d855683367b9b612c7655fb89df'),
         ('_barrier_standing', '4809e196ec06fe64621f1b22957277b8d27e9ce4b12f572f09d107c50a05b70c'),
-        ('_barrier_tell', '12b23c5d442f268cde0920f8454abc6d3981b6cb2beb7a5f0f3bb2193c850e3d'),
-        ('_barrier_trim', '64bfebe756c90dc4fa3f580ee0577908c11e109487375650295bebb824dfa3b4'),
+        ('_barrier_tell', '20e35fb85df68e9ceeae7d2fe46e581471269a61c9205e3029f200353dcd4f28'),
+        ('_barrier_trim', '90de828ca7c4a7283a0b63864d5f1350de4a3c09f76b10477bb4ca5f6bc48a4c'),
         ('_barriers_mark', '33eceeac5fea9d29b7281caf407642b942ae85e19075e338ba3bbac0feed153b'),
         ('_batch_fit', 'e2631162b50b68fc89b1e2ccff06d5057644b64fe75a0e85a97c0ca5324f6b6b'),
         ('_cancelled', '99f154f629ca35d5d7e3128079b014c5b48e6b7a9ede429c4278704cfa781d51'),
-        ('_channel_configure', 'e5e9b9d12bd14fb73356ea5774fe1b1917cfb8609dd609185f76f5ae5ae040f3'),
+        ('_channel_configure', '6ffc51f30abed743f28add6b93ef91751153627575f18d350fd3a03a62d33617'),
         ('_cleanup_part', '4f524bf64c4b00698d778c7cd82bdb56eeeab6e249e36d88115dc19c0e86cd08'),
         ('_counter_closed', 'e0301ce1e8fc9ab24578026b26525c952de5fdac8a0d9f990a78123256abb261'),
-        ('_counter_fold', '3a8ff5c4dba6a9953f3698ed319495b418be362448b53aa2b7d0461482372960'),
-        ('_counter_write', '57a36ba41f00fd838b88cb568f6f9b7ed7af8f0720c95068e09ec8ac671f8990'),
+        ('_counter_fold', '446ba77d0d95405206e686e882a55526c49e6b3802f89760d2c6af7c12cc04f3'),
+        ('_counter_write', 'a65db46bb8d0b9f7ba49be348476478ebc8d5795b75bbe238a07b70d31ae6f52'),
         ('_dead_letter_count', '491d7f1751d54e27a6a404fff838a9f27ea525f41fea8772d40eb8f3230d2360'),
         ('_dead_letter_newest', 'abb0ded6698574f7546c18a4f9196a7b21166f287cc5fad06731ee6b297398cb'),
         ('_dead_letter_oldest', 'b6380895351cdac92fad258b0ddb603ed56d773991263694f90cc19bbe152a35'),
@@ -13897,8 +13952,8 @@ begin
         ('_event_id', '6e77c2c6ae192bb465db300394b952d16a415c42fe59ba538836929228362544'),
         ('_failed_check', '8a3402dfd35a05abb2e167dc9dfdf736ba7e4d57a916dcd1e11343088de738e3'),
         ('_group_advance', '781236f4bdfa8396fc453e8ae35196b3b7d2f81362c1daea4d17693f39091e05'),
-        ('_guard_check', '10987b53ff3ad446120cf389e5de91ba19bfedcb1c0209a9846a8785e1d01aca'),
-        ('_guards_recover', 'fbd23e036c890a02d1335580e7e92bcdb822fcd7d106a7c4e28ede04b6262e1e'),
+        ('_guard_check', '052b9515236e6a3e40da1a9a6d8e648099a6bcdefa82c1d4f6968363b70bb0fd'),
+        ('_guards_recover', '0ef02887c055df6a259ecd4be4002a802c7fb81658c86e02fa35b161681c8976'),
         ('_guards_retire', 'da9bf03f3f09498de8b9f1aa61929c58e812c6bd1e3e29df69cfa00c89f0c14a'),
         ('_handler_call', 'c25bef023217ed6f076fa8ceeb46c235259c15f41445bc2ab187a373668114e1'),
         ('_handler_name', '9d7032806e7362f11643018ab17af62dea437bea8251acc612d9d75afeeda34e'),
@@ -13906,6 +13961,7 @@ begin
         ('_handler_run', '4992a3501b4278a2530b9b342f608b42641c795ee18fc7a73950b37d164cd9a0'),
         ('_has_turn', 'd94d21bacb47faa5e302eaa4e5ed37d7df019642777b652f5d292cbb6cce17a6'),
         ('_incident_note', '4dd7a258361cc6f81355edad636e089176e244bfa4668138bb2bc3f3d1121f55'),
+        ('_is_duration', '296e8de3e57764fe5c0baf5c96e62fafa8bd3447dada7c831c7ae62af94dda86'),
         ('_json_size', '6062f431a4bcafe38a6cc68c50eae60bc7bc0e6e5c44791bbd17802a9eb4f093'),
         ('_keyed_send', '77ab529fdea9f39c3f93055bb0b83e05990d651e33cdd0780082e7cb624637bc'),
         ('_leader_check', '149ab115db559a4e1abdc703696d6f2e7a28d8067489a21d05e4dab9e84b7730'),
@@ -13930,7 +13986,7 @@ begin
         ('_message_fail', '2b63b2e083cca44de712e62234badfcab9ca18edc99eae3d689553d9185e6c93'),
         ('_message_finish', 'd1d0e7ae1f2a6ff43f8846f5cdf25f6fcaf0f11e32b61de3fa1926cdb9a6927e'),
         ('_message_refuse', 'e4c111c17c29ddce6ee49b2e9f99b76f231a844668e10d633c1bc945c5effa49'),
-        ('_message_return', '6c9d6801a57f70b6ee327d617f77a548e6176b3e084fcb36da681b5bf3b26e0c'),
+        ('_message_return', '4a12f2dfa0cf449642451b8651060f1c5101e1b888629b5a6e29426e858f5f45'),
         ('_metric_list', 'e2586d8f148f4ae9b625c34f2f9837a5a57bd9c2f2462fdfc031eb33f80c7d50'),
         ('_metrics_probe', 'b3b0888dbf302ee931525e5c8b8ea70aeebe5a018f8e1e5f3b7ce4f718cc6ae4'),
         ('_no_such_barrier', '98802a1e271da8a7a5065d55d23d3881740ae8dfa0071fbf1f5a89da970d4aab'),
@@ -13946,7 +14002,7 @@ begin
         ('_run_lock', '6506a620484c7ff0dae60eb94916f8051147eaaa695770725371d167ae390015'),
         ('_run_remove', '0069504465a11fbb36871110de9be449fd5a576db40cc6c2c53d10f2bcc6c915'),
         ('_run_stop', 'b58d44e9d8f0250f4363d15a4182090535e0452135b0e3f2eecc2f3cd42d0b91'),
-        ('_run_trim', '1bb22248f1b048bc84c9e4fa95a5173e8598f22373a83eba87162b9f4dcb800d'),
+        ('_run_trim', '9732dfb72a669273338c4a43b64648dfb2272deeb824986ad2016bcea0276ec5'),
         ('_scheduled_promote', 'a186ae0fe4220fd448d11429e085d35b704f65eb94a5730363b7d1a7dc7fc4a5'),
         ('_slot_count', 'dd2bd15c048b7f64b55ae9f313de3005ab36ace418a21f4ee44b234db119d6ea'),
         ('_specs_check', '313960c7570cdaa3bb8e2df704eb5010ae990e23b615d8a624e8980d659a5bab'),
@@ -13972,13 +14028,13 @@ begin
         ('barrier_seal', '7f6d642a7bc78226842dcca2b114aebaea39a5074b3068b70aaab36b3dc7356e'),
         ('barrier_send', '96b2f12f9c73b62bf00a7dbb013e5442b9738ad42896b914db9675eb17140652'),
         ('barrier_status', '598a623c9ea159c222ca8c9f7563487ffb1b51f37ab95c3631e28e7bf8ad911b'),
-        ('cleanup_sweep', 'f9e6ba722dc2f9ccbc9a154dc6f82e850c7d1fabd95494da8966cd09b46e2849'),
+        ('cleanup_sweep', '6f31eadb12204543a8e8f95f1d15fe50b82e998e3962a72b97939994fbd75844'),
         ('clock_now', 'ddeefe2d6f3e3b6e3bcc63e7b223e578613d7393cb5f3253d06e700692700b10'),
         ('counter_add', '4f2951b1c0750de387141907d583df256d553c57b14aea9f48e716051896684c'),
-        ('counter_peek', 'b168284c32d62c98472fbf5890cb28ec0599c0e6ab7541c0dc3e5c328e807678'),
+        ('counter_peek', '42ea09492e2c9b32b119c5760c7180481e6388159023eb08e5b300f5272f9380'),
         ('counter_reconcile', 'b384d24f8c907446900cdabed05977003bba9096ac75d3e32a90c915b7c96f75'),
         ('counter_sync', '5460558e1143748de277a2a17932c8abec4c3e692d16b333d000fa4708b90be4'),
-        ('counters', 'afd86d60c96e3df7d45b4b658187bd426b4efaef11591c98ded1697deaa1d0b7'),
+        ('counters', 'fda54038da9dcd588231453983f4bb7ae7b9dddc56549df76c0eeb9126eae542'),
         ('dead_letter_count', '4737ba24397e4e2acf6de9cf5d00a4f794f09b867b50770801659daa5d04139e'),
         ('dead_letter_discard', 'c18bbdeedb2f24e12bb1e79468a8a6c2a341ebd46465676717436a7aabb6d61a'),
         ('dead_letter_discard_matching', 'f7dab3d4ec0f9c5ee92c9a8b3ceffbe37c3b8afab576cd7ab131d91c14b4e91a'),
@@ -13992,14 +14048,14 @@ begin
         ('dead_letter_stats', '69649534613730e55f69bb20d4f3c4b3f6150f434d561577c5d665f0b2c1b3d3'),
         ('dead_letter_summary', 'afe15047875a213d9806fac6d3ec31f914a83cee9009403cd4ab4a10a3913e76'),
         ('doctor', '784cc556a1dd960c5a316ea993e056ab5ee43f96b1afa37b76600702c6421ed9'),
-        ('guard_claim', '22927fad9eb05ac6bbf76716283cd3f51821a08677d6bca886cb72de6b026299'),
-        ('guard_finish', 'a619fc7de1c7b507a641bf79432a282476eeea250ee4f3bef523726c16adc21b'),
+        ('guard_claim', '5fb320fa889704a38095b7b13d5a8bd03ee9696905888636d1029315a2b24d45'),
+        ('guard_finish', 'c2afd8db77686afabce18a9f12cf517d1fc4af4ba52bc91ea95074cd188f0dd0'),
         ('guard_release', '52d86e6db4d925ea0d0dc6b14ee33c74466548a00e072f6fdf32028ab4c4e1f9'),
         ('guard_renew', 'eb622b6a68ec36b8b6a3b4a64f7a1cd2c0dda60ccf47bd4acfa689b6b5c7034d'),
         ('in_flight', '30cfd00e2b30a822973c457bebf264b918916962592d6baa0c236504c6036184'),
         ('inbox_accept', '1f742ded1e45dad7f96665fd5b8fc0c252b2b95d7d9e117f5ab64e55365003f5'),
-        ('leader_acquire', 'e72951b9fed7bb8231b0b391eff936f39f4ffc72b043b00b3c6122532b757e61'),
-        ('leader_renew', '918fc715e4d7e7242b15a1759d14c98c999c15053768cec2d25ca6bdd8576a93'),
+        ('leader_acquire', '84dc3c36353e22691fa75c4c97101f770c9d1f573c1c9842cbf0f64f17653d17'),
+        ('leader_renew', '78fd5f67daeee8db523c1e36b31b1fdd141f9889be5a1db5cfeb5ec204ff5c04'),
         ('leader_resign', '45da5f43dbdef52741616101a6103f12b590fe190bb1976f10af085292274e67'),
         ('maintenance_configure', '07d6f84e47307c09e9c84af2c87a6fe261f78b0f182de2c8d35a65f986adf972'),
         ('maintenance_due', 'abd089f64135b2b29464f74a88c22e1ead5dad5bfd7d948a356b4a32ab7558f3'),
@@ -14008,7 +14064,7 @@ begin
         ('maintenance_tick', '7b8b8d0bd74ecee56a56a53e5b994a4a5b71d1b1f3fdadd9f13955a7ce794b0c'),
         ('metrics', 'beda273cfb7a4011312147ff708ae87d8dbafdc1c44606ed5edd06b1109228c6'),
         ('metrics_snapshot', 'aa2b751263d0204f4e7daecd56eefb2e5b659e49dee32c5640970c0815e97720'),
-        ('outbox_claim', '0f541831c6931e5fea8e08243c45c61a344d00461db490c36af2d7540215e4dc'),
+        ('outbox_claim', '1fcc1688d1d37c6e2e0c5ecd9e0f4c7c7584326fc13e502bdf6fee9b8467a9eb'),
         ('outbox_put', 'fb321e4413e671201cba77152c996dadce35f85a44b7ed606455dfcd7542f140'),
         ('outbox_put_many', '935541fdf495f59a5a02e5f89a989b118a82869a5aa796a15ba39117ba7ec175'),
         ('outbox_put_specs', 'c22754031be20456707af82a5fdc732214f51aea6199bbf8166cb9013016a0c5'),
@@ -14021,7 +14077,7 @@ begin
         ('policy', '3602702319cf64c02f845b51d837b3efcf95959c32c13ced07e82a044c58db52'),
         ('queue_ack', '759732bcde5b078c8cdac61cf3fadf90b5f0e1cb217a28cc34f84df7cf9a2af1'),
         ('queue_cancel', '3e5e03c56f1dd2a84f001be8dda9dfc5a529381360fba4a1853384e1dca848f8'),
-        ('queue_claim', '3326640766460bbf920535aaddeb87c23130830d78d90b72b132b2361d06500a'),
+        ('queue_claim', '04193830862b5d4af12d3e95f52a9c50c503e18f50eb597d640628f0b41c8fe2'),
         ('queue_configure', '6998f62082535b868c16b3d5c991530e46b97c89ffc1eb64124df787d444f9b3'),
         ('queue_create', '462b58bd405e566a1e9a252cabf224391aeb2b7df133f0101008789dbe4949d0'),
         ('queue_drain', '59dfe4f20eec83c0bc7b670b841919bcbc19a11694a1fa248590fc5a7d99cf94'),
@@ -14038,10 +14094,10 @@ begin
         ('queue_send_specs', '5f3785c4abaaa588b27e029b4513e67cd9bd81afa7145fabe1daa64246f7c0e7'),
         ('queue_settle', 'fdef187033dcd156ccd77b3f39313d4c2d2723b09bdbc5f6ebe49756dfc002e7'),
         ('queue_work', '20d6a841743f632ac68e0444b39422278fed286372a79d9a0c1d11f4247eb236'),
-        ('recovery_sweep', '1b7b527f8c4883720192879cc89837faea4fea65a9db6b48a16b420b6d0fa2c6'),
+        ('recovery_sweep', 'e3cc46dc2b5c25837d7d7bd886572ba47b22c4a9d2de10e1a2e3dc54f6f17e57'),
         ('run_cancel', 'faa35a2f9a597bcd643b49f3309c8d4455bdff10db8416124912c0fea19605be'),
         ('run_finish', '49d6cc7043bbe4e3ed954282a2cf23e59851f9c436fe2b075aceb19b639df345'),
-        ('run_open', '2e6130ab7b5032d91f4a2da0a18e58cdacb4f0ba0b2a9001898e18fe5987e843'),
+        ('run_open', 'e023dbaa4f3ce2df42f494c628818779080c9eeffd2c93a283b8202236e8cd7e'),
         ('run_status', '2d64bb7852b195cf50c974a05e5e82c842e8b8eb31ebc7b3cfc1f1fd74ddf21b'),
         ('run_sweep', '995eaab4b1bbe23ec0af559fc97f4ed883ba2eb722b4b438c25fe123778e4eed'),
         ('schema_version', '96c4a83da33dfa6ce71ca3f880c9c4b1a9b3f1344bb24ee54f23a250db3f81b4'),

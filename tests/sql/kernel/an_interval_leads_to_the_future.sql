@@ -4,7 +4,7 @@ select t.clock_stands();
 select queue_create('q');
 select is(_is_duration(i::interval), is_one, i) from (values
     ('1 microsecond', true), ('1 day -1 hour', true), ('-1 month 32 days', true), ('100 years', true),
-    ('-1 month 31 days', false), ('1 month -28 days', false), ('0', false), ('100 years 1 second', false)
+    ('-2 months 61 days', false), ('1 month -28 days', false), ('0', false), ('100 years 1 second', false)
 ) v (i, is_one);
 -- then it is refused
 select throws_ok(statement, 'TG010', null, statement) from unnest(array[
