@@ -12,6 +12,7 @@
 {% include "functions/kernel/_require_read_committed.sql" %}
 {% include "functions/kernel/_error_text.sql" %}
 {% include "functions/kernel/_json_size.sql" %}
+{% include "functions/kernel/_is_duration.sql" %}
 {% include "functions/kernel/_backoff.sql" %}
 {% include "functions/kernel/_event_id.sql" %}
 {% include "functions/kernel/_lock_key.sql" %}

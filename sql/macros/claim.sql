@@ -291,7 +291,7 @@ end;
 
 {#- A lease begins when it is handed out, after whatever lock was waited for, and ends later than that. -#}
 {% macro expires_at() -%}
-clock_now() + greatest(coalesce(p_lease, v_channel.lease), '1 microsecond')
+greatest(clock_now() + coalesce(p_lease, v_channel.lease), clock_now() + interval '1 microsecond')
 {%- endmacro %}
 
 {#- For outbox_sweep and queue_work: lock up to v_limit messages above their hints, in order, into v_ctids; null when

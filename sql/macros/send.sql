@@ -1,3 +1,4 @@
+{% from "macros/argument.sql" import lengths_check %}
 {% from "macros/channel.sql" import ring %}
 {% from "macros/message.sql" import message_names %}
 {% from "macros/run.sql" import is_stopped %}
@@ -57,11 +58,7 @@ p_priority = 0 and p_run_at is null and p_idempotency_key is null and p_group_ke
             hint = 'Send elsewhere, or let it take messages again with queue_resume.';
     end if;
 {%- endif %}
-{%- for each in ["p_idempotency_key", "p_group_key", "p_run_id", "p_tenant"] %}
-    if octet_length({{ each }}) > 512 then -- they stand in indexes
-        perform _bad_argument('{{ each }}', left({{ each }}, 100), 'It has at most 512 bytes; hash a longer one.');
-    end if;
-{%- endfor %}
+{{- lengths_check(["p_idempotency_key", "p_group_key", "p_run_id", "p_tenant"]) }}
     if p_run_at > clock_now() + interval '100 years' then
         perform _bad_argument('p_run_at', p_run_at::text, 'Give an instant of the next 100 years, or null for now.');
     end if;

@@ -19,7 +19,7 @@ comment on sequence {{ schema }}.counter_seq is 'Numbers additions to counters, 
 create table {{ schema }}.counter (
     key text collate "C" not null,
     entry bigint generated always as identity,
-    value bigint not null,
+    value numeric not null,
     run_id text,
     written_at timestamptz not null,
     constraint counter_pkey primary key (key, entry),
@@ -28,7 +28,7 @@ create table {{ schema }}.counter (
 
 comment on table {{ schema }}.counter is
 'Where each counter stood when its additions were last folded, or it was set. What it says is this and the additions since: see the view counters.';
-comment on column {{ schema }}.counter.value is 'May be below 0 while the additions that it was set against are not folded.';
+comment on column {{ schema }}.counter.value is 'May be below 0 while the additions that it was set against are not folded. Exact: read, it is cut to 0 to 10^18.';
 comment on column {{ schema }}.counter.run_id is 'The run whose end closes it to counter_sync; null = never closed.';
 
 create table {{ schema }}.counter_delta (

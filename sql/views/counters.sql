@@ -16,7 +16,7 @@ select
     c.run_id,
     c.written_at,
     coalesce(c.key, a.key) as key,
-    greatest(coalesce(c.value, 0) + coalesce(a.amount, 0), 0)::bigint as value
+    least(greatest(coalesce(c.value, 0) + coalesce(a.amount, 0), 0), 1000000000000000000)::bigint as value
 from {{ schema }}.counter c
 full join addition a on c.key = a.key;
 

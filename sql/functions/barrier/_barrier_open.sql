@@ -1,3 +1,4 @@
+{% from "macros/argument.sql" import lengths_check %}
 {% from "macros/barrier.sql" import options, types %}
 {% from "macros/run.sql" import is_stopped %}
 create or replace function {{ schema }}._barrier_open(
@@ -56,13 +57,12 @@ begin
         perform _bad_argument(
             'p_inline_limit', p_inline_limit::text, 'Bytes of results that the callback may carry: 0 to 67108864.'
         );
-    elsif (p_expires_in > '0' and p_expires_in <= '100 years') is not true then
+    elsif _is_duration(p_expires_in) is not true then
         perform _bad_argument('p_expires_in', p_expires_in::text, 'Give a positive interval, at most 100 years.');
-    elsif (p_stall_after > '0' and p_stall_after <= '100 years') is not true then
+    elsif _is_duration(p_stall_after) is not true then
         perform _bad_argument('p_stall_after', p_stall_after::text, 'Give a positive interval, at most 100 years.');
-    elsif octet_length(p_key) > 512 then
-        perform _bad_argument('p_key', left(p_key, 100), 'A key has at most 512 bytes; hash a longer one.');
     end if;
+{{- lengths_check(["p_key", "p_run_id", "p_tenant"]) }}
     foreach v_queue in array array[p_callback_queue, p_failure_queue, p_expire_queue] loop
         if v_queue is not null then
             select c.tenant_required into v_needs_tenant from channel c where c.kind = 'queue' and c.name = v_queue;
@@ -103,7 +103,7 @@ begin
             p_name, v_epoch, p_sealed, p_members, p_policy, p_quorum, p_callback_queue, p_callback_payload,
             p_callback_headers, p_callback_priority, p_failure_queue, p_failure_payload, p_expire_queue, p_inline_limit,
             p_run_id, p_tenant, p_key, 'opened', v_now, v_now + p_expires_in, p_stall_after,
-            v_now + least(p_expires_in, p_stall_after)
+            least(v_now + p_expires_in, v_now + p_stall_after)
         )
         on conflict (name) do update
         set epoch = excluded.epoch, is_sealed = excluded.is_sealed, member_count = excluded.member_count,

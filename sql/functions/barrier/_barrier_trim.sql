@@ -8,12 +8,13 @@ as $$
 /*
  * First the barriers that were closed long ago; then, of epochs that are no barrier's any more, results, slots, ranges
  * and what was sent, and at last the row of the epoch, when nothing hangs on it. An arrival at a former epoch that is
- * under way holds a slot, which is skipped, and its epoch is left for the next pass.
+ * under way holds a slot, which is skipped, and its epoch is left for the next pass. Every row that goes is counted:
+ * less than p_limit of them tells that no more is left than others hold.
  */
 declare
     v_limit integer := p_limit;
     v_epoch bigint;
-    v_removed integer := 0;
+    v_removed integer;
     v_count integer;
 begin
     delete from barrier where ctid = any(array(
@@ -45,11 +46,11 @@ begin
             and not exists (select from barrier_{{ table }} n where n.epoch = v_epoch)
 {%- endfor %};
         get diagnostics v_count = row_count;
-        v_removed := v_removed + v_count;
+        v_limit := v_limit - v_count;
     end loop;
-    return v_removed;
+    return v_removed + p_limit - v_limit;
 end;
 $$;
 
 comment on function {{ schema }}._barrier_trim(integer, timestamptz) is
-'Remove barriers closed before p_before, and what is left of former epochs, up to p_limit rows of each. Returns how many barriers and epochs went; 0 when there was nothing to remove.';
+'Remove barriers closed before p_before, and what is left of former epochs, up to p_limit rows of each. Returns how many rows went; less than p_limit when there was no more to remove, 0 when there was nothing.';

@@ -48,6 +48,10 @@ declare
         order by r.job, r.entry desc
     );
 begin
+    -- The fold would write over a counter that was set meanwhile.
+    if current_setting('transaction_isolation') <> 'read committed' then
+        perform _require_read_committed('cleanup_sweep');
+    end if;
     if p_limit is null or p_limit not between 1 and 100000 then
         perform _bad_argument('p_limit', p_limit::text, 'Clean up between 1 and 100000 rows of a kind at a time.');
     end if;
@@ -59,7 +63,7 @@ begin
             ('p_run_retention', p_run_retention),
             ('p_discard_dead_after', coalesce(p_discard_dead_after, '1 day'))
         ) as a (name, value)
-        where (a.value > '0' and a.value <= '100 years') is not true
+        where _is_duration(a.value) is not true
     loop
         perform _bad_argument(
             v_argument.name, v_argument.value::text, 'A retention is a positive interval, at most 100 years.'
@@ -132,4 +136,4 @@ $$;
 comment on function {{ schema }}.cleanup_sweep(
     integer, interval, interval, interval, interval, interval, interval, interval, interval
 ) is
-'Remove what has outlived its retention, up to p_limit rows a kind, fold counters, and look for messages stranded below the floors (expected none). Archived messages go by their channel''s retention; idempotency keys, tombstones of guards, dead letters that were resolved or discarded, counters that say 0, incidents, barriers that are closed, and runs that have ended and of which nothing is left by the arguments. Dead letters that nobody has dealt with stay, unless p_discard_dead_after says after how long they are to be discarded. Returns what was removed; has_more: call again. errors: what failed, by part, while the others went on; {} when all succeeded. Errors: TG010 a limit or retention that is not positive.';
+'Remove what has outlived its retention, up to p_limit rows a kind, fold counters, and look for messages stranded below the floors (expected none). Archived messages go by their channel''s retention; idempotency keys, tombstones of guards, dead letters that were resolved or discarded, counters that say 0, incidents, barriers that are closed, and runs that have ended and of which nothing is left by the arguments. Dead letters that nobody has dealt with stay, unless p_discard_dead_after says after how long they are to be discarded. Returns what was removed, barriers with all rows of their former epochs; has_more: call again. errors: what failed, by part, while the others went on; {} when all succeeded. Errors: TG010 a limit or retention that is not positive, TG030 not READ COMMITTED.';

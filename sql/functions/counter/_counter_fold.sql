@@ -66,8 +66,7 @@ begin
         select f.key, sum(f.amount) as amount from folded f group by f.key
     ), summed as (
         select
-            a.key, b.ctid as former, b.run_id,
-            least(greatest(coalesce(b.value, 0) + a.amount, -1e18), 1e18)::bigint as value
+            a.key, b.ctid as former, b.run_id, coalesce(b.value, 0) + a.amount as value
         from added a
         left join lateral (
             select c.ctid, c.value, c.run_id from counter c where c.key = a.key order by c.entry desc limit 1

@@ -42,7 +42,7 @@ begin
             p.run_id is not null and p.run_id is distinct from b.run_id as is_moved,
             b.ctid as former,
             coalesce(b.value, 0) as base,
-            (coalesce(b.value, 0) + a.added)::bigint as counted
+            coalesce(b.value, 0) + a.added as counted
         from unnest(p_keys, p_values, p_run_ids) as p (key, value, run_id)
         left join lateral (
             select c.ctid, c.value, c.run_id from counter c where c.key = p.key order by c.entry desc limit 1
@@ -73,11 +73,11 @@ begin
     )
     select
         j.key,
-        case when j.outcome = 'closed' then greatest(j.counted, 0) else j.value end,
-        greatest(j.counted, 0),
-        abs(j.value - j.counted),
+        case when j.outcome = 'closed' then j.said else j.value end,
+        j.said,
+        least(abs(j.value - j.counted), 1000000000000000000)::bigint,
         j.outcome
-    from judged j
+    from (select n.*, least(greatest(n.counted, 0), 1000000000000000000)::bigint as said from judged n) j
     order by j.key;
 end;
 $$;

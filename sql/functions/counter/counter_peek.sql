@@ -20,7 +20,7 @@ select greatest(
                     select f.folded_to from {{ schema }}.counter_fold f order by f.fold_id desc limit 1
                 ), 0)
         ), 0),
-        9223372036854775807
+        1000000000000000000
     ),
     0
 )::bigint;

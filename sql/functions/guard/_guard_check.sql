@@ -22,7 +22,7 @@ begin
             'Together they have at most 1024 bytes; hash a longer key.'
         );
     end if;
-    if (p_lease > '0' and p_lease <= '100 years') is not true then
+    if _is_duration(p_lease) is not true then
         perform _bad_argument(
             'p_lease', p_lease::text, 'A lease lasts a positive time, for example interval ''5 minutes''.'
         );

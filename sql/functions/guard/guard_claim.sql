@@ -1,3 +1,4 @@
+{% from "macros/argument.sql" import lengths_check %}
 create or replace function {{ schema }}.guard_claim(
     p_scope text,
     p_key text,
@@ -24,6 +25,7 @@ declare
     v_guard guard;
 begin
     perform _guard_check(p_scope, p_key, p_owner, p_lease);
+{{- lengths_check(["p_run_id"]) }}
     is_repeat := false;
     if p_run_id is not null
         and exists (select from run r where r.run_id = p_run_id and r.state in ('completed', 'error', 'stopped'))

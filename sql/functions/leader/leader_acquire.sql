@@ -29,7 +29,7 @@ begin
             'A leader has a name, which is what it leads, and a holder, who does.'
         );
     end if;
-    if (p_lease > '0' and p_lease <= '100 years') is not true then
+    if _is_duration(p_lease) is not true then
         perform _bad_argument(
             'p_lease', p_lease::text, 'A lease lasts a positive time, for example interval ''10 seconds''.'
         );

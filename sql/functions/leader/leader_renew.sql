@@ -7,7 +7,7 @@ set search_path = {{ schema }}, pg_temp
 as $$
 /* By the epoch: a lease that has run out is still its leader's until the next epoch begins. */
 begin
-    if (p_lease > '0' and p_lease <= '100 years') is not true then
+    if _is_duration(p_lease) is not true then
         perform _bad_argument(
             'p_lease', p_lease::text, 'A lease lasts a positive time, for example interval ''10 seconds''.'
         );

@@ -20,6 +20,13 @@ begin
     if found then
         perform _bad_argument('a key of p_policy', v_unknown, 'The keys are ' || array_to_string(v_known, ', ') || '.');
     end if;
+    select k into v_unknown from unnest(array['lease', 'max_runtime', 'retention']) k
+    where not _is_duration((p_policy ->> k)::interval);
+    if found then
+        perform _bad_argument(
+            'p_policy', p_policy::text, format('%s is a positive interval, at most 100 years.', v_unknown)
+        );
+    end if;
 
     update channel c
     set lease = coalesce((p_policy ->> 'lease')::interval, c.lease),
@@ -62,9 +69,7 @@ exception
         perform _bad_argument(
             'p_policy', p_policy::text,
             case v_rule
-                when 'channel_lease_is_positive' then 'lease is above 0.'
                 when 'channel_lease_fits_max_runtime' then 'lease may not be above max_runtime.'
-                when 'channel_max_runtime_within_a_century' then 'max_runtime is at most 100 years.'
                 when 'channel_max_attempts_in_range' then 'max_attempts is 1 to 32767, or 0 for ever.'
                 when 'channel_backoff_base_not_negative' then 'backoff_base is not below 0.'
                 when 'channel_backoff_cap_not_below_base'
@@ -72,8 +77,6 @@ exception
                 when 'channel_backoff_cap_within_a_century' then 'backoff_cap is at most 100 years.'
                 when 'channel_backoff_factor_from_1_to_10' then 'backoff_factor is 1 to 10.'
                 when 'channel_jitter_is_a_share' then 'jitter is a share, 0 to 1.'
-                when 'channel_retention_is_positive' then 'retention is above 0.'
-                when 'channel_retention_within_a_century' then 'retention is at most 100 years.'
                 when 'channel_max_in_flight_is_positive' then 'max_in_flight is above 0, or null for no limit.'
                 when 'channel_doorbell_within_a_minute'
                     then 'doorbell is 0 to 1 minute, as in "10 ms", or null for none.'

@@ -9,7 +9,7 @@ begin
     if p_delay > '0' then
         insert into scheduled (due_at, channel_id, {{ message_names() }})
         select
-            clock_now() + greatest(p_delay, '1 microsecond'), p_channel_id,
+            greatest(clock_now() + p_delay, clock_now() + interval '1 microsecond'), p_channel_id,
             {{ message_names("m", {"max_batch": "least(m.max_batch, p_max_batch)"}) }}
         from unnest(p_messages) m;
     else

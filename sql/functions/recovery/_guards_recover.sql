@@ -1,4 +1,6 @@
-create or replace function {{ schema }}._guards_recover(p_limit integer, p_leader_epoch bigint) returns integer
+create or replace function {{ schema }}._guards_recover(
+    p_limit integer, p_leader_epoch bigint, out retired integer, out is_full boolean
+)
 language plpgsql volatile
 set search_path = {{ schema }}, pg_temp
 set plan_cache_mode = force_generic_plan
@@ -16,7 +18,6 @@ declare
     v_last recovery_mark;
     v_run_ids text[];
     v_last_at timestamptz;
-    v_retired integer;
 begin
     select * into v_last from recovery_mark m where m.source = 'guard' order by m.entry desc limit 1;
     if v_last.at > v_now then
@@ -30,24 +31,25 @@ begin
         order by r.finished_at
         fetch first p_limit rows with ties
     ) e;
+    retired := 0;
+    is_full := coalesce(cardinality(v_run_ids) >= p_limit, false);
     if v_run_ids is null and v_last.at is not null then
-        return 0;
+        return;
     end if;
-    v_retired := coalesce((
+    retired := coalesce((
         select _guards_retire(v_run_ids) where v_run_ids is not null and _leader_check('maintain', p_leader_epoch)
     ), 0);
     insert into recovery_mark (source, scan_from, at, holders)
     select
         'guard',
-        case when cardinality(v_run_ids) >= p_limit then v_last_at else v_now - interval '1 hour' end,
+        case when is_full then v_last_at else v_now - interval '1 hour' end,
         v_now, '{}'
     where _leader_check('maintain', p_leader_epoch);
     delete from recovery_mark where ctid = any(array(
         select m.ctid from recovery_mark m where m.source = 'guard' and m.entry = v_last.entry for update skip locked
     ));
-    return v_retired;
 end;
 $$;
 
 comment on function {{ schema }}._guards_recover(integer, bigint) is
-'Make tombstones of guards that were left behind by runs that ended more than an hour ago, p_limit runs at a time. Returns how many. Errors: TG090 the leader''s epoch is over.';
+'Make tombstones of guards that were left behind by runs that ended more than an hour ago, p_limit runs at a time. Returns how many; is_full: there may be more such runs. Errors: TG090 the leader''s epoch is over.';

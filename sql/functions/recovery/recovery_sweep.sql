@@ -109,7 +109,8 @@ begin
 
     begin
         if v_state is distinct from '57014' then
-            guards := _guards_recover(p_limit, p_leader_epoch);
+            select g.retired, has_more or g.is_full into guards, has_more
+            from _guards_recover(p_limit, p_leader_epoch) g;
             select * into v_last from recovery_mark m where m.source = 'stranded' order by m.entry desc limit 1;
         end if;
     exception

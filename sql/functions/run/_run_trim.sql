@@ -15,13 +15,17 @@ as $$
  * After that it is as if the run had never been: what is sent for it then, by that name, is delivered.
  */
 declare
+    v_now constant timestamptz := clock_now();
     v_run_ids text[];
     v_removed integer;
 begin
     select array_agg(r.run_id) into v_run_ids
     from (
         select n.run_id from run n
-        where n.finished_at < p_before and exists (select from guard g where g.run_id = n.run_id and g.state = 'held')
+        where n.finished_at < p_before
+            and exists (
+                select from guard g where g.run_id = n.run_id and g.state = 'held' and g.expires_at <= v_now
+            )
         order by n.finished_at
         limit p_limit
     ) r;

@@ -1,3 +1,4 @@
+{% from "macros/argument.sql" import lengths_check %}
 create or replace function {{ schema }}.run_open(
     p_run_id text,
     p_parent text default null,
@@ -24,6 +25,7 @@ begin
     elsif p_fail_on_dead_letter is null then
         perform _bad_argument('p_fail_on_dead_letter', null, 'True when the run is to fail as soon as a message dies.');
     end if;
+{{- lengths_check(["p_tenant"]) }}
     if p_parent is not null then
         select * into v_parent from run r where r.run_id = p_parent for share;
         if not found then

@@ -1,5 +1,5 @@
 begin;
-select plan(15);
+select plan(18);
 select queue_create('q');
 select queue_create('gone');
 -- given a callback queue that takes nothing
@@ -38,5 +38,15 @@ select epoch as other from barrier_open('c', 1, 'gone') \gset
 select queue_drop('gone');
 select is(barrier_arrive('c', :other, 1), 'fire_failed', 'a queue that is gone fails it too');
 select is((select channel || ' ' || last_error from dead_letter where channel = 'gone'), 'gone [TG020] no queue named ''gone''', 'and keeps it');
+-- given that it cannot be kept either
+select queue_create('nowhere');
+select epoch as bare from barrier_open('d', 1, 'nowhere') \gset
+select queue_drop('nowhere');
+create trigger refuse before insert on dead_letter for each row execute function pg_temp.refuse();
+select is(barrier_arrive('d', :bare, 1, '1'), 'fire_failed', 'the arrival stands all the same');
+select matches((select reason from barrier_status('d')), 'TG020.*nor could it be kept: .P0001. no room', 'the barrier says why');
+drop trigger refuse on dead_letter;
+select queue_create('nowhere');
+select is(barrier_resolve('d', :bare, 'fire'), 'fired', 'and fires once it can');
 select * from finish();
 rollback;

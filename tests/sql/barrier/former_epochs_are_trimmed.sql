@@ -1,5 +1,5 @@
 begin;
-select plan(8);
+select plan(9);
 select t.clock_stands();
 select queue_create('q');
 -- given a former epoch, a closed barrier and an open one
@@ -8,7 +8,8 @@ select count(*) from generate_series(1, 50) n where barrier_arrive('b', :old, n)
 select epoch as new from barrier_open('b', 100, 'q') \gset
 select barrier_open('done', 0, 'q');
 -- when it is trimmed in small steps
-select ok(_barrier_trim(10, clock_now() - interval '1 day') = 0, 'a small step does not finish an epoch');
+select is(_barrier_trim(10, clock_now() - interval '1 day'), 10, 'a small step removes as much as it may');
+select is((select count(*) from barrier_epoch where epoch = :old), 1::bigint, 'and does not finish an epoch');
 do $$ begin for n in 1 .. 20 loop perform tidegate._barrier_trim(10, tidegate.clock_now() - interval '1 day'); end loop; end $$;
 -- then the former epoch is gone, and only that
 select is((select count(*) from barrier_results('b', :old)), 0::bigint, 'results of the former epoch are gone');

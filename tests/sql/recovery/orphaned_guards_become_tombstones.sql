@@ -1,5 +1,5 @@
 -- R82
-select plan(9);
+select plan(17);
 select t.clock_stands();
 select run_open(r) from unnest(array['done', 'open', 'late']) r;
 select guard_claim('s', k, 'w', '5 minutes', k) from unnest(array['done', 'open', 'unknown', 'late']) k;
@@ -18,6 +18,11 @@ select is((select guards from recovery_sweep()), 1, 'an orphan is found');
 select is(pg_temp.held(), 'late open plain renewed unknown', 'one whose run is open or unknown, or who is alive, stays');
 select is((select (outcome, is_repeat)::text from guard_claim('s', 'done', 'another')), '(done,f)', 'it is a tombstone');
 select is((select guards from recovery_sweep()), 0, 'once');
+-- its owner was only slow
+select is(guard_finish('s', 'done', 'another', '1'), 'lost', 'which is nobody else''s to finish');
+select is(guard_finish('s', 'done', 'w', '"paid"'), 'done', 'its owner still finishes it');
+select is(guard_finish('s', 'done', 'w', '"again"'), 'done', 'a repeat is done');
+select is((select result from guard_claim('s', 'done', 'another')), '"paid"', 'and what it did is not lost');
 -- an open run that ends later
 select run_finish('late', 'error');
 select t.clock_moves('61 minutes');
@@ -30,5 +35,15 @@ select count(*) from generate_series(1, 30) n, guard_claim('s', 'c' || n, 'w', '
 select run_finish('all', 'error');
 select t.clock_moves('2 hours');
 select is((select guards from recovery_sweep(7)), 30, 'those that ended together go together');
+-- more of them than one pass looks at
+select run_open('n' || n) from generate_series(1, 5) n;
+select count(*) from generate_series(1, 5) n, guard_claim('s', 'n' || n, 'w', '5 minutes', 'n' || n);
+do $$ begin for n in 1 .. 5 loop perform tidegate.run_finish('n' || n, 'completed'), t.clock_moves('1 second'); end loop; end $$;
+select t.clock_moves('2 hours');
+select results_eq(
+    $$select guards, has_more from recovery_sweep(2)$$, $$values (2, true)$$, 'a pass says that there are more'
+) from generate_series(1, 2);
+select results_eq($$select guards, has_more from recovery_sweep(2)$$, $$values (1, false)$$, 'until there are none');
+select results_eq($$select guards, has_more from recovery_sweep(2)$$, $$values (0, false)$$, 'as long as it lasts');
 select is(pg_temp.held(), 'open plain unknown', 'and what nobody may judge stays');
 select * from finish();
