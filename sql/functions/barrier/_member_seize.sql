@@ -7,8 +7,8 @@ set enable_seqscan = off
 set jit = off
 as $$
 /*
- * For who ends the messages of members and waits for nobody: what it locks here, it needs when they end. The barrier too:
- * who opens it anew holds that row only, and to close it would be to wait for him.
+ * For who ends the messages of members and waits for nobody: what it locks here, it needs when they end. The barrier
+ * too: who opens it anew holds that row only, and to close it would be to wait for him.
  */
 declare
     v_slot integer;

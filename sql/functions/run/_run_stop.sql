@@ -50,8 +50,8 @@ begin
     select array_agg(s.run_id) into v_tree from stopped s;
 
     -- After the runs and before the messages, as the lock order says. One in which somebody arrives at this moment, or
-    -- that somebody opens anew, is left to recovery: from the commit on nobody arrives there. Recovery looks at once, or,
-    -- where the row of the barrier itself is held, when it is stranded.
+    -- that somebody opens anew, is left to recovery: from the commit on nobody arrives there. Recovery looks at once,
+    -- or, where the row of the barrier itself is held, when it is stranded.
     perform barrier_abort(b.name, b.epoch, 'its run was stopped')
     from (
         select n.name, n.epoch
