@@ -2143,6 +2143,54 @@ end;
 comment on function tidegate._has_turn(integer, text, bigint) is
 'Whether it is this message''s turn in its group: a retry comes back to ready, where one that was only delayed joins blocked.';
 
+-- functions/place/_turn_seize.sql
+create or replace function tidegate._turn_seize(p_channel_id integer, p_group_key text, p_message_id bigint)
+returns boolean
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+/*
+ * For who ends messages of groups and waits for nobody: what it locks here, _message_end needs. That is the turn, and,
+ * where the message has it, the row of the next one in blocked, which a send by its job key may be replacing. What is
+ * left for that stays where it is, with the turn; what comes in below it meanwhile is in nobody's hands.
+ */
+declare
+    v_turn group_turn;
+    v_next record;
+begin
+    select * into v_turn from group_turn t
+    where t.channel_id = p_channel_id and t.group_key = p_group_key
+    order by t.turn desc
+    limit 1
+    for update skip locked;
+    if not found then
+        return not exists (
+            select from group_turn t where t.channel_id = p_channel_id and t.group_key = p_group_key
+        );
+    end if;
+    if v_turn.message_id is distinct from p_message_id then
+        return true;
+    end if;
+    select b.group_key, b.position into v_next from blocked b
+    where b.channel_id = p_channel_id and (b.group_key, b.position) > (p_group_key, v_turn.position)
+    order by b.group_key, b.position
+    limit 1;
+    if v_next.group_key is distinct from p_group_key then
+        return true;
+    end if;
+    perform from blocked b
+    where b.channel_id = p_channel_id and b.group_key = p_group_key and b.position = v_next.position
+    for update skip locked;
+    return found;
+end;
+$$;
+
+comment on function tidegate._turn_seize(integer, text, bigint) is
+'Lock the turn of a message''s group and, where the message has it, the one that is to have it next, if nobody else has them; true also where there is nothing to lock.';
+
 -- functions/place/_message_enter.sql
 create or replace function tidegate._message_enter(p_channel_id integer, p_messages tidegate.message[])
 returns void
@@ -2233,9 +2281,9 @@ begin
     from (
         select j.row_id
         from (
-            select distinct m.job_key, m.message_id from unnest(p_messages) m
+            select distinct m.job_key collate "C" as job_key, m.message_id from unnest(p_messages) m
             where m.job_key is not null
-            order by m.job_key
+            order by 1
         ) e
         cross join lateral (
             select n.ctid as row_id from job_key n
@@ -3322,6 +3370,30 @@ $$;
 comment on function tidegate._group_advance(integer, bigint, bigint, bigint, integer) is
 'Look at messages of groups that came into a queue above p_from, p_limit at a time, and let the first of each group without a holder enter ready. p_safe: positions up to it are visible or gone; p_recent: what was drawn above it is looked at even when there is too much before it. Returns up to where every group is known to be in somebody''s hands, how many messages were looked at, and whether there are more.';
 
+-- functions/place/_job_keys_lock.sql
+create or replace function tidegate._job_keys_lock(p_queue text, p_keys text[]) returns void
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+set enable_seqscan = off
+set jit = off
+as $$
+/*
+ * Job keys come before messages in the order of locks, and among each other in their own. For who sends several in one
+ * call: whoever settles a message of one of them holds its key, and may wait for one that was replaced here before.
+ */
+begin
+    perform
+    from (select distinct u.key collate "C" as key from unnest(p_keys) u (key) order by 1) k
+    inner join channel c on c.kind = 'queue' and c.name = p_queue
+    cross join lateral (
+        select from job_key j where j.channel_id = c.channel_id and j.key = k.key limit 1 for update
+    ) l;
+end;
+$$;
+
+comment on function tidegate._job_keys_lock(text, text[]) is
+'Lock those of these job keys of which a message is alive in a queue, in order; those that nobody uses have nothing to lock.';
+
 -- functions/place/_keyed_send.sql
 create or replace function tidegate._keyed_send(
     p_channel_id integer, p_mode text, p_due_at timestamptz, p_message tidegate.message
@@ -3761,8 +3833,9 @@ set jit = off
 as $$
 /*
  * The net below the proof. By it nothing stands at or below a floor; but a sequence that was set back by less than
- * what was drawn until the next tick cannot be told from one that was not. What is found enters anew. This walks over
- * what vacuum has not removed yet, so it is no claim's work but that of a cleanup every few minutes.
+ * what was drawn until the next tick cannot be told from one that was not, nor can a clock that was set back, and right
+ * again by the next tick. What is found enters anew. This walks over what vacuum has not removed yet, so it is no
+ * claim's work but that of a cleanup every few minutes.
  */
 declare
     v_floor floor;
@@ -3846,13 +3919,47 @@ begin
             );
             v_total := v_total + v_found;
         end if;
+
+        -- And for deadlines: what is due, or has run out, below the marks from which ticks look for it.
+        select count(*) into v_found
+        from (
+            select from scheduled p
+            where p.channel_id = v_floor.channel_id and p.due_at <= clock_now()
+                and p.due_at < v_floor.scheduled_from - interval '1 minute'
+            limit p_limit
+        ) n;
+        if v_found > 0 then
+            v_found := _scheduled_promote(v_floor.channel_id, '-infinity', v_found);
+            insert into tally (amount, channel_id, outcome) values (v_found, v_floor.channel_id, 'stranded');
+            perform _incident_note(
+                '_stranded_replace', v_floor.channel_id, 'TG033',
+                'what was due stood below the mark of scheduled and was moved: was the clock set back?'
+            );
+            v_total := v_total + v_found;
+        end if;
+        select count(*) into v_found
+        from (
+            select from lease p
+            where p.channel_id = v_floor.channel_id and p.expires_at <= clock_now()
+                and p.expires_at < v_floor.lease_from - interval '1 minute'
+            limit p_limit
+        ) n;
+        if v_found > 0 then
+            v_found := _lease_expire(v_floor.channel_id, '-infinity', v_found);
+            insert into tally (amount, channel_id, outcome) values (v_found, v_floor.channel_id, 'stranded');
+            perform _incident_note(
+                '_stranded_replace', v_floor.channel_id, 'TG033',
+                'what was due stood below the mark of lease and was moved: was the clock set back?'
+            );
+            v_total := v_total + v_found;
+        end if;
     end loop;
     return v_total;
 end;
 $$;
 
 comment on function tidegate._stranded_replace(integer) is
-'Find messages at or below the floor of their channel, up to p_limit a priority, and let them enter ready anew; find groups whose next one was overlooked, and let the next tick look again. Returns how many; 0 is the ordinary case.';
+'Find messages at or below the floor of their channel, up to p_limit a priority, and let them enter ready anew; find groups whose next one was overlooked, and let the next tick look again; find what is due, and leases that have run out, below the marks of deadlines, and move them as a tick does. Returns how many; 0 is the ordinary case.';
 
 -- functions/guard/_guard_check.sql
 create or replace function tidegate._guard_check(p_scope text, p_key text, p_owner text, p_lease interval)
@@ -4609,7 +4716,10 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set jit = off
 as $$
-/* For who ends the messages of members and waits for nobody: what it locks here, it needs when they end. */
+/*
+ * For who ends the messages of members and waits for nobody: what it locks here, it needs when they end. The barrier
+ * too: who opens it anew holds that row only, and to close it would be to wait for him.
+ */
 declare
     v_slot integer;
 begin
@@ -4629,13 +4739,17 @@ begin
     if not found and exists (select from barrier_slot s where s.epoch = p_epoch and s.slot = v_slot) then
         return false;
     end if;
-    perform from barrier_epoch e where e.epoch = p_epoch for update skip locked;
+    perform
+    from barrier_epoch e
+    inner join barrier b on b.name = e.name
+    where e.epoch = p_epoch
+    for update skip locked;
     return found or not exists (select from barrier_epoch e where e.epoch = p_epoch);
 end;
 $$;
 
 comment on function tidegate._member_seize(text, bigint, integer) is
-'Lock the slot and the epoch of a member, if nobody else has them; true also where there is nothing to lock, as the barrier is closed or its run was stopped.';
+'Lock the slot and the epoch of a member, and its barrier, if nobody else has them; true also where there is nothing to lock, as the barrier is closed or its run was stopped.';
 
 -- functions/barrier/_member_end.sql
 create or replace function tidegate._member_end(
@@ -4915,8 +5029,9 @@ as $$
  * member outstanding, or where it is. A dead one is none of these, as its member has failed with it; nor is one in
  * blocked, as members have no group. Where nothing is kept to be sent, as after barrier_open, nobody is lost.
  *
- * This reads what waits in the queue, below the floor too, where nothing should be, and what is leased of it: once a
- * stranded barrier. An index would be every message's to keep up.
+ * This reads what waits in the queue, and what is leased of it, below the floor and the marks of deadlines too, where
+ * nothing should be unless sequence or clock were set back: once a stranded barrier. An index would be every message's
+ * to keep up.
  *
  * The caller holds the epoch. A message keeps its message_id, and so its event_id, and the same large payload, as
  * long as that is there: else it cannot be sent again.
@@ -4942,24 +5057,19 @@ begin
         ) r
         cross join generate_series(0, 61) b (bit)
         where s.epoch = p_barrier.epoch and s.pending & (1::bigint << b.bit) <> 0
-    ), mark as materialized (
-        select * from floor n where n.channel_id = v_channel.channel_id order by n.floor_id desc limit 1
     ), present as materialized (
         select r.member
         from ready r
         where r.channel_id = v_channel.channel_id and r.epoch = p_barrier.epoch
         union all
         select s.member
-        from mark f
-        inner join scheduled s
-            on s.channel_id = v_channel.channel_id and s.due_at >= f.scheduled_from - interval '1 minute'
-        where s.epoch = p_barrier.epoch
+        from scheduled s
+        where s.channel_id = v_channel.channel_id and s.epoch = p_barrier.epoch
         union all
         select m.member
-        from mark f
-        inner join lease l on l.channel_id = v_channel.channel_id and l.expires_at >= f.lease_from - interval '1 minute'
+        from lease l
         cross join unnest(l.messages) m
-        where m.epoch = p_barrier.epoch
+        where l.channel_id = v_channel.channel_id and m.epoch = p_barrier.epoch
     ), sent as materialized (
         select
             n.priority, n.max_attempts, n.headers, n.first_member + u.number::integer - 1 as member, u.message_id,
@@ -7559,8 +7669,8 @@ as $$
 /*
  * In batches, so that memory stays bounded, in one transaction. From behind: first the follow-ups, then what waits in
  * blocked, so that nothing is handed a turn only to be purged in its turn. What others hold at the moment is skipped:
- * a message, its job key, the turn of its group, or the barrier of its member. So a purge waits for nobody, and no two
- * can wait for each other.
+ * a message, its job key, the turn of its group, who is to have that next, or the barrier of its member. So a purge
+ * waits for nobody, and no two can wait for each other.
  */
 declare
     v_channel_id integer;
@@ -7617,20 +7727,7 @@ begin
                             for update skip locked
                         )
                     )
-                    and (
-                        p.group_key is null
-                        or not exists (
-                            select from group_turn t
-                            where t.channel_id = v_channel_id and t.group_key = p.group_key
-                        )
-                        or exists (
-                            select from group_turn t
-                            where t.channel_id = v_channel_id and t.group_key = p.group_key
-                            order by t.turn desc
-                            limit 1
-                            for update skip locked
-                        )
-                    )
+                    and (p.group_key is null or _turn_seize(v_channel_id, p.group_key, p.message_id))
                     and (p.barrier is null or _member_seize(p.barrier, p.epoch, p.member))
                 limit 1000
                 for update skip locked
@@ -7665,20 +7762,7 @@ begin
                             for update skip locked
                         )
                     )
-                    and (
-                        p.group_key is null
-                        or not exists (
-                            select from group_turn t
-                            where t.channel_id = v_channel_id and t.group_key = p.group_key
-                        )
-                        or exists (
-                            select from group_turn t
-                            where t.channel_id = v_channel_id and t.group_key = p.group_key
-                            order by t.turn desc
-                            limit 1
-                            for update skip locked
-                        )
-                    )
+                    and (p.group_key is null or _turn_seize(v_channel_id, p.group_key, p.message_id))
                     and (p.barrier is null or _member_seize(p.barrier, p.epoch, p.member))
                 limit 1000
                 for update skip locked
@@ -7713,20 +7797,7 @@ begin
                             for update skip locked
                         )
                     )
-                    and (
-                        p.group_key is null
-                        or not exists (
-                            select from group_turn t
-                            where t.channel_id = v_channel_id and t.group_key = p.group_key
-                        )
-                        or exists (
-                            select from group_turn t
-                            where t.channel_id = v_channel_id and t.group_key = p.group_key
-                            order by t.turn desc
-                            limit 1
-                            for update skip locked
-                        )
-                    )
+                    and (p.group_key is null or _turn_seize(v_channel_id, p.group_key, p.message_id))
                     and (p.barrier is null or _member_seize(p.barrier, p.epoch, p.member))
                 limit 1000
                 for update skip locked
@@ -8196,14 +8267,18 @@ security definer
 set search_path = tidegate, pg_temp
 as $$
 declare
-    v_spec jsonb;
-begin
-    for v_spec in
+    v_specs constant jsonb[] := array(
         select s.spec from _specs_check(p_specs, array[
             'payload', 'headers', 'run_at', 'priority', 'group_key', 'job_key', 'key_mode', 'idempotency_key',
             'event_id', 'run_id', 'tenant', 'max_attempts', 'backoff'
         ]) s (spec)
-    loop
+    );
+    v_spec jsonb;
+begin
+    if p_specs @? '$[*].job_key' then
+        perform _job_keys_lock(p_queue, array(select s.spec ->> 'job_key' from unnest(v_specs) s (spec)));
+    end if;
+    foreach v_spec in array v_specs loop
         return query
         select p.*
         from queue_send(
@@ -10486,8 +10561,8 @@ set jit = off
 as $$
 /*
  * In one pass, from behind, as queue_purge does: follow-ups, then blocked, scheduled and ready. What others hold at
- * the moment is skipped: a message, its job key, or the turn of its group. So this waits for nobody; what it does not
- * see, and what comes in later, is refused where it is about to be delivered.
+ * the moment is skipped: a message, its job key, the turn of its group, or who is to have that next. So this waits for
+ * nobody; what it does not see, and what comes in later, is refused where it is about to be delivered.
  */
 declare
     v_batch record;
@@ -10537,20 +10612,7 @@ begin
                                 for update skip locked
                             )
                         )
-                        and (
-                            p.group_key is null
-                            or not exists (
-                                select from group_turn t
-                                where t.channel_id = p.channel_id and t.group_key = p.group_key
-                            )
-                            or exists (
-                                select from group_turn t
-                                where t.channel_id = p.channel_id and t.group_key = p.group_key
-                                order by t.turn desc
-                                limit 1
-                                for update skip locked
-                            )
-                        )
+                        and (p.group_key is null or _turn_seize(p.channel_id, p.group_key, p.message_id))
                     limit 1000
                     for update skip locked
                 )) returning *
@@ -10586,20 +10648,7 @@ begin
                                 for update skip locked
                             )
                         )
-                        and (
-                            p.group_key is null
-                            or not exists (
-                                select from group_turn t
-                                where t.channel_id = p.channel_id and t.group_key = p.group_key
-                            )
-                            or exists (
-                                select from group_turn t
-                                where t.channel_id = p.channel_id and t.group_key = p.group_key
-                                order by t.turn desc
-                                limit 1
-                                for update skip locked
-                            )
-                        )
+                        and (p.group_key is null or _turn_seize(p.channel_id, p.group_key, p.message_id))
                     limit 1000
                     for update skip locked
                 )) returning *
@@ -10635,20 +10684,7 @@ begin
                                 for update skip locked
                             )
                         )
-                        and (
-                            p.group_key is null
-                            or not exists (
-                                select from group_turn t
-                                where t.channel_id = p.channel_id and t.group_key = p.group_key
-                            )
-                            or exists (
-                                select from group_turn t
-                                where t.channel_id = p.channel_id and t.group_key = p.group_key
-                                order by t.turn desc
-                                limit 1
-                                for update skip locked
-                            )
-                        )
+                        and (p.group_key is null or _turn_seize(p.channel_id, p.group_key, p.message_id))
                     limit 1000
                     for update skip locked
                 )) returning *
@@ -10726,8 +10762,9 @@ begin
     )
     select array_agg(s.run_id) into v_tree from stopped s;
 
-    -- After the runs and before the messages, as the lock order says. One in which somebody arrives at this moment is
-    -- left to recovery: from the commit on nobody arrives there.
+    -- After the runs and before the messages, as the lock order says. One in which somebody arrives at this moment, or
+    -- that somebody opens anew, is left to recovery: from the commit on nobody arrives there. Recovery looks at once,
+    -- or, where the row of the barrier itself is held, when it is stranded.
     perform barrier_abort(b.name, b.epoch, 'its run was stopped')
     from (
         select n.name, n.epoch
@@ -10735,6 +10772,7 @@ begin
         cross join lateral (select from barrier_epoch e where e.epoch = n.epoch for update skip locked) e
         where n.run_id = any(v_tree) and n.state = 'open'
         order by n.epoch
+        for update of n skip locked
     ) b;
     update barrier set look_at = clock_now()
     where ctid = any(array(
@@ -11509,8 +11547,9 @@ set jit = off
 as $$
 /*
  * Each barrier is a subtransaction: one that cannot be recovered is noted, comes back later each time, and holds up no
- * other; neither do those that others hold, which are passed by. What is recovered stays locked until this commits, so
- * it ends after a second; run out of time, it ends with what is done.
+ * other; neither do those that others hold, which are passed by, however many stand before it. What is looked at stays
+ * locked until this commits, so it ends after a second; run out of time, it ends with what is done. The barrier is
+ * locked before its run and its epoch here: these are skipped where they are held, so no circle comes of it.
  *
  * Two at once are right, by the locks of the rows. With the epoch of a leader, each write checks it: one that was
  * stopped beyond its lease and goes on is refused at its next write, and all of its pass is undone.
@@ -11551,6 +11590,7 @@ begin
             where n.state in ('open', 'fire_failed') and n.look_at >= m.scan_from and n.look_at <= v_now
             order by n.look_at
             limit p_limit * 10
+            for update skip locked
         ) b
     loop
         if barriers - kept >= p_limit or clock_timestamp() > v_started + interval '1 second' then
@@ -11635,7 +11675,7 @@ end;
 $$;
 
 comment on function tidegate.recovery_sweep(integer, bigint) is
-'Get back what was stranded, up to p_limit of a kind: expired leases of channels that nobody claims from; barriers past expires_at, or without an arrival for stall_after; guards left behind by runs that have ended; messages below the floors (every five minutes, expected none). Of a barrier, lost members are first sent again, once, and a callback that failed is fired again. Else a barrier with an expire queue asks there, and waits for barrier_resolve; of any other the run, if it has one that is open, fails, and the barrier is aborted as expired, which its failure queue hears. Barriers of a run that has completed or was stopped are closed. kept: left as they are, being alive, in somebody''s hands, or among the errors, an object with an entry for each row that failed; those come back after 1 to 32 minutes. has_more: call again; systemic: something failed, and nothing was recovered. p_leader_epoch: refuse to write once another leads maintain. Call it in a transaction of its own. Errors: TG010 bad limit, TG030 not READ COMMITTED, TG090 the leader''s epoch is over.';
+'Get back what was stranded, up to p_limit of a kind: expired leases of channels that nobody claims from; barriers past expires_at, or without an arrival for stall_after; guards left behind by runs that have ended; messages below the floors (every five minutes, expected none). Of a barrier, lost members are first sent again, once, and a callback that failed is fired again. Else a barrier with an expire queue asks there, and waits for barrier_resolve; of any other the run, if it has one that is open, fails, and the barrier is aborted as expired, which its failure queue hears. Barriers of a run that has completed or was stopped are closed. kept: left as they are, being alive, their run or an arrival in somebody''s hands, or among the errors, an object with an entry for each row that failed; those come back after 1 to 32 minutes. has_more: call again; systemic: something failed, and nothing was recovered. p_leader_epoch: refuse to write once another leads maintain. Call it in a transaction of its own. Errors: TG010 bad limit, TG030 not READ COMMITTED, TG090 the leader''s epoch is over.';
 
 -- functions/cleanup/_cleanup_part.sql
 create or replace function tidegate._cleanup_part(
@@ -13908,6 +13948,7 @@ begin
         ('_handler_run', '4992a3501b4278a2530b9b342f608b42641c795ee18fc7a73950b37d164cd9a0'),
         ('_has_turn', 'd94d21bacb47faa5e302eaa4e5ed37d7df019642777b652f5d292cbb6cce17a6'),
         ('_incident_note', '4dd7a258361cc6f81355edad636e089176e244bfa4668138bb2bc3f3d1121f55'),
+        ('_job_keys_lock', '5843788359ce0ab646beac621ab60f31c8e1706dc3a12fa257156bd6a6b57bde'),
         ('_json_size', '6062f431a4bcafe38a6cc68c50eae60bc7bc0e6e5c44791bbd17802a9eb4f093'),
         ('_keyed_send', '77ab529fdea9f39c3f93055bb0b83e05990d651e33cdd0780082e7cb624637bc'),
         ('_leader_check', '149ab115db559a4e1abdc703696d6f2e7a28d8067489a21d05e4dab9e84b7730'),
@@ -13921,13 +13962,13 @@ begin
         ('_maintenance_note', 'cbc7742c6d1202c0baa240598927e07ecbae887b46873a9c723f9f1d3c2578de'),
         ('_member_end', '6e82653b746f31de6611c6bcef8312eeacf20c2ec1ebd53014288bb7c2be299c'),
         ('_member_lock', 'b1d6de8957fbd330ea49979ff68bdbf6fe9348c496576fdae0ee51d42bc125f2'),
-        ('_member_seize', 'ae749d3d141a99db36d5124b5ae963d0d91be809d1770c0896a5ee5f93a094e3'),
-        ('_members_resend', '4aac9b5566f9eb2b28969588fb418a8c066312b1e9ee2208f8a1e67bfd8ac6a6'),
+        ('_member_seize', '40500f9ca4e596bc07e01e0c24845297d45a52fbe7cf36cda54afa1fcac98169'),
+        ('_members_resend', '2575dfe2e824c8351fcacf3846281fc4536a9d1d33f38506f4d993a7ce5d0df5'),
         ('_members_send', '1a843d6e330756cef1827c7ecdb3362ab8a6bcbcdbbd4d31d3fcc5bdfddb5622'),
         ('_message_bury', 'de83be9261bc0300fa3ab8eca4dc37635ca6307295ee247d9badcf5142863a3e'),
         ('_message_cancel', 'e3fa3da826dd26793df02465328b7e7fd9b3817620e42930a5df0fb90f36bf6a'),
         ('_message_drop', '9de6cd1a6fe31663101691ccd729663810632fea4630fe6fdb04bf74c59ea78a'),
-        ('_message_end', '2765bf2634de2b5ef1c99f15c61afb10122eaec4addc9c199bdaa90172e78ee8'),
+        ('_message_end', 'd3aeba9fe3231544f38829d7502c6958502d2ad5e28bd154be1a705d1ad99ec3'),
         ('_message_enter', '21071612a8c4fc48272a7c9a252701f2cddf513a8e3a13f5b8f508f29b0726c8'),
         ('_message_fail', '2b63b2e083cca44de712e62234badfcab9ca18edc99eae3d689553d9185e6c93'),
         ('_message_finish', 'd1d0e7ae1f2a6ff43f8846f5cdf25f6fcaf0f11e32b61de3fa1926cdb9a6927e'),
@@ -13946,13 +13987,13 @@ begin
         ('_require_read_committed', 'd33119c3cb4627319b3075c109b67cfb57143e50db379889f1955224da36ba0b'),
         ('_run_cascade', '3d9453cda8e2d661ed36c8945d0b0eef952e99330f2717fa09a273362ce731e3'),
         ('_run_lock', '6506a620484c7ff0dae60eb94916f8051147eaaa695770725371d167ae390015'),
-        ('_run_remove', '0069504465a11fbb36871110de9be449fd5a576db40cc6c2c53d10f2bcc6c915'),
-        ('_run_stop', 'b58d44e9d8f0250f4363d15a4182090535e0452135b0e3f2eecc2f3cd42d0b91'),
+        ('_run_remove', '599993d9d4bfa1d9339929a20bbe247821e70b219fa5d4ffa5527da28c4a9b69'),
+        ('_run_stop', 'd1fb48b7b2be2232587150c1846c918ee11ed43a4f45600de19cdb65b269a0c4'),
         ('_run_trim', '1bb22248f1b048bc84c9e4fa95a5173e8598f22373a83eba87162b9f4dcb800d'),
         ('_scheduled_promote', 'a186ae0fe4220fd448d11429e085d35b704f65eb94a5730363b7d1a7dc7fc4a5'),
         ('_slot_count', 'dd2bd15c048b7f64b55ae9f313de3005ab36ace418a21f4ee44b234db119d6ea'),
         ('_specs_check', '313960c7570cdaa3bb8e2df704eb5010ae990e23b615d8a624e8980d659a5bab'),
-        ('_stranded_replace', 'eac2ecafb238f422b884219917c32c2140af954b3fcf8e8ab34302b1f3ff5973'),
+        ('_stranded_replace', 'e1abb3df4ba0dee4dbce21f7587846c7d5ed8ed08ba195b69db4db0e626a98ce'),
         ('_tick', 'b3aeded044468d2d5593ea8241e2d2b46962f90396091cd5b3fd616319c4d82e'),
         ('_tide_advance', 'd63ee898236cfdbdac761cc989b730923c8c78a53c17b695b68288e54d30b8f2'),
         ('_tide_forget', '01b7e12a13b82c373b70f389fe16be5e9d4ae8be80f260073fb7eed4663c599c'),
@@ -13961,6 +14002,7 @@ begin
         ('_topic_is_routed', '3c38a04becda1b8930f89d649c735a18a502992d383afd178576c22fac7e1f71'),
         ('_topic_matches', 'f195c07c02a6941e8b845e5698a609fa5fdc16cd3ea396772c8a235730d46be6'),
         ('_topic_move', '28f7eb0e03f65c6ac3393555e211e29339266dc5991ea2bfd6c4520691b0afc0'),
+        ('_turn_seize', 'cda1af9da36e66f6bcb0241a5b9f61ed3de23ca1999d2359cea520b45642ec5f'),
         ('archived', 'e4ead07f728b6087d048da37a7913e0d9661dfb7c3531ceafca08ec9f9707139'),
         ('backlog', 'bed738727cee8c63701f0e21c681b0f3dfd2278c236a510e06cdf1da5b6a9c9b'),
         ('barrier_abort', '21fb178cbac7e627d247074ed2e0919d49032b4bb4282f8dc29233d99f65f0be'),
@@ -14032,15 +14074,15 @@ begin
         ('queue_nack', '2b826ec5544a6dae1b6c5aae11a8cd1f9bf0069f7d4078eca012aa342b4e2e02'),
         ('queue_pause', '3cf8ff0e3e945af2e9e7ea50524e1be6daf2a8c348ccfe54d65ef1643cb6e383'),
         ('queue_peek', '7ca810514e96d8fe54bd012123630bc0e413bf179b31089317c19433c6a32faf'),
-        ('queue_purge', '7df85ba0c835a6655af7f94cf752d100e455fd07a84ef6b6fca1d08044b6cbf4'),
+        ('queue_purge', '7ea9d2cca707b7f154f6d36aed88334be6140b8113b7ad69772b01ed9db130b6'),
         ('queue_release', '5fde9639a2db58081d182e6cc7091eb032d8028e218e31d9c4f6a0d537d49860'),
         ('queue_resume', 'a1c8539cfa6f0a7306fd5bb658f368db455d8c43d375e8d87fb87308f5689b5d'),
         ('queue_send', '7aa80e65a7faf023c0fe88e8cf8924162c174088a503843eaf6fde564be5b4d3'),
         ('queue_send_many', '54582730669dd66ec480c718b43198160d45f2531dc8e513728b0caaa0d78c45'),
-        ('queue_send_specs', '5f3785c4abaaa588b27e029b4513e67cd9bd81afa7145fabe1daa64246f7c0e7'),
+        ('queue_send_specs', '20ee5378abcd31f2235a63cd4bd859ce310faa9720d84ec6a8a3bb7403048d4d'),
         ('queue_settle', 'fdef187033dcd156ccd77b3f39313d4c2d2723b09bdbc5f6ebe49756dfc002e7'),
         ('queue_work', '20d6a841743f632ac68e0444b39422278fed286372a79d9a0c1d11f4247eb236'),
-        ('recovery_sweep', '1b7b527f8c4883720192879cc89837faea4fea65a9db6b48a16b420b6d0fa2c6'),
+        ('recovery_sweep', '582da0e5070de639ff39988f5375062bb18f2d8df53fd972e7c19dfad5ed1fdb'),
         ('run_cancel', 'faa35a2f9a597bcd643b49f3309c8d4455bdff10db8416124912c0fea19605be'),
         ('run_finish', '49d6cc7043bbe4e3ed954282a2cf23e59851f9c436fe2b075aceb19b639df345'),
         ('run_open', '2e6130ab7b5032d91f4a2da0a18e58cdacb4f0ba0b2a9001898e18fe5987e843'),
