@@ -14,8 +14,9 @@ as $$
  * member outstanding, or where it is. A dead one is none of these, as its member has failed with it; nor is one in
  * blocked, as members have no group. Where nothing is kept to be sent, as after barrier_open, nobody is lost.
  *
- * This reads what waits in the queue, below the floor too, where nothing should be, and what is leased of it: once a
- * stranded barrier. An index would be every message's to keep up.
+ * This reads what waits in the queue, and what is leased of it, below the floor and the marks of deadlines too, where
+ * nothing should be unless sequence or clock were set back: once a stranded barrier. An index would be every message's
+ * to keep up.
  *
  * The caller holds the epoch. A message keeps its message_id, and so its event_id, and the same large payload, as
  * long as that is there: else it cannot be sent again.
@@ -41,24 +42,19 @@ begin
         ) r
         cross join generate_series(0, 61) b (bit)
         where s.epoch = p_barrier.epoch and s.pending & (1::bigint << b.bit) <> 0
-    ), mark as materialized (
-        select * from floor n where n.channel_id = v_channel.channel_id order by n.floor_id desc limit 1
     ), present as materialized (
         select r.member
         from ready r
         where r.channel_id = v_channel.channel_id and r.epoch = p_barrier.epoch
         union all
         select s.member
-        from mark f
-        inner join scheduled s
-            on s.channel_id = v_channel.channel_id and s.due_at >= f.scheduled_from - interval '1 minute'
-        where s.epoch = p_barrier.epoch
+        from scheduled s
+        where s.channel_id = v_channel.channel_id and s.epoch = p_barrier.epoch
         union all
         select m.member
-        from mark f
-        inner join lease l on l.channel_id = v_channel.channel_id and l.expires_at >= f.lease_from - interval '1 minute'
+        from lease l
         cross join unnest(l.messages) m
-        where m.epoch = p_barrier.epoch
+        where l.channel_id = v_channel.channel_id and m.epoch = p_barrier.epoch
     ), sent as materialized (
         select
             n.priority, n.max_attempts, n.headers, n.first_member + u.number::integer - 1 as member, u.message_id,

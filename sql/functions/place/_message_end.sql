@@ -31,9 +31,9 @@ begin
     from (
         select j.row_id
         from (
-            select distinct m.job_key, m.message_id from unnest(p_messages) m
+            select distinct m.job_key collate "C" as job_key, m.message_id from unnest(p_messages) m
             where m.job_key is not null
-            order by m.job_key
+            order by 1
         ) e
         cross join lateral (
             select n.ctid as row_id from job_key n

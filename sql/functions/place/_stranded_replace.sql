@@ -8,8 +8,9 @@ set jit = off
 as $$
 /*
  * The net below the proof. By it nothing stands at or below a floor; but a sequence that was set back by less than
- * what was drawn until the next tick cannot be told from one that was not. What is found enters anew. This walks over
- * what vacuum has not removed yet, so it is no claim's work but that of a cleanup every few minutes.
+ * what was drawn until the next tick cannot be told from one that was not, nor can a clock that was set back, and right
+ * again by the next tick. What is found enters anew. This walks over what vacuum has not removed yet, so it is no
+ * claim's work but that of a cleanup every few minutes.
  */
 declare
     v_floor floor;
@@ -93,10 +94,32 @@ begin
             );
             v_total := v_total + v_found;
         end if;
+
+        -- And for deadlines: what is due, or has run out, below the marks from which ticks look for it.
+{%- for place, deadline, move in [
+    ("scheduled", "due_at", "_scheduled_promote"), ("lease", "expires_at", "_lease_expire")
+] %}
+        select count(*) into v_found
+        from (
+            select from {{ place }} p
+            where p.channel_id = v_floor.channel_id and p.{{ deadline }} <= clock_now()
+                and p.{{ deadline }} < v_floor.{{ place }}_from - interval '1 minute'
+            limit p_limit
+        ) n;
+        if v_found > 0 then
+            v_found := {{ move }}(v_floor.channel_id, '-infinity', v_found);
+            insert into tally (amount, channel_id, outcome) values (v_found, v_floor.channel_id, 'stranded');
+            perform _incident_note(
+                '_stranded_replace', v_floor.channel_id, 'TG033',
+                'what was due stood below the mark of {{ place }} and was moved: was the clock set back?'
+            );
+            v_total := v_total + v_found;
+        end if;
+{%- endfor %}
     end loop;
     return v_total;
 end;
 $$;
 
 comment on function {{ schema }}._stranded_replace(integer) is
-'Find messages at or below the floor of their channel, up to p_limit a priority, and let them enter ready anew; find groups whose next one was overlooked, and let the next tick look again. Returns how many; 0 is the ordinary case.';
+'Find messages at or below the floor of their channel, up to p_limit a priority, and let them enter ready anew; find groups whose next one was overlooked, and let the next tick look again; find what is due, and leases that have run out, below the marks of deadlines, and move them as a tick does. Returns how many; 0 is the ordinary case.';

@@ -7,8 +7,8 @@ as $$
 /*
  * In batches, so that memory stays bounded, in one transaction. From behind: first the follow-ups, then what waits in
  * blocked, so that nothing is handed a turn only to be purged in its turn. What others hold at the moment is skipped:
- * a message, its job key, the turn of its group, or the barrier of its member. So a purge waits for nobody, and no two
- * can wait for each other.
+ * a message, its job key, the turn of its group, who is to have that next, or the barrier of its member. So a purge
+ * waits for nobody, and no two can wait for each other.
  */
 declare
     v_channel_id integer;
@@ -53,20 +53,7 @@ begin
                             for update skip locked
                         )
                     )
-                    and (
-                        p.group_key is null
-                        or not exists (
-                            select from group_turn t
-                            where t.channel_id = v_channel_id and t.group_key = p.group_key
-                        )
-                        or exists (
-                            select from group_turn t
-                            where t.channel_id = v_channel_id and t.group_key = p.group_key
-                            order by t.turn desc
-                            limit 1
-                            for update skip locked
-                        )
-                    )
+                    and (p.group_key is null or _turn_seize(v_channel_id, p.group_key, p.message_id))
                     and (p.barrier is null or _member_seize(p.barrier, p.epoch, p.member))
                 limit 1000
                 for update skip locked

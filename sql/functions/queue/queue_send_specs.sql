@@ -5,14 +5,18 @@ security definer
 set search_path = {{ schema }}, pg_temp
 as $$
 declare
-    v_spec jsonb;
-begin
-    for v_spec in
+    v_specs constant jsonb[] := array(
         select s.spec from _specs_check(p_specs, array[
             'payload', 'headers', 'run_at', 'priority', 'group_key', 'job_key', 'key_mode', 'idempotency_key',
             'event_id', 'run_id', 'tenant', 'max_attempts', 'backoff'
         ]) s (spec)
-    loop
+    );
+    v_spec jsonb;
+begin
+    if p_specs @? '$[*].job_key' then
+        perform _job_keys_lock(p_queue, array(select s.spec ->> 'job_key' from unnest(v_specs) s (spec)));
+    end if;
+    foreach v_spec in array v_specs loop
         return query
         select p.*
         from queue_send(

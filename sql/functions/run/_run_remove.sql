@@ -8,8 +8,8 @@ set jit = off
 as $$
 /*
  * In one pass, from behind, as queue_purge does: follow-ups, then blocked, scheduled and ready. What others hold at
- * the moment is skipped: a message, its job key, or the turn of its group. So this waits for nobody; what it does not
- * see, and what comes in later, is refused where it is about to be delivered.
+ * the moment is skipped: a message, its job key, the turn of its group, or who is to have that next. So this waits for
+ * nobody; what it does not see, and what comes in later, is refused where it is about to be delivered.
  */
 declare
     v_batch record;
@@ -46,20 +46,7 @@ begin
                                 for update skip locked
                             )
                         )
-                        and (
-                            p.group_key is null
-                            or not exists (
-                                select from group_turn t
-                                where t.channel_id = p.channel_id and t.group_key = p.group_key
-                            )
-                            or exists (
-                                select from group_turn t
-                                where t.channel_id = p.channel_id and t.group_key = p.group_key
-                                order by t.turn desc
-                                limit 1
-                                for update skip locked
-                            )
-                        )
+                        and (p.group_key is null or _turn_seize(p.channel_id, p.group_key, p.message_id))
                     limit 1000
                     for update skip locked
                 )) returning *

@@ -49,8 +49,9 @@ begin
     )
     select array_agg(s.run_id) into v_tree from stopped s;
 
-    -- After the runs and before the messages, as the lock order says. One in which somebody arrives at this moment is
-    -- left to recovery: from the commit on nobody arrives there.
+    -- After the runs and before the messages, as the lock order says. One in which somebody arrives at this moment, or
+    -- that somebody opens anew, is left to recovery: from the commit on nobody arrives there. Recovery looks at once,
+    -- or, where the row of the barrier itself is held, when it is stranded.
     perform barrier_abort(b.name, b.epoch, 'its run was stopped')
     from (
         select n.name, n.epoch
@@ -58,6 +59,7 @@ begin
         cross join lateral (select from barrier_epoch e where e.epoch = n.epoch for update skip locked) e
         where n.run_id = any(v_tree) and n.state = 'open'
         order by n.epoch
+        for update of n skip locked
     ) b;
     update barrier set look_at = clock_now()
     where ctid = any(array(

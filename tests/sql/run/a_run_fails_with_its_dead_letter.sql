@@ -1,5 +1,5 @@
 -- R102
-select plan(24);
+select plan(26);
 select t.clock_stands();
 select queue_create('q', '{"max_attempts": 1}');
 select topic_create('t', '{"max_attempts": 1}');
@@ -83,4 +83,18 @@ drop trigger refuse on run;
 select is((select failed + put_off from run_sweep()), 0, 'it is put off for a minute');
 select t.clock_moves('1 minute');
 select is((select failed from run_sweep()), 1, 'and then fails');
+
+-- one that is canceled keeps what it has done, and does no more
+select run_open(r, p_fail_on_dead_letter => true) from unnest(array['before', 'slow', 'behind']) r;
+select count(*) from unnest(array['before', 'slow', 'behind']) r, queue_send('q', '1', p_run_id => r);
+select queue_nack(lease_id) from queue_claim('q', 10) limit 1;
+update dead_letter set fails_run_at = clock_now() - interval '1 second' where run_id = 'before';
+update dead_letter set fails_run_at = clock_now() + interval '1 second' where run_id = 'behind';
+select t.clock_moves('1 second');
+create or replace function public.refuse() returns trigger language plpgsql
+as $$ begin raise query_canceled; end $$;
+create trigger refuse before update on run for each row when (new.run_id = 'slow') execute function public.refuse();
+select is((select row(failed, passed, put_off)::text from run_sweep()), '(1,0,1)', 'it ends with what is done');
+drop trigger refuse on run;
+select is((select failed from run_sweep()), 1, 'and the next goes on');
 select * from finish();
