@@ -1210,7 +1210,7 @@ comment on sequence tidegate.counter_seq is 'Numbers additions to counters, in t
 create table tidegate.counter (
     key text collate "C" not null,
     entry bigint generated always as identity,
-    value bigint not null,
+    value numeric not null,
     run_id text,
     written_at timestamptz not null,
     constraint counter_pkey primary key (key, entry),
@@ -1219,7 +1219,7 @@ create table tidegate.counter (
 
 comment on table tidegate.counter is
 'Where each counter stood when its additions were last folded, or it was set. What it says is this and the additions since: see the view counters.';
-comment on column tidegate.counter.value is 'May be below 0 while the additions that it was set against are not folded.';
+comment on column tidegate.counter.value is 'May be below 0 while the additions that it was set against are not folded. Exact: read, it is cut to 0 to 10^18.';
 comment on column tidegate.counter.run_id is 'The run whose end closes it to counter_sync; null = never closed.';
 
 create table tidegate.counter_delta (
@@ -1317,7 +1317,7 @@ alter table tidegate.maintenance_run set (
 
 -- ledger/record_migration.sql
 insert into tidegate.migration (migration, checksum, version)
-values ('0007_create_counter', '8822aa65f8c70f810ad80003e1893bbf6707f66a4e3845f1f2ebe013e1eb7395', 'VERSION');
+values ('0007_create_counter', 'a160720f6053481073d80cef6be8320d7392d16f2e4c96caf0f5c7e62e8e7b26', 'VERSION');
 
 -- migrations/0008_create_recovery.up.sql
 /*
@@ -1553,6 +1553,23 @@ end;
 comment on function tidegate._json_size(jsonb) is
 'Bytes of a JSON value as it will be handled. A value that comes compressed from a column, as in a trigger, is measured unpacked.';
 
+-- functions/kernel/_is_duration.sql
+create or replace function tidegate._is_duration(p_interval interval) returns boolean
+language sql immutable parallel safe
+begin atomic
+-- Compared, a month has 30 days: '-2 months 61 days' is above 0, and from the first of September it leads to August.
+select p_interval <= interval '100 years'
+    and p_interval - m.months + least(m.number * interval '28 days', m.number * interval '31 days') > interval '0'
+from (
+    select
+        date_trunc('month', p_interval) as months,
+        12 * extract(year from p_interval) + extract(month from p_interval) as number
+) m;
+end;
+
+comment on function tidegate._is_duration(interval) is
+'Whether an interval leads to a later instant, from whatever instant it is counted, and lasts at most 100 years. Null for null.';
+
 -- functions/kernel/_backoff.sql
 create or replace function tidegate._backoff(
     p_base interval, p_cap interval, p_factor double precision, p_jitter double precision, p_attempts integer
@@ -1598,20 +1615,28 @@ comment on function tidegate._lock_key(regclass, integer) is
 create or replace function tidegate._incident_note(
     p_routine text, p_channel_id integer, p_sqlstate text, p_message text
 ) returns void
-language sql volatile
-begin atomic
--- Of the installation, not of a channel: which routine met it is one of a closed set.
-insert into tidegate.tally (channel_id, outcome, amount) values (0, 'error.' || p_routine, 1);
-insert into tidegate.incident (at, channel_id, routine, sqlstate, message)
-select tidegate.clock_now(), p_channel_id, p_routine, p_sqlstate, tidegate._error_text(p_message)
-where not exists (
-    select from (select * from tidegate.incident order by incident_id desc limit 50) i
-    where i.at > tidegate.clock_now() - interval '1 minute'
-        and i.routine = p_routine
-        and i.channel_id is not distinct from p_channel_id
-        and i.message = tidegate._error_text(p_message)
-);
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+as $$
+begin
+    insert into incident (at, channel_id, routine, sqlstate, message)
+    select clock_now(), p_channel_id, p_routine, p_sqlstate, _error_text(p_message)
+    where not exists (
+        select from (select * from incident order by incident_id desc limit 50) i
+        where i.at > clock_now() - interval '1 minute'
+            and i.routine = p_routine
+            and i.channel_id is not distinct from p_channel_id
+            and i.message = _error_text(p_message)
+    );
+    begin
+        -- Of the installation, not of a channel: which routine met it is one of a closed set.
+        insert into tally (channel_id, outcome, amount) values (0, 'error.' || p_routine, 1);
+    exception
+        when others then
+            null; -- tally may be what the error is about, and whoever notes it wants to go on
+    end;
 end;
+$$;
 
 comment on function tidegate._incident_note(text, integer, text, text) is
 'Note an error that was met and gone on from; the same one at most once a minute, while each is counted. People read them.';
@@ -1991,6 +2016,13 @@ begin
     if found then
         perform _bad_argument('a key of p_policy', v_unknown, 'The keys are ' || array_to_string(v_known, ', ') || '.');
     end if;
+    select k into v_unknown from unnest(array['lease', 'max_runtime', 'retention']) k
+    where not _is_duration((p_policy ->> k)::interval);
+    if found then
+        perform _bad_argument(
+            'p_policy', p_policy::text, format('%s is a positive interval, at most 100 years.', v_unknown)
+        );
+    end if;
 
     update channel c
     set lease = coalesce((p_policy ->> 'lease')::interval, c.lease),
@@ -2033,9 +2065,7 @@ exception
         perform _bad_argument(
             'p_policy', p_policy::text,
             case v_rule
-                when 'channel_lease_is_positive' then 'lease is above 0.'
                 when 'channel_lease_fits_max_runtime' then 'lease may not be above max_runtime.'
-                when 'channel_max_runtime_within_a_century' then 'max_runtime is at most 100 years.'
                 when 'channel_max_attempts_in_range' then 'max_attempts is 1 to 32767, or 0 for ever.'
                 when 'channel_backoff_base_not_negative' then 'backoff_base is not below 0.'
                 when 'channel_backoff_cap_not_below_base'
@@ -2043,8 +2073,6 @@ exception
                 when 'channel_backoff_cap_within_a_century' then 'backoff_cap is at most 100 years.'
                 when 'channel_backoff_factor_from_1_to_10' then 'backoff_factor is 1 to 10.'
                 when 'channel_jitter_is_a_share' then 'jitter is a share, 0 to 1.'
-                when 'channel_retention_is_positive' then 'retention is above 0.'
-                when 'channel_retention_within_a_century' then 'retention is at most 100 years.'
                 when 'channel_max_in_flight_is_positive' then 'max_in_flight is above 0, or null for no limit.'
                 when 'channel_doorbell_within_a_minute'
                     then 'doorbell is 0 to 1 minute, as in "10 ms", or null for none.'
@@ -2140,6 +2168,54 @@ end;
 comment on function tidegate._has_turn(integer, text, bigint) is
 'Whether it is this message''s turn in its group: a retry comes back to ready, where one that was only delayed joins blocked.';
 
+-- functions/place/_turn_seize.sql
+create or replace function tidegate._turn_seize(p_channel_id integer, p_group_key text, p_message_id bigint)
+returns boolean
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set jit = off
+as $$
+/*
+ * For who ends messages of groups and waits for nobody: what it locks here, _message_end needs. That is the turn, and,
+ * where the message has it, the row of the next one in blocked, which a send by its job key may be replacing. What is
+ * left for that stays where it is, with the turn; what comes in below it meanwhile is in nobody's hands.
+ */
+declare
+    v_turn group_turn;
+    v_next record;
+begin
+    select * into v_turn from group_turn t
+    where t.channel_id = p_channel_id and t.group_key = p_group_key
+    order by t.turn desc
+    limit 1
+    for update skip locked;
+    if not found then
+        return not exists (
+            select from group_turn t where t.channel_id = p_channel_id and t.group_key = p_group_key
+        );
+    end if;
+    if v_turn.message_id is distinct from p_message_id then
+        return true;
+    end if;
+    select b.group_key, b.position into v_next from blocked b
+    where b.channel_id = p_channel_id and (b.group_key, b.position) > (p_group_key, v_turn.position)
+    order by b.group_key, b.position
+    limit 1;
+    if v_next.group_key is distinct from p_group_key then
+        return true;
+    end if;
+    perform from blocked b
+    where b.channel_id = p_channel_id and b.group_key = p_group_key and b.position = v_next.position
+    for update skip locked;
+    return found;
+end;
+$$;
+
+comment on function tidegate._turn_seize(integer, text, bigint) is
+'Lock the turn of a message''s group and, where the message has it, the one that is to have it next, if nobody else has them; true also where there is nothing to lock.';
+
 -- functions/place/_message_enter.sql
 create or replace function tidegate._message_enter(p_channel_id integer, p_messages tidegate.message[])
 returns void
@@ -2181,7 +2257,7 @@ begin
     if p_delay > '0' then
         insert into scheduled (due_at, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member)
         select
-            clock_now() + greatest(p_delay, '1 microsecond'), p_channel_id,
+            greatest(clock_now() + p_delay, clock_now() + interval '1 microsecond'), p_channel_id,
             m.attempts, m.priority, m.message_id, m.enqueued_at, m.payload, m.headers, m.event_id, m.body_id, m.body_bytes, m.max_attempts, least(m.max_batch, p_max_batch), m.requeued_from, m.backoff, m.topic, m.group_key, m.job_key, m.run_id, m.tenant, m.errors, m.barrier, m.epoch, m.member
         from unnest(p_messages) m;
     else
@@ -2230,9 +2306,9 @@ begin
     from (
         select j.row_id
         from (
-            select distinct m.job_key, m.message_id from unnest(p_messages) m
+            select distinct m.job_key collate "C" as job_key, m.message_id from unnest(p_messages) m
             where m.job_key is not null
-            order by m.job_key
+            order by 1
         ) e
         cross join lateral (
             select n.ctid as row_id from job_key n
@@ -3319,6 +3395,30 @@ $$;
 comment on function tidegate._group_advance(integer, bigint, bigint, bigint, integer) is
 'Look at messages of groups that came into a queue above p_from, p_limit at a time, and let the first of each group without a holder enter ready. p_safe: positions up to it are visible or gone; p_recent: what was drawn above it is looked at even when there is too much before it. Returns up to where every group is known to be in somebody''s hands, how many messages were looked at, and whether there are more.';
 
+-- functions/place/_job_keys_lock.sql
+create or replace function tidegate._job_keys_lock(p_queue text, p_keys text[]) returns void
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+set enable_seqscan = off
+set jit = off
+as $$
+/*
+ * Job keys come before messages in the order of locks, and among each other in their own. For who sends several in one
+ * call: whoever settles a message of one of them holds its key, and may wait for one that was replaced here before.
+ */
+begin
+    perform
+    from (select distinct u.key collate "C" as key from unnest(p_keys) u (key) order by 1) k
+    inner join channel c on c.kind = 'queue' and c.name = p_queue
+    cross join lateral (
+        select from job_key j where j.channel_id = c.channel_id and j.key = k.key limit 1 for update
+    ) l;
+end;
+$$;
+
+comment on function tidegate._job_keys_lock(text, text[]) is
+'Lock those of these job keys of which a message is alive in a queue, in order; those that nobody uses have nothing to lock.';
+
 -- functions/place/_keyed_send.sql
 create or replace function tidegate._keyed_send(
     p_channel_id integer, p_mode text, p_due_at timestamptz, p_message tidegate.message
@@ -3758,8 +3858,9 @@ set jit = off
 as $$
 /*
  * The net below the proof. By it nothing stands at or below a floor; but a sequence that was set back by less than
- * what was drawn until the next tick cannot be told from one that was not. What is found enters anew. This walks over
- * what vacuum has not removed yet, so it is no claim's work but that of a cleanup every few minutes.
+ * what was drawn until the next tick cannot be told from one that was not, nor can a clock that was set back, and right
+ * again by the next tick. What is found enters anew. This walks over what vacuum has not removed yet, so it is no
+ * claim's work but that of a cleanup every few minutes.
  */
 declare
     v_floor floor;
@@ -3843,13 +3944,47 @@ begin
             );
             v_total := v_total + v_found;
         end if;
+
+        -- And for deadlines: what is due, or has run out, below the marks from which ticks look for it.
+        select count(*) into v_found
+        from (
+            select from scheduled p
+            where p.channel_id = v_floor.channel_id and p.due_at <= clock_now()
+                and p.due_at < v_floor.scheduled_from - interval '1 minute'
+            limit p_limit
+        ) n;
+        if v_found > 0 then
+            v_found := _scheduled_promote(v_floor.channel_id, '-infinity', v_found);
+            insert into tally (amount, channel_id, outcome) values (v_found, v_floor.channel_id, 'stranded');
+            perform _incident_note(
+                '_stranded_replace', v_floor.channel_id, 'TG033',
+                'what was due stood below the mark of scheduled and was moved: was the clock set back?'
+            );
+            v_total := v_total + v_found;
+        end if;
+        select count(*) into v_found
+        from (
+            select from lease p
+            where p.channel_id = v_floor.channel_id and p.expires_at <= clock_now()
+                and p.expires_at < v_floor.lease_from - interval '1 minute'
+            limit p_limit
+        ) n;
+        if v_found > 0 then
+            v_found := _lease_expire(v_floor.channel_id, '-infinity', v_found);
+            insert into tally (amount, channel_id, outcome) values (v_found, v_floor.channel_id, 'stranded');
+            perform _incident_note(
+                '_stranded_replace', v_floor.channel_id, 'TG033',
+                'what was due stood below the mark of lease and was moved: was the clock set back?'
+            );
+            v_total := v_total + v_found;
+        end if;
     end loop;
     return v_total;
 end;
 $$;
 
 comment on function tidegate._stranded_replace(integer) is
-'Find messages at or below the floor of their channel, up to p_limit a priority, and let them enter ready anew; find groups whose next one was overlooked, and let the next tick look again. Returns how many; 0 is the ordinary case.';
+'Find messages at or below the floor of their channel, up to p_limit a priority, and let them enter ready anew; find groups whose next one was overlooked, and let the next tick look again; find what is due, and leases that have run out, below the marks of deadlines, and move them as a tick does. Returns how many; 0 is the ordinary case.';
 
 -- functions/guard/_guard_check.sql
 create or replace function tidegate._guard_check(p_scope text, p_key text, p_owner text, p_lease interval)
@@ -3876,7 +4011,7 @@ begin
             'Together they have at most 1024 bytes; hash a longer key.'
         );
     end if;
-    if (p_lease > '0' and p_lease <= '100 years') is not true then
+    if _is_duration(p_lease) is not true then
         perform _bad_argument(
             'p_lease', p_lease::text, 'A lease lasts a positive time, for example interval ''5 minutes''.'
         );
@@ -3914,6 +4049,9 @@ declare
     v_guard guard;
 begin
     perform _guard_check(p_scope, p_key, p_owner, p_lease);
+    if octet_length(p_run_id) > 512 then -- they stand in indexes
+        perform _bad_argument('p_run_id', left(p_run_id, 100), 'It has at most 512 bytes; hash a longer one.');
+    end if;
     is_repeat := false;
     if p_run_id is not null
         and exists (select from run r where r.run_id = p_run_id and r.state in ('completed', 'error', 'stopped'))
@@ -4002,9 +4140,11 @@ set search_path = tidegate, pg_temp
 as $$
 begin
     perform _guard_check(p_scope, p_key, p_owner, '1 minute');
+    -- A tombstone that was made meanwhile, as the run had ended, has no result: what was done is not to be lost.
     update guard
-    set state = 'done', finished_at = clock_now(), expires_at = null, result = p_result
-    where scope = p_scope and key = p_key and owner = p_owner and state = 'held';
+    set state = 'done', finished_at = coalesce(finished_at, clock_now()), expires_at = null, result = p_result
+    where scope = p_scope and key = p_key and owner = p_owner
+        and (state = 'held' or (result is null and p_result is not null));
     if found then
         return 'done';
     end if;
@@ -4014,7 +4154,7 @@ end;
 $$;
 
 comment on function tidegate.guard_finish(text, text, text, jsonb) is
-'Finish what a guard protects: it leaves a tombstone with the result until retention. Answers done, also to a repeat by the same owner (the first result stays), or lost when somebody else holds or finished it, or nobody does. Errors: TG010 bad argument.';
+'Finish what a guard protects: it leaves a tombstone with the result until retention. Answers done, also to a repeat by the same owner (the first result stays), and when its run has ended meanwhile, or lost when somebody else holds or finished it, or nobody does. Errors: TG010 bad argument.';
 
 -- functions/guard/guard_release.sql
 create or replace function tidegate.guard_release(p_scope text, p_key text, p_owner text) returns text
@@ -4306,8 +4446,9 @@ set search_path = tidegate, pg_temp
 as $$
 /*
  * In a subtransaction: what cannot be said must not undo the arrival that brought it about, as every repeat of that
- * arrival would fail in the same way. The message is kept as a dead letter, without results, which stay in the barrier.
- * What a repeat may mend (deadlocks, locks, resources, shutdown) is raised, and the arrival with it.
+ * arrival would fail in the same way. The message is kept as a dead letter, without results, which stay in the barrier;
+ * where even that fails, a callback is in its barrier only, for recovery to fire again. What a repeat may mend
+ * (deadlocks, locks, resources, shutdown) is raised, and the arrival with it.
  */
 declare
     v_channel channel;
@@ -4341,30 +4482,38 @@ begin
             v_error := format('[%s] %s', sqlstate, sqlerrm);
     end;
 
-    v_message := _barrier_message(p_barrier, false);
-    if v_channel.channel_id is not null then
-        perform _message_bury(v_channel.channel_id, array[v_message], array['not_retryable'], array[v_error]);
-    else
-        insert into dead_letter (
-            dead_at, channel_id, kind, channel, reason, last_error, fails_run_at, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member
-        )
-        select
-            clock_now(), 0, 'queue', p_queue, 'not_retryable', _error_text(v_error),
-            case
+    begin
+        v_message := _barrier_message(p_barrier, false);
+        if v_channel.channel_id is not null then
+            perform _message_bury(v_channel.channel_id, array[v_message], array['not_retryable'], array[v_error]);
+        else
+            insert into dead_letter (
+                dead_at, channel_id, kind, channel, reason, last_error, fails_run_at, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member
+            )
+            select
+                clock_now(), 0, 'queue', p_queue, 'not_retryable', _error_text(v_error),
+                case
                 when v_message.run_id is not null
                     and exists (
                         select from run r where r.run_id = v_message.run_id and r.fail_on_dead_letter and r.state = 'open'
                     )
                     then clock_now()
             end,
-            v_message.attempts, v_message.priority, v_message.message_id, v_message.enqueued_at, v_message.payload, v_message.headers, v_message.event_id, v_message.body_id, v_message.body_bytes, v_message.max_attempts, v_message.max_batch, v_message.requeued_from, v_message.backoff, v_message.topic, v_message.group_key, v_message.job_key, v_message.run_id, v_message.tenant, v_message.errors, v_message.barrier, v_message.epoch, v_message.member;
-    end if;
+                v_message.attempts, v_message.priority, v_message.message_id, v_message.enqueued_at, v_message.payload, v_message.headers, v_message.event_id, v_message.body_id, v_message.body_bytes, v_message.max_attempts, v_message.max_batch, v_message.requeued_from, v_message.backoff, v_message.topic, v_message.group_key, v_message.job_key, v_message.run_id, v_message.tenant, v_message.errors, v_message.barrier, v_message.epoch, v_message.member;
+        end if;
+    exception
+        when others then
+            if left(sqlstate, 2) in ('40', '53', '55', '57', '58') then
+                raise;
+            end if;
+            v_error := format('%s; nor could it be kept: [%s] %s', v_error, sqlstate, sqlerrm);
+    end;
     return v_error;
 end;
 $$;
 
 comment on function tidegate._barrier_tell(tidegate.barrier, text) is
-'Let what a barrier says into its queue. Returns null, or the error that made it a dead letter instead. Errors: those that a repeat may mend (classes 40, 53, 55, 57, 58).';
+'Let what a barrier says into its queue. Returns null, or the error that made it a dead letter instead; the error says so where it is none. Errors: those that a repeat may mend (classes 40, 53, 55, 57, 58).';
 
 -- functions/barrier/_barrier_close.sql
 create or replace function tidegate._barrier_close(
@@ -4606,7 +4755,10 @@ set plan_cache_mode = force_generic_plan
 set enable_seqscan = off
 set jit = off
 as $$
-/* For who ends the messages of members and waits for nobody: what it locks here, it needs when they end. */
+/*
+ * For who ends the messages of members and waits for nobody: what it locks here, it needs when they end. The barrier
+ * too: who opens it anew holds that row only, and to close it would be to wait for him.
+ */
 declare
     v_slot integer;
 begin
@@ -4626,13 +4778,17 @@ begin
     if not found and exists (select from barrier_slot s where s.epoch = p_epoch and s.slot = v_slot) then
         return false;
     end if;
-    perform from barrier_epoch e where e.epoch = p_epoch for update skip locked;
+    perform
+    from barrier_epoch e
+    inner join barrier b on b.name = e.name
+    where e.epoch = p_epoch
+    for update skip locked;
     return found or not exists (select from barrier_epoch e where e.epoch = p_epoch);
 end;
 $$;
 
 comment on function tidegate._member_seize(text, bigint, integer) is
-'Lock the slot and the epoch of a member, if nobody else has them; true also where there is nothing to lock, as the barrier is closed or its run was stopped.';
+'Lock the slot and the epoch of a member, and its barrier, if nobody else has them; true also where there is nothing to lock, as the barrier is closed or its run was stopped.';
 
 -- functions/barrier/_member_end.sql
 create or replace function tidegate._member_end(
@@ -4741,12 +4897,19 @@ begin
         perform _bad_argument(
             'p_inline_limit', p_inline_limit::text, 'Bytes of results that the callback may carry: 0 to 67108864.'
         );
-    elsif (p_expires_in > '0' and p_expires_in <= '100 years') is not true then
+    elsif _is_duration(p_expires_in) is not true then
         perform _bad_argument('p_expires_in', p_expires_in::text, 'Give a positive interval, at most 100 years.');
-    elsif (p_stall_after > '0' and p_stall_after <= '100 years') is not true then
+    elsif _is_duration(p_stall_after) is not true then
         perform _bad_argument('p_stall_after', p_stall_after::text, 'Give a positive interval, at most 100 years.');
-    elsif octet_length(p_key) > 512 then
-        perform _bad_argument('p_key', left(p_key, 100), 'A key has at most 512 bytes; hash a longer one.');
+    end if;
+    if octet_length(p_key) > 512 then -- they stand in indexes
+        perform _bad_argument('p_key', left(p_key, 100), 'It has at most 512 bytes; hash a longer one.');
+    end if;
+    if octet_length(p_run_id) > 512 then -- they stand in indexes
+        perform _bad_argument('p_run_id', left(p_run_id, 100), 'It has at most 512 bytes; hash a longer one.');
+    end if;
+    if octet_length(p_tenant) > 512 then -- they stand in indexes
+        perform _bad_argument('p_tenant', left(p_tenant, 100), 'It has at most 512 bytes; hash a longer one.');
     end if;
     foreach v_queue in array array[p_callback_queue, p_failure_queue, p_expire_queue] loop
         if v_queue is not null then
@@ -4788,7 +4951,7 @@ begin
             p_name, v_epoch, p_sealed, p_members, p_policy, p_quorum, p_callback_queue, p_callback_payload,
             p_callback_headers, p_callback_priority, p_failure_queue, p_failure_payload, p_expire_queue, p_inline_limit,
             p_run_id, p_tenant, p_key, 'opened', v_now, v_now + p_expires_in, p_stall_after,
-            v_now + least(p_expires_in, p_stall_after)
+            least(v_now + p_expires_in, v_now + p_stall_after)
         )
         on conflict (name) do update
         set epoch = excluded.epoch, is_sealed = excluded.is_sealed, member_count = excluded.member_count,
@@ -4912,8 +5075,9 @@ as $$
  * member outstanding, or where it is. A dead one is none of these, as its member has failed with it; nor is one in
  * blocked, as members have no group. Where nothing is kept to be sent, as after barrier_open, nobody is lost.
  *
- * This reads what waits in the queue, below the floor too, where nothing should be, and what is leased of it: once a
- * stranded barrier. An index would be every message's to keep up.
+ * This reads what waits in the queue, and what is leased of it, below the floor and the marks of deadlines too, where
+ * nothing should be unless sequence or clock were set back: once a stranded barrier. An index would be every message's
+ * to keep up.
  *
  * The caller holds the epoch. A message keeps its message_id, and so its event_id, and the same large payload, as
  * long as that is there: else it cannot be sent again.
@@ -4939,24 +5103,19 @@ begin
         ) r
         cross join generate_series(0, 61) b (bit)
         where s.epoch = p_barrier.epoch and s.pending & (1::bigint << b.bit) <> 0
-    ), mark as materialized (
-        select * from floor n where n.channel_id = v_channel.channel_id order by n.floor_id desc limit 1
     ), present as materialized (
         select r.member
         from ready r
         where r.channel_id = v_channel.channel_id and r.epoch = p_barrier.epoch
         union all
         select s.member
-        from mark f
-        inner join scheduled s
-            on s.channel_id = v_channel.channel_id and s.due_at >= f.scheduled_from - interval '1 minute'
-        where s.epoch = p_barrier.epoch
+        from scheduled s
+        where s.channel_id = v_channel.channel_id and s.epoch = p_barrier.epoch
         union all
         select m.member
-        from mark f
-        inner join lease l on l.channel_id = v_channel.channel_id and l.expires_at >= f.lease_from - interval '1 minute'
+        from lease l
         cross join unnest(l.messages) m
-        where m.epoch = p_barrier.epoch
+        where l.channel_id = v_channel.channel_id and m.epoch = p_barrier.epoch
     ), sent as materialized (
         select
             n.priority, n.max_attempts, n.headers, n.first_member + u.number::integer - 1 as member, u.message_id,
@@ -5447,12 +5606,13 @@ as $$
 /*
  * First the barriers that were closed long ago; then, of epochs that are no barrier's any more, results, slots, ranges
  * and what was sent, and at last the row of the epoch, when nothing hangs on it. An arrival at a former epoch that is
- * under way holds a slot, which is skipped, and its epoch is left for the next pass.
+ * under way holds a slot, which is skipped, and its epoch is left for the next pass. Every row that goes is counted:
+ * less than p_limit of them tells that no more is left than others hold.
  */
 declare
     v_limit integer := p_limit;
     v_epoch bigint;
-    v_removed integer := 0;
+    v_removed integer;
     v_count integer;
 begin
     delete from barrier where ctid = any(array(
@@ -5504,14 +5664,14 @@ begin
             and not exists (select from barrier_sent n where n.epoch = v_epoch)
             and not exists (select from barrier_range n where n.epoch = v_epoch);
         get diagnostics v_count = row_count;
-        v_removed := v_removed + v_count;
+        v_limit := v_limit - v_count;
     end loop;
-    return v_removed;
+    return v_removed + p_limit - v_limit;
 end;
 $$;
 
 comment on function tidegate._barrier_trim(integer, timestamptz) is
-'Remove barriers closed before p_before, and what is left of former epochs, up to p_limit rows of each. Returns how many barriers and epochs went; 0 when there was nothing to remove.';
+'Remove barriers closed before p_before, and what is left of former epochs, up to p_limit rows of each. Returns how many rows went; less than p_limit when there was no more to remove, 0 when there was nothing.';
 
 -- functions/counter/_counter_closed.sql
 create or replace function tidegate._counter_closed(p_run_ids text[]) returns text[]
@@ -5571,7 +5731,7 @@ begin
             p.run_id is not null and p.run_id is distinct from b.run_id as is_moved,
             b.ctid as former,
             coalesce(b.value, 0) as base,
-            (coalesce(b.value, 0) + a.added)::bigint as counted
+            coalesce(b.value, 0) + a.added as counted
         from unnest(p_keys, p_values, p_run_ids) as p (key, value, run_id)
         left join lateral (
             select c.ctid, c.value, c.run_id from counter c where c.key = p.key order by c.entry desc limit 1
@@ -5602,11 +5762,11 @@ begin
     )
     select
         j.key,
-        case when j.outcome = 'closed' then greatest(j.counted, 0) else j.value end,
-        greatest(j.counted, 0),
-        abs(j.value - j.counted),
+        case when j.outcome = 'closed' then j.said else j.value end,
+        j.said,
+        least(abs(j.value - j.counted), 1000000000000000000)::bigint,
         j.outcome
-    from judged j
+    from (select n.*, least(greatest(n.counted, 0), 1000000000000000000)::bigint as said from judged n) j
     order by j.key;
 end;
 $$;
@@ -5683,8 +5843,7 @@ begin
         select f.key, sum(f.amount) as amount from folded f group by f.key
     ), summed as (
         select
-            a.key, b.ctid as former, b.run_id,
-            least(greatest(coalesce(b.value, 0) + a.amount, -1e18), 1e18)::bigint as value
+            a.key, b.ctid as former, b.run_id, coalesce(b.value, 0) + a.amount as value
         from added a
         left join lateral (
             select c.ctid, c.value, c.run_id from counter c where c.key = a.key order by c.entry desc limit 1
@@ -5763,7 +5922,7 @@ select greatest(
                     select f.folded_to from tidegate.counter_fold f order by f.fold_id desc limit 1
                 ), 0)
         ), 0),
-        9223372036854775807
+        1000000000000000000
     ),
     0
 )::bigint;
@@ -5968,7 +6127,7 @@ begin
             'A leader has a name, which is what it leads, and a holder, who does.'
         );
     end if;
-    if (p_lease > '0' and p_lease <= '100 years') is not true then
+    if _is_duration(p_lease) is not true then
         perform _bad_argument(
             'p_lease', p_lease::text, 'A lease lasts a positive time, for example interval ''10 seconds''.'
         );
@@ -6019,7 +6178,7 @@ set search_path = tidegate, pg_temp
 as $$
 /* By the epoch: a lease that has run out is still its leader's until the next epoch begins. */
 begin
-    if (p_lease > '0' and p_lease <= '100 years') is not true then
+    if _is_duration(p_lease) is not true then
         perform _bad_argument(
             'p_lease', p_lease::text, 'A lease lasts a positive time, for example interval ''10 seconds''.'
         );
@@ -7556,8 +7715,8 @@ as $$
 /*
  * In batches, so that memory stays bounded, in one transaction. From behind: first the follow-ups, then what waits in
  * blocked, so that nothing is handed a turn only to be purged in its turn. What others hold at the moment is skipped:
- * a message, its job key, the turn of its group, or the barrier of its member. So a purge waits for nobody, and no two
- * can wait for each other.
+ * a message, its job key, the turn of its group, who is to have that next, or the barrier of its member. So a purge
+ * waits for nobody, and no two can wait for each other.
  */
 declare
     v_channel_id integer;
@@ -7614,20 +7773,7 @@ begin
                             for update skip locked
                         )
                     )
-                    and (
-                        p.group_key is null
-                        or not exists (
-                            select from group_turn t
-                            where t.channel_id = v_channel_id and t.group_key = p.group_key
-                        )
-                        or exists (
-                            select from group_turn t
-                            where t.channel_id = v_channel_id and t.group_key = p.group_key
-                            order by t.turn desc
-                            limit 1
-                            for update skip locked
-                        )
-                    )
+                    and (p.group_key is null or _turn_seize(v_channel_id, p.group_key, p.message_id))
                     and (p.barrier is null or _member_seize(p.barrier, p.epoch, p.member))
                 limit 1000
                 for update skip locked
@@ -7662,20 +7808,7 @@ begin
                             for update skip locked
                         )
                     )
-                    and (
-                        p.group_key is null
-                        or not exists (
-                            select from group_turn t
-                            where t.channel_id = v_channel_id and t.group_key = p.group_key
-                        )
-                        or exists (
-                            select from group_turn t
-                            where t.channel_id = v_channel_id and t.group_key = p.group_key
-                            order by t.turn desc
-                            limit 1
-                            for update skip locked
-                        )
-                    )
+                    and (p.group_key is null or _turn_seize(v_channel_id, p.group_key, p.message_id))
                     and (p.barrier is null or _member_seize(p.barrier, p.epoch, p.member))
                 limit 1000
                 for update skip locked
@@ -7710,20 +7843,7 @@ begin
                             for update skip locked
                         )
                     )
-                    and (
-                        p.group_key is null
-                        or not exists (
-                            select from group_turn t
-                            where t.channel_id = v_channel_id and t.group_key = p.group_key
-                        )
-                        or exists (
-                            select from group_turn t
-                            where t.channel_id = v_channel_id and t.group_key = p.group_key
-                            order by t.turn desc
-                            limit 1
-                            for update skip locked
-                        )
-                    )
+                    and (p.group_key is null or _turn_seize(v_channel_id, p.group_key, p.message_id))
                     and (p.barrier is null or _member_seize(p.barrier, p.epoch, p.member))
                 limit 1000
                 for update skip locked
@@ -7841,7 +7961,8 @@ declare
     v_body_id bigint;
     v_size integer;
 begin
-    select c.channel_id, c.inline_limit, c.tenant_required, c.doorbell, c.is_draining into v_channel
+    select c.channel_id, c.inline_limit, c.tenant_required, c.doorbell, c.is_draining
+    into v_channel
     from channel c
     where c.kind = 'queue' and c.name = p_queue;
     if not found then
@@ -8029,7 +8150,8 @@ declare
     v_channel record;
     v_now timestamptz := clock_now();
 begin
-    select c.channel_id, c.inline_limit, c.tenant_required, c.doorbell, c.is_draining into v_channel
+    select c.channel_id, c.inline_limit, c.tenant_required, c.doorbell, c.is_draining
+    into v_channel
     from channel c
     where c.kind = 'queue' and c.name = p_queue;
     if not found then
@@ -8197,14 +8319,18 @@ security definer
 set search_path = tidegate, pg_temp
 as $$
 declare
-    v_spec jsonb;
-begin
-    for v_spec in
+    v_specs constant jsonb[] := array(
         select s.spec from _specs_check(p_specs, array[
             'payload', 'headers', 'run_at', 'priority', 'group_key', 'job_key', 'key_mode', 'idempotency_key',
             'event_id', 'run_id', 'tenant', 'max_attempts', 'backoff'
         ]) s (spec)
-    loop
+    );
+    v_spec jsonb;
+begin
+    if p_specs @? '$[*].job_key' then
+        perform _job_keys_lock(p_queue, array(select s.spec ->> 'job_key' from unnest(v_specs) s (spec)));
+    end if;
+    foreach v_spec in array v_specs loop
         return query
         select p.*
         from queue_send(
@@ -8684,7 +8810,7 @@ begin
             lease_id, claimed_at, expires_at, channel_id, message_count, is_plain, worker, run_ids, messages
         )
         values (
-            coalesce(p_lease_id, gen_random_uuid()), clock_now(), clock_now() + greatest(coalesce(p_lease, v_channel.lease), '1 microsecond'), v_channel.channel_id, 1,
+            coalesce(p_lease_id, gen_random_uuid()), clock_now(), greatest(clock_now() + coalesce(p_lease, v_channel.lease), clock_now() + interval '1 microsecond'), v_channel.channel_id, 1,
             not v_channel.archive and v_message.body_bytes is null and v_message.requeued_from is null and v_message.group_key is null and v_message.job_key is null and v_message.barrier is null,
             p_worker, case when v_message.run_id is not null then array[v_message.run_id] end, array[v_message]
         ) returning lease_id, expires_at into v_lease_id, v_expires_at;
@@ -8694,9 +8820,10 @@ begin
                 coalesce(
                     v_message.event_id, _event_id(v_channel.event_prefix, v_message.message_id, v_message.enqueued_at)
                 ),
-                v_message.topic, v_message.attempts + 1, coalesce(v_message.max_attempts, v_channel.max_attempts), v_message.payload,
-                v_message.headers, v_message.priority, v_message.group_key, v_message.job_key, v_message.run_id,
-                v_message.tenant, v_message.barrier, v_message.epoch, v_message.member, v_message.enqueued_at, v_expires_at
+                v_message.topic, v_message.attempts + 1, coalesce(v_message.max_attempts, v_channel.max_attempts),
+                v_message.payload, v_message.headers, v_message.priority, v_message.group_key, v_message.job_key,
+                v_message.run_id, v_message.tenant, v_message.barrier, v_message.epoch, v_message.member,
+                v_message.enqueued_at, v_expires_at
             )::delivery;
         else
             return query select * from _lease_deliveries(v_lease_id, v_channel.channel_id);
@@ -8759,7 +8886,7 @@ begin
     insert into lease (
         lease_id, claimed_at, expires_at, channel_id, message_count, is_plain, worker, run_ids, messages
     ) values (
-        coalesce(p_lease_id, gen_random_uuid()), clock_now(), clock_now() + greatest(coalesce(p_lease, v_channel.lease), '1 microsecond'), v_channel.channel_id,
+        coalesce(p_lease_id, gen_random_uuid()), clock_now(), greatest(clock_now() + coalesce(p_lease, v_channel.lease), clock_now() + interval '1 microsecond'), v_channel.channel_id,
         cardinality(v_messages),
         v_is_plain and not v_channel.archive, p_worker,
         case when v_has_run then array(select distinct m.run_id from unnest(v_messages) m where m.run_id is not null) end,
@@ -8772,7 +8899,8 @@ begin
         return query
         select
             v_lease_id, m.message_id,
-            coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id, m.enqueued_at)), m.topic, m.attempts + 1, coalesce(m.max_attempts, v_channel.max_attempts), m.payload, m.headers, m.priority,
+            coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id, m.enqueued_at)), m.topic,
+            m.attempts + 1, coalesce(m.max_attempts, v_channel.max_attempts), m.payload, m.headers, m.priority,
             m.group_key, m.job_key, m.run_id, m.tenant, m.barrier, m.epoch, m.member, m.enqueued_at, v_expires_at
         from unnest(v_messages) m;
     end if;
@@ -9337,7 +9465,8 @@ declare
     v_body_id bigint;
     v_size integer;
 begin
-    select c.channel_id, c.inline_limit, c.tenant_required, c.doorbell into v_channel
+    select c.channel_id, c.inline_limit, c.tenant_required, c.doorbell
+    into v_channel
     from channel c
     where c.kind = 'topic' and c.name = p_topic;
     if not found then
@@ -9481,7 +9610,8 @@ declare
     v_channel record;
     v_now timestamptz := clock_now();
 begin
-    select c.channel_id, c.inline_limit, c.tenant_required, c.doorbell into v_channel
+    select c.channel_id, c.inline_limit, c.tenant_required, c.doorbell
+    into v_channel
     from channel c
     where c.kind = 'topic' and c.name = p_topic;
     if not found then
@@ -10280,7 +10410,7 @@ begin
             lease_id, claimed_at, expires_at, channel_id, message_count, is_plain, worker, run_ids, messages
         )
         values (
-            coalesce(p_lease_id, gen_random_uuid()), clock_now(), clock_now() + greatest(coalesce(p_lease, v_channel.lease), '1 microsecond'), v_channel.channel_id, 1,
+            coalesce(p_lease_id, gen_random_uuid()), clock_now(), greatest(clock_now() + coalesce(p_lease, v_channel.lease), clock_now() + interval '1 microsecond'), v_channel.channel_id, 1,
             not v_channel.archive and v_message.body_bytes is null and v_message.requeued_from is null,
             p_worker, case when v_message.run_id is not null then array[v_message.run_id] end, array[v_message]
         ) returning lease_id, expires_at into v_lease_id, v_expires_at;
@@ -10290,9 +10420,10 @@ begin
                 coalesce(
                     v_message.event_id, _event_id(v_channel.event_prefix, v_message.message_id, v_message.enqueued_at)
                 ),
-                v_message.topic, v_message.attempts + 1, coalesce(v_message.max_attempts, v_channel.max_attempts), v_message.payload,
-                v_message.headers, v_message.priority, v_message.group_key, v_message.job_key, v_message.run_id,
-                v_message.tenant, v_message.barrier, v_message.epoch, v_message.member, v_message.enqueued_at, v_expires_at
+                v_message.topic, v_message.attempts + 1, coalesce(v_message.max_attempts, v_channel.max_attempts),
+                v_message.payload, v_message.headers, v_message.priority, v_message.group_key, v_message.job_key,
+                v_message.run_id, v_message.tenant, v_message.barrier, v_message.epoch, v_message.member,
+                v_message.enqueued_at, v_expires_at
             )::delivery;
         else
             return query select * from _lease_deliveries(v_lease_id, v_channel.channel_id);
@@ -10355,7 +10486,7 @@ begin
     insert into lease (
         lease_id, claimed_at, expires_at, channel_id, message_count, is_plain, worker, run_ids, messages
     ) values (
-        coalesce(p_lease_id, gen_random_uuid()), clock_now(), clock_now() + greatest(coalesce(p_lease, v_channel.lease), '1 microsecond'), v_channel.channel_id,
+        coalesce(p_lease_id, gen_random_uuid()), clock_now(), greatest(clock_now() + coalesce(p_lease, v_channel.lease), clock_now() + interval '1 microsecond'), v_channel.channel_id,
         cardinality(v_messages),
         v_is_plain and not v_channel.archive, p_worker,
         case when v_has_run then array(select distinct m.run_id from unnest(v_messages) m where m.run_id is not null) end,
@@ -10368,7 +10499,8 @@ begin
         return query
         select
             v_lease_id, m.message_id,
-            coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id, m.enqueued_at)), m.topic, m.attempts + 1, coalesce(m.max_attempts, v_channel.max_attempts), m.payload, m.headers, m.priority,
+            coalesce(m.event_id, _event_id(v_channel.event_prefix, m.message_id, m.enqueued_at)), m.topic,
+            m.attempts + 1, coalesce(m.max_attempts, v_channel.max_attempts), m.payload, m.headers, m.priority,
             m.group_key, m.job_key, m.run_id, m.tenant, m.barrier, m.epoch, m.member, m.enqueued_at, v_expires_at
         from unnest(v_messages) m;
     end if;
@@ -10491,8 +10623,8 @@ set jit = off
 as $$
 /*
  * In one pass, from behind, as queue_purge does: follow-ups, then blocked, scheduled and ready. What others hold at
- * the moment is skipped: a message, its job key, or the turn of its group. So this waits for nobody; what it does not
- * see, and what comes in later, is refused where it is about to be delivered.
+ * the moment is skipped: a message, its job key, the turn of its group, or who is to have that next. So this waits for
+ * nobody; what it does not see, and what comes in later, is refused where it is about to be delivered.
  */
 declare
     v_batch record;
@@ -10542,20 +10674,7 @@ begin
                                 for update skip locked
                             )
                         )
-                        and (
-                            p.group_key is null
-                            or not exists (
-                                select from group_turn t
-                                where t.channel_id = p.channel_id and t.group_key = p.group_key
-                            )
-                            or exists (
-                                select from group_turn t
-                                where t.channel_id = p.channel_id and t.group_key = p.group_key
-                                order by t.turn desc
-                                limit 1
-                                for update skip locked
-                            )
-                        )
+                        and (p.group_key is null or _turn_seize(p.channel_id, p.group_key, p.message_id))
                     limit 1000
                     for update skip locked
                 )) returning *
@@ -10591,20 +10710,7 @@ begin
                                 for update skip locked
                             )
                         )
-                        and (
-                            p.group_key is null
-                            or not exists (
-                                select from group_turn t
-                                where t.channel_id = p.channel_id and t.group_key = p.group_key
-                            )
-                            or exists (
-                                select from group_turn t
-                                where t.channel_id = p.channel_id and t.group_key = p.group_key
-                                order by t.turn desc
-                                limit 1
-                                for update skip locked
-                            )
-                        )
+                        and (p.group_key is null or _turn_seize(p.channel_id, p.group_key, p.message_id))
                     limit 1000
                     for update skip locked
                 )) returning *
@@ -10640,20 +10746,7 @@ begin
                                 for update skip locked
                             )
                         )
-                        and (
-                            p.group_key is null
-                            or not exists (
-                                select from group_turn t
-                                where t.channel_id = p.channel_id and t.group_key = p.group_key
-                            )
-                            or exists (
-                                select from group_turn t
-                                where t.channel_id = p.channel_id and t.group_key = p.group_key
-                                order by t.turn desc
-                                limit 1
-                                for update skip locked
-                            )
-                        )
+                        and (p.group_key is null or _turn_seize(p.channel_id, p.group_key, p.message_id))
                     limit 1000
                     for update skip locked
                 )) returning *
@@ -10731,8 +10824,9 @@ begin
     )
     select array_agg(s.run_id) into v_tree from stopped s;
 
-    -- After the runs and before the messages, as the lock order says. One in which somebody arrives at this moment is
-    -- left to recovery: from the commit on nobody arrives there.
+    -- After the runs and before the messages, as the lock order says. One in which somebody arrives at this moment, or
+    -- that somebody opens anew, is left to recovery: from the commit on nobody arrives there. Recovery looks at once,
+    -- or, where the row of the barrier itself is held, when it is stranded.
     perform barrier_abort(b.name, b.epoch, 'its run was stopped')
     from (
         select n.name, n.epoch
@@ -10740,6 +10834,7 @@ begin
         cross join lateral (select from barrier_epoch e where e.epoch = n.epoch for update skip locked) e
         where n.run_id = any(v_tree) and n.state = 'open'
         order by n.epoch
+        for update of n skip locked
     ) b;
     update barrier set look_at = clock_now()
     where ctid = any(array(
@@ -10781,6 +10876,9 @@ begin
         perform _bad_argument('p_parent', p_parent, 'A run is not its own parent.');
     elsif p_fail_on_dead_letter is null then
         perform _bad_argument('p_fail_on_dead_letter', null, 'True when the run is to fail as soon as a message dies.');
+    end if;
+    if octet_length(p_tenant) > 512 then -- they stand in indexes
+        perform _bad_argument('p_tenant', left(p_tenant, 100), 'It has at most 512 bytes; hash a longer one.');
     end if;
     if p_parent is not null then
         select * into v_parent from run r where r.run_id = p_parent for share;
@@ -10955,13 +11053,18 @@ set lock_timeout = '100 ms'
 as $$
 /*
  * A message dies in a settlement, which holds its lease; its run comes before leases in the order of locks. So the
- * burial only notes on the dead letter that its run is to fail, and here the run is locked first and the dead letter
- * last. One that was requeued or discarded meanwhile has not died, and its run goes on.
+ * burial only notes on the dead letter that its run is to fail, and here both are locked. One that was requeued or
+ * discarded meanwhile has not died, and its run goes on.
  *
- * Each in a subtransaction, and nobody is waited for: a run that somebody ends, or a child of it, at this moment is
- * left for later: due again in ten seconds or, after an error, in a minute. It holds up no other.
+ * Nobody is waited for. Dead letters that others hold are passed over where they are found, so they stand before no
+ * other, however many; a run that somebody ends, or a child of it, at this moment is left for later: due again in ten
+ * seconds or, after an error, in a minute. Each is a subtransaction; what was done stays locked until this commits, so
+ * it ends after a second, or when it is canceled, with what is done. Here the dead letter is locked before its run;
+ * but the run is skipped where it is held, and for its children nobody waits beyond lock_timeout: no circle lasts.
  */
 declare
+    v_started constant timestamptz := clock_timestamp();
+    v_now constant timestamptz := clock_now();
     v_entry record;
     v_run run;
 begin
@@ -10975,20 +11078,19 @@ begin
     passed := 0;
     put_off := 0;
     for v_entry in
-        select d.dead_letter_id, d.run_id from dead_letter d
-        where d.fails_run_at <= clock_now()
+        select d.dead_letter_id, d.run_id, d.state from dead_letter d
+        where d.fails_run_at <= v_now
         order by d.fails_run_at
         limit p_limit
+        for update skip locked
     loop
+        exit when clock_timestamp() > v_started + interval '1 second';
         begin
             select * into v_run from run r where r.run_id = v_entry.run_id for update skip locked;
             if not found and exists (select from run r where r.run_id = v_entry.run_id) then
                 raise lock_not_available;
             end if;
-            perform from dead_letter d
-            where d.dead_letter_id = v_entry.dead_letter_id and d.fails_run_at is not null and d.state = 'dead'
-            for update;
-            if found and v_run.state = 'open' then
+            if v_entry.state = 'dead' and v_run.state = 'open' then
                 update run r
                 set state = 'error', finished_at = clock_now(), reason = (
                     select format(
@@ -11005,7 +11107,7 @@ begin
             end if;
             update dead_letter d set fails_run_at = null where d.dead_letter_id = v_entry.dead_letter_id;
         exception
-            when others then
+            when others or query_canceled then
                 put_off := put_off + 1;
                 if sqlstate <> '55P03' then
                     first_error := coalesce(first_error, format('dead letter %s: %s', v_entry.dead_letter_id, sqlerrm));
@@ -11015,17 +11117,15 @@ begin
                 update dead_letter d
                 set fails_run_at = clock_now()
                     + case when sqlstate = '55P03' then interval '10 seconds' else interval '1 minute' end
-                where d.dead_letter_id = (
-                    select n.dead_letter_id from dead_letter n where n.dead_letter_id = v_entry.dead_letter_id
-                    for update skip locked
-                );
+                where d.dead_letter_id = v_entry.dead_letter_id;
+                exit when sqlstate = '57014';
         end;
     end loop;
 end;
 $$;
 
 comment on function tidegate.run_sweep(integer) is
-'Let runs fail whose messages have died, where they were opened with p_fail_on_dead_letter, up to p_limit dead letters: state error, with the message as the reason, and their open children with them. failed: runs that were open until now; passed: dead letters whose run had ended already, or that were requeued or discarded meanwhile; put_off: somebody else has them in hand, or it failed (first_error): looked at again in ten seconds, or a minute. Zeros when there is nothing to do. Errors: TG010 bad p_limit, TG030 not READ COMMITTED.';
+'Let runs fail whose messages have died, where they were opened with p_fail_on_dead_letter, up to p_limit dead letters: state error, with the message as the reason, and their open children with them. failed: runs that were open until now; passed: dead letters whose run had ended already, or that were requeued or discarded meanwhile; put_off: somebody else has the run in hand, or it failed (first_error): looked at again in ten seconds, or a minute. Dead letters that somebody has in hand are passed over. Ends after a second, or when it is canceled, with what is done. Zeros when there is nothing to do. Errors: TG010 bad p_limit, TG030 not READ COMMITTED.';
 
 -- functions/run/_run_trim.sql
 create or replace function tidegate._run_trim(p_limit integer, p_before timestamptz) returns integer
@@ -11045,13 +11145,17 @@ as $$
  * After that it is as if the run had never been: what is sent for it then, by that name, is delivered.
  */
 declare
+    v_now constant timestamptz := clock_now();
     v_run_ids text[];
     v_removed integer;
 begin
     select array_agg(r.run_id) into v_run_ids
     from (
         select n.run_id from run n
-        where n.finished_at < p_before and exists (select from guard g where g.run_id = n.run_id and g.state = 'held')
+        where n.finished_at < p_before
+            and exists (
+                select from guard g where g.run_id = n.run_id and g.state = 'held' and g.expires_at <= v_now
+            )
         order by n.finished_at
         limit p_limit
     ) r;
@@ -11430,7 +11534,9 @@ comment on function tidegate._barrier_postpone(text, bigint, bigint) is
 'Look again, after a failure, in 1 minute, 2, 4, … 32; unless somebody has the barrier in hand. Errors: TG090 the leader''s epoch is over.';
 
 -- functions/recovery/_guards_recover.sql
-create or replace function tidegate._guards_recover(p_limit integer, p_leader_epoch bigint) returns integer
+create or replace function tidegate._guards_recover(
+    p_limit integer, p_leader_epoch bigint, out retired integer, out is_full boolean
+)
 language plpgsql volatile
 set search_path = tidegate, pg_temp
 set plan_cache_mode = force_generic_plan
@@ -11448,7 +11554,6 @@ declare
     v_last recovery_mark;
     v_run_ids text[];
     v_last_at timestamptz;
-    v_retired integer;
 begin
     select * into v_last from recovery_mark m where m.source = 'guard' order by m.entry desc limit 1;
     if v_last.at > v_now then
@@ -11462,27 +11567,28 @@ begin
         order by r.finished_at
         fetch first p_limit rows with ties
     ) e;
+    retired := 0;
+    is_full := coalesce(cardinality(v_run_ids) >= p_limit, false);
     if v_run_ids is null and v_last.at is not null then
-        return 0;
+        return;
     end if;
-    v_retired := coalesce((
+    retired := coalesce((
         select _guards_retire(v_run_ids) where v_run_ids is not null and _leader_check('maintain', p_leader_epoch)
     ), 0);
     insert into recovery_mark (source, scan_from, at, holders)
     select
         'guard',
-        case when cardinality(v_run_ids) >= p_limit then v_last_at else v_now - interval '1 hour' end,
+        case when is_full then v_last_at else v_now - interval '1 hour' end,
         v_now, '{}'
     where _leader_check('maintain', p_leader_epoch);
     delete from recovery_mark where ctid = any(array(
         select m.ctid from recovery_mark m where m.source = 'guard' and m.entry = v_last.entry for update skip locked
     ));
-    return v_retired;
 end;
 $$;
 
 comment on function tidegate._guards_recover(integer, bigint) is
-'Make tombstones of guards that were left behind by runs that ended more than an hour ago, p_limit runs at a time. Returns how many. Errors: TG090 the leader''s epoch is over.';
+'Make tombstones of guards that were left behind by runs that ended more than an hour ago, p_limit runs at a time. Returns how many; is_full: there may be more such runs. Errors: TG090 the leader''s epoch is over.';
 
 -- functions/recovery/recovery_sweep.sql
 create or replace function tidegate.recovery_sweep(
@@ -11512,8 +11618,9 @@ set jit = off
 as $$
 /*
  * Each barrier is a subtransaction: one that cannot be recovered is noted, comes back later each time, and holds up no
- * other; neither do those that others hold, which are passed by. What is recovered stays locked until this commits, so
- * it ends after a second; run out of time, it ends with what is done.
+ * other; neither do those that others hold, which are passed by, however many stand before it. What is looked at stays
+ * locked until this commits, so it ends after a second; run out of time, it ends with what is done. The barrier is
+ * locked before its run and its epoch here: these are skipped where they are held, so no circle comes of it.
  *
  * Two at once are right, by the locks of the rows. With the epoch of a leader, each write checks it: one that was
  * stopped beyond its lease and goes on is refused at its next write, and all of its pass is undone.
@@ -11554,6 +11661,7 @@ begin
             where n.state in ('open', 'fire_failed') and n.look_at >= m.scan_from and n.look_at <= v_now
             order by n.look_at
             limit p_limit * 10
+            for update skip locked
         ) b
     loop
         if barriers - kept >= p_limit or clock_timestamp() > v_started + interval '1 second' then
@@ -11596,7 +11704,8 @@ begin
 
     begin
         if v_state is distinct from '57014' then
-            guards := _guards_recover(p_limit, p_leader_epoch);
+            select g.retired, has_more or g.is_full into guards, has_more
+            from _guards_recover(p_limit, p_leader_epoch) g;
             select * into v_last from recovery_mark m where m.source = 'stranded' order by m.entry desc limit 1;
         end if;
     exception
@@ -11638,7 +11747,7 @@ end;
 $$;
 
 comment on function tidegate.recovery_sweep(integer, bigint) is
-'Get back what was stranded, up to p_limit of a kind: expired leases of channels that nobody claims from; barriers past expires_at, or without an arrival for stall_after; guards left behind by runs that have ended; messages below the floors (every five minutes, expected none). Of a barrier, lost members are first sent again, once, and a callback that failed is fired again. Else a barrier with an expire queue asks there, and waits for barrier_resolve; of any other the run, if it has one that is open, fails, and the barrier is aborted as expired, which its failure queue hears. Barriers of a run that has completed or was stopped are closed. kept: left as they are, being alive, in somebody''s hands, or among the errors, an object with an entry for each row that failed; those come back after 1 to 32 minutes. has_more: call again; systemic: something failed, and nothing was recovered. p_leader_epoch: refuse to write once another leads maintain. Call it in a transaction of its own. Errors: TG010 bad limit, TG030 not READ COMMITTED, TG090 the leader''s epoch is over.';
+'Get back what was stranded, up to p_limit of a kind: expired leases of channels that nobody claims from; barriers past expires_at, or without an arrival for stall_after; guards left behind by runs that have ended; messages below the floors (every five minutes, expected none). Of a barrier, lost members are first sent again, once, and a callback that failed is fired again. Else a barrier with an expire queue asks there, and waits for barrier_resolve; of any other the run, if it has one that is open, fails, and the barrier is aborted as expired, which its failure queue hears. Barriers of a run that has completed or was stopped are closed. kept: left as they are, being alive, their run or an arrival in somebody''s hands, or among the errors, an object with an entry for each row that failed; those come back after 1 to 32 minutes. has_more: call again; systemic: something failed, and nothing was recovered. p_leader_epoch: refuse to write once another leads maintain. Call it in a transaction of its own. Errors: TG010 bad limit, TG030 not READ COMMITTED, TG090 the leader''s epoch is over.';
 
 -- functions/cleanup/_cleanup_part.sql
 create or replace function tidegate._cleanup_part(
@@ -11832,6 +11941,10 @@ declare
         order by r.job, r.entry desc
     );
 begin
+    -- The fold would write over a counter that was set meanwhile.
+    if current_setting('transaction_isolation') <> 'read committed' then
+        perform _require_read_committed('cleanup_sweep');
+    end if;
     if p_limit is null or p_limit not between 1 and 100000 then
         perform _bad_argument('p_limit', p_limit::text, 'Clean up between 1 and 100000 rows of a kind at a time.');
     end if;
@@ -11843,7 +11956,7 @@ begin
             ('p_run_retention', p_run_retention),
             ('p_discard_dead_after', coalesce(p_discard_dead_after, '1 day'))
         ) as a (name, value)
-        where (a.value > '0' and a.value <= '100 years') is not true
+        where _is_duration(a.value) is not true
     loop
         perform _bad_argument(
             v_argument.name, v_argument.value::text, 'A retention is a positive interval, at most 100 years.'
@@ -11916,7 +12029,7 @@ $$;
 comment on function tidegate.cleanup_sweep(
     integer, interval, interval, interval, interval, interval, interval, interval, interval
 ) is
-'Remove what has outlived its retention, up to p_limit rows a kind, fold counters, and look for messages stranded below the floors (expected none). Archived messages go by their channel''s retention; idempotency keys, tombstones of guards, dead letters that were resolved or discarded, counters that say 0, incidents, barriers that are closed, and runs that have ended and of which nothing is left by the arguments. Dead letters that nobody has dealt with stay, unless p_discard_dead_after says after how long they are to be discarded. Returns what was removed; has_more: call again. errors: what failed, by part, while the others went on; {} when all succeeded. Errors: TG010 a limit or retention that is not positive.';
+'Remove what has outlived its retention, up to p_limit rows a kind, fold counters, and look for messages stranded below the floors (expected none). Archived messages go by their channel''s retention; idempotency keys, tombstones of guards, dead letters that were resolved or discarded, counters that say 0, incidents, barriers that are closed, and runs that have ended and of which nothing is left by the arguments. Dead letters that nobody has dealt with stay, unless p_discard_dead_after says after how long they are to be discarded. Returns what was removed, barriers with all rows of their former epochs; has_more: call again. errors: what failed, by part, while the others went on; {} when all succeeded. Errors: TG010 a limit or retention that is not positive, TG030 not READ COMMITTED.';
 
 -- functions/maintenance/_maintenance_jobs.sql
 create or replace function tidegate._maintenance_jobs(
@@ -13523,7 +13636,7 @@ begin
                     when 'warn'
                         then 'maintenance_configure(''recovery'', p_paused => false), when whatever it was is over.'
                     when 'fail'
-                        then 'Nobody recovers: run tidegate maintain, of which one leads; or tidegate recover, once.'
+                        then 'Nobody recovers: run tidegate maintain, one of which leads, or tidegate recover, once.'
                 end;
 
         when 'upkeep' then
@@ -13796,7 +13909,7 @@ select
     c.run_id,
     c.written_at,
     coalesce(c.key, a.key) as key,
-    greatest(coalesce(c.value, 0) + coalesce(a.amount, 0), 0)::bigint as value
+    least(greatest(coalesce(c.value, 0) + coalesce(a.amount, 0), 0), 1000000000000000000)::bigint as value
 from tidegate.counter c
 full join addition a on c.key = a.key;
 
@@ -13874,43 +13987,45 @@ begin
         ('_barrier_event_id', 'ab1af06c45f18d1102eb508f7fdd638dd5bcc62c4734a50dea765f5d31cf3fdf'),
         ('_barrier_grow', '09169118fa6ecfce40db2592c54b9db0517b92ae5f1d1d4d5a4004a99ad83a41'),
         ('_barrier_message', '41a9835486bd64f0199944dc9b8e0110efcbfb685a51e5b0130c4b4f43db87a7'),
-        ('_barrier_open', '220fa4081a9314f1dac13b0f15446e423aaf75dd86bd9e526ccdceedd30ec7d1'),
+        ('_barrier_open', '8ddd724cb1a5403a22f9b32b18e6a39fd897c31870f4209ecf697bc97cb51c77'),
         ('_barrier_postpone', '306e1212d6ffce2969e1a42a082489d3df717329501158d9ae02fbc28ceb1c7d'),
         ('_barrier_reason', 'eff1b2dbd7f04d5a1d68431178070bbc2a69c59f70ffcd82046ff71ca5725081'),
         ('_barrier_recover', '809cd59205859e01b1221686cfac682a490a555dee90ea980189fdbda80e9a84'),
         ('_barrier_settle', 'ab22a8bc1060b016720402f2352d6f3043ba5d855683367b9b612c7655fb89df'),
         ('_barrier_standing', '4809e196ec06fe64621f1b22957277b8d27e9ce4b12f572f09d107c50a05b70c'),
-        ('_barrier_tell', '12b23c5d442f268cde0920f8454abc6d3981b6cb2beb7a5f0f3bb2193c850e3d'),
-        ('_barrier_trim', '64bfebe756c90dc4fa3f580ee0577908c11e109487375650295bebb824dfa3b4'),
+        ('_barrier_tell', '20e35fb85df68e9ceeae7d2fe46e581471269a61c9205e3029f200353dcd4f28'),
+        ('_barrier_trim', '90de828ca7c4a7283a0b63864d5f1350de4a3c09f76b10477bb4ca5f6bc48a4c'),
         ('_barriers_mark', '33eceeac5fea9d29b7281caf407642b942ae85e19075e338ba3bbac0feed153b'),
         ('_batch_fit', 'e2631162b50b68fc89b1e2ccff06d5057644b64fe75a0e85a97c0ca5324f6b6b'),
         ('_cancelled', '99f154f629ca35d5d7e3128079b014c5b48e6b7a9ede429c4278704cfa781d51'),
-        ('_channel_configure', 'e5e9b9d12bd14fb73356ea5774fe1b1917cfb8609dd609185f76f5ae5ae040f3'),
+        ('_channel_configure', '6ffc51f30abed743f28add6b93ef91751153627575f18d350fd3a03a62d33617'),
         ('_cleanup_part', '4f524bf64c4b00698d778c7cd82bdb56eeeab6e249e36d88115dc19c0e86cd08'),
         ('_counter_closed', 'e0301ce1e8fc9ab24578026b26525c952de5fdac8a0d9f990a78123256abb261'),
-        ('_counter_fold', '3a8ff5c4dba6a9953f3698ed319495b418be362448b53aa2b7d0461482372960'),
-        ('_counter_write', '57a36ba41f00fd838b88cb568f6f9b7ed7af8f0720c95068e09ec8ac671f8990'),
+        ('_counter_fold', '446ba77d0d95405206e686e882a55526c49e6b3802f89760d2c6af7c12cc04f3'),
+        ('_counter_write', 'a65db46bb8d0b9f7ba49be348476478ebc8d5795b75bbe238a07b70d31ae6f52'),
         ('_dead_letter_count', '491d7f1751d54e27a6a404fff838a9f27ea525f41fea8772d40eb8f3230d2360'),
         ('_dead_letter_newest', 'abb0ded6698574f7546c18a4f9196a7b21166f287cc5fad06731ee6b297398cb'),
         ('_dead_letter_oldest', 'b6380895351cdac92fad258b0ddb603ed56d773991263694f90cc19bbe152a35'),
         ('_dead_letter_requeue', '08ee509c868162b4ba297784666e3da65a6ec7951db3a5d85eb56db8b604eb8a'),
         ('_doctor_look', '3c6b6706e639c43a9b9ec78b1def3eccbb55ddf84337e5a51f3d01958aa2e533'),
         ('_doctor_look_server', '568cd25c469028814bfd706f77f573246be54d2ee70ec7382db007aecf27d900'),
-        ('_doctor_look_upkeep', 'a412dc5a7707d52092bff2a167104dcffa4355b97ec03e7f7cfd052da491fb2c'),
+        ('_doctor_look_upkeep', 'b79b78ad6158a4f455269e8728aecba730fbf20f06ef625c55599fcafbd44568'),
         ('_doorbell_ring', '1760ae04ca6e0a71673320c88b36fc11ca1b021fe426e305d2d1febddbe9c875'),
         ('_error_text', '7f12f69ffaf3d6dff455683baed5f1abd597a68e4df21400d06f4cd26391f9b8'),
         ('_event_id', 'fe98df9256e1e454577b21dd0e979b27cdcf55f46bd0e42b07d2b4252a4f218c'),
         ('_failed_check', '8a3402dfd35a05abb2e167dc9dfdf736ba7e4d57a916dcd1e11343088de738e3'),
         ('_group_advance', '781236f4bdfa8396fc453e8ae35196b3b7d2f81362c1daea4d17693f39091e05'),
-        ('_guard_check', '10987b53ff3ad446120cf389e5de91ba19bfedcb1c0209a9846a8785e1d01aca'),
-        ('_guards_recover', 'fbd23e036c890a02d1335580e7e92bcdb822fcd7d106a7c4e28ede04b6262e1e'),
+        ('_guard_check', '052b9515236e6a3e40da1a9a6d8e648099a6bcdefa82c1d4f6968363b70bb0fd'),
+        ('_guards_recover', '0ef02887c055df6a259ecd4be4002a802c7fb81658c86e02fa35b161681c8976'),
         ('_guards_retire', 'da9bf03f3f09498de8b9f1aa61929c58e812c6bd1e3e29df69cfa00c89f0c14a'),
         ('_handler_call', 'c25bef023217ed6f076fa8ceeb46c235259c15f41445bc2ab187a373668114e1'),
         ('_handler_name', '9d7032806e7362f11643018ab17af62dea437bea8251acc612d9d75afeeda34e'),
         ('_handler_oid', '8073315386d4ec9c7f747f0831eebf80a8e25a8e5913e444d0f018f853257d21'),
         ('_handler_run', '4992a3501b4278a2530b9b342f608b42641c795ee18fc7a73950b37d164cd9a0'),
         ('_has_turn', 'd94d21bacb47faa5e302eaa4e5ed37d7df019642777b652f5d292cbb6cce17a6'),
-        ('_incident_note', '4dd7a258361cc6f81355edad636e089176e244bfa4668138bb2bc3f3d1121f55'),
+        ('_incident_note', 'c83de802db2f48e4216efdb3d634a8f25db30ce33638c27a149f8e61a3e70d94'),
+        ('_is_duration', '296e8de3e57764fe5c0baf5c96e62fafa8bd3447dada7c831c7ae62af94dda86'),
+        ('_job_keys_lock', '5843788359ce0ab646beac621ab60f31c8e1706dc3a12fa257156bd6a6b57bde'),
         ('_json_size', '6062f431a4bcafe38a6cc68c50eae60bc7bc0e6e5c44791bbd17802a9eb4f093'),
         ('_keyed_send', '77ab529fdea9f39c3f93055bb0b83e05990d651e33cdd0780082e7cb624637bc'),
         ('_leader_check', '149ab115db559a4e1abdc703696d6f2e7a28d8067489a21d05e4dab9e84b7730'),
@@ -13924,18 +14039,18 @@ begin
         ('_maintenance_note', 'cbc7742c6d1202c0baa240598927e07ecbae887b46873a9c723f9f1d3c2578de'),
         ('_member_end', '6e82653b746f31de6611c6bcef8312eeacf20c2ec1ebd53014288bb7c2be299c'),
         ('_member_lock', 'b1d6de8957fbd330ea49979ff68bdbf6fe9348c496576fdae0ee51d42bc125f2'),
-        ('_member_seize', 'ae749d3d141a99db36d5124b5ae963d0d91be809d1770c0896a5ee5f93a094e3'),
-        ('_members_resend', '4aac9b5566f9eb2b28969588fb418a8c066312b1e9ee2208f8a1e67bfd8ac6a6'),
+        ('_member_seize', '40500f9ca4e596bc07e01e0c24845297d45a52fbe7cf36cda54afa1fcac98169'),
+        ('_members_resend', '2575dfe2e824c8351fcacf3846281fc4536a9d1d33f38506f4d993a7ce5d0df5'),
         ('_members_send', '1a843d6e330756cef1827c7ecdb3362ab8a6bcbcdbbd4d31d3fcc5bdfddb5622'),
         ('_message_bury', 'de83be9261bc0300fa3ab8eca4dc37635ca6307295ee247d9badcf5142863a3e'),
         ('_message_cancel', 'e3fa3da826dd26793df02465328b7e7fd9b3817620e42930a5df0fb90f36bf6a'),
         ('_message_drop', '9de6cd1a6fe31663101691ccd729663810632fea4630fe6fdb04bf74c59ea78a'),
-        ('_message_end', '2765bf2634de2b5ef1c99f15c61afb10122eaec4addc9c199bdaa90172e78ee8'),
+        ('_message_end', 'd3aeba9fe3231544f38829d7502c6958502d2ad5e28bd154be1a705d1ad99ec3'),
         ('_message_enter', '21071612a8c4fc48272a7c9a252701f2cddf513a8e3a13f5b8f508f29b0726c8'),
         ('_message_fail', '2b63b2e083cca44de712e62234badfcab9ca18edc99eae3d689553d9185e6c93'),
         ('_message_finish', 'd1d0e7ae1f2a6ff43f8846f5cdf25f6fcaf0f11e32b61de3fa1926cdb9a6927e'),
         ('_message_refuse', 'e4c111c17c29ddce6ee49b2e9f99b76f231a844668e10d633c1bc945c5effa49'),
-        ('_message_return', '6c9d6801a57f70b6ee327d617f77a548e6176b3e084fcb36da681b5bf3b26e0c'),
+        ('_message_return', '4a12f2dfa0cf449642451b8651060f1c5101e1b888629b5a6e29426e858f5f45'),
         ('_metric_list', 'e2586d8f148f4ae9b625c34f2f9837a5a57bd9c2f2462fdfc031eb33f80c7d50'),
         ('_metrics_probe', 'b3b0888dbf302ee931525e5c8b8ea70aeebe5a018f8e1e5f3b7ce4f718cc6ae4'),
         ('_no_such_barrier', '98802a1e271da8a7a5065d55d23d3881740ae8dfa0071fbf1f5a89da970d4aab'),
@@ -13949,13 +14064,13 @@ begin
         ('_require_read_committed', 'd33119c3cb4627319b3075c109b67cfb57143e50db379889f1955224da36ba0b'),
         ('_run_cascade', '3d9453cda8e2d661ed36c8945d0b0eef952e99330f2717fa09a273362ce731e3'),
         ('_run_lock', '6506a620484c7ff0dae60eb94916f8051147eaaa695770725371d167ae390015'),
-        ('_run_remove', '0069504465a11fbb36871110de9be449fd5a576db40cc6c2c53d10f2bcc6c915'),
-        ('_run_stop', 'b58d44e9d8f0250f4363d15a4182090535e0452135b0e3f2eecc2f3cd42d0b91'),
-        ('_run_trim', '1bb22248f1b048bc84c9e4fa95a5173e8598f22373a83eba87162b9f4dcb800d'),
+        ('_run_remove', '599993d9d4bfa1d9339929a20bbe247821e70b219fa5d4ffa5527da28c4a9b69'),
+        ('_run_stop', 'd1fb48b7b2be2232587150c1846c918ee11ed43a4f45600de19cdb65b269a0c4'),
+        ('_run_trim', '9732dfb72a669273338c4a43b64648dfb2272deeb824986ad2016bcea0276ec5'),
         ('_scheduled_promote', 'a186ae0fe4220fd448d11429e085d35b704f65eb94a5730363b7d1a7dc7fc4a5'),
         ('_slot_count', 'dd2bd15c048b7f64b55ae9f313de3005ab36ace418a21f4ee44b234db119d6ea'),
         ('_specs_check', '313960c7570cdaa3bb8e2df704eb5010ae990e23b615d8a624e8980d659a5bab'),
-        ('_stranded_replace', 'eac2ecafb238f422b884219917c32c2140af954b3fcf8e8ab34302b1f3ff5973'),
+        ('_stranded_replace', 'e1abb3df4ba0dee4dbce21f7587846c7d5ed8ed08ba195b69db4db0e626a98ce'),
         ('_tick', 'b3aeded044468d2d5593ea8241e2d2b46962f90396091cd5b3fd616319c4d82e'),
         ('_tide_advance', 'd63ee898236cfdbdac761cc989b730923c8c78a53c17b695b68288e54d30b8f2'),
         ('_tide_forget', '01b7e12a13b82c373b70f389fe16be5e9d4ae8be80f260073fb7eed4663c599c'),
@@ -13964,6 +14079,7 @@ begin
         ('_topic_is_routed', '3c38a04becda1b8930f89d649c735a18a502992d383afd178576c22fac7e1f71'),
         ('_topic_matches', 'f195c07c02a6941e8b845e5698a609fa5fdc16cd3ea396772c8a235730d46be6'),
         ('_topic_move', '28f7eb0e03f65c6ac3393555e211e29339266dc5991ea2bfd6c4520691b0afc0'),
+        ('_turn_seize', 'cda1af9da36e66f6bcb0241a5b9f61ed3de23ca1999d2359cea520b45642ec5f'),
         ('archived', 'e4ead07f728b6087d048da37a7913e0d9661dfb7c3531ceafca08ec9f9707139'),
         ('backlog', 'bed738727cee8c63701f0e21c681b0f3dfd2278c236a510e06cdf1da5b6a9c9b'),
         ('barrier_abort', '21fb178cbac7e627d247074ed2e0919d49032b4bb4282f8dc29233d99f65f0be'),
@@ -13977,13 +14093,13 @@ begin
         ('barrier_seal', '7f6d642a7bc78226842dcca2b114aebaea39a5074b3068b70aaab36b3dc7356e'),
         ('barrier_send', '96b2f12f9c73b62bf00a7dbb013e5442b9738ad42896b914db9675eb17140652'),
         ('barrier_status', '598a623c9ea159c222ca8c9f7563487ffb1b51f37ab95c3631e28e7bf8ad911b'),
-        ('cleanup_sweep', 'f9e6ba722dc2f9ccbc9a154dc6f82e850c7d1fabd95494da8966cd09b46e2849'),
+        ('cleanup_sweep', '6f31eadb12204543a8e8f95f1d15fe50b82e998e3962a72b97939994fbd75844'),
         ('clock_now', 'ddeefe2d6f3e3b6e3bcc63e7b223e578613d7393cb5f3253d06e700692700b10'),
         ('counter_add', '4f2951b1c0750de387141907d583df256d553c57b14aea9f48e716051896684c'),
-        ('counter_peek', 'b168284c32d62c98472fbf5890cb28ec0599c0e6ab7541c0dc3e5c328e807678'),
+        ('counter_peek', '42ea09492e2c9b32b119c5760c7180481e6388159023eb08e5b300f5272f9380'),
         ('counter_reconcile', 'b384d24f8c907446900cdabed05977003bba9096ac75d3e32a90c915b7c96f75'),
         ('counter_sync', '5460558e1143748de277a2a17932c8abec4c3e692d16b333d000fa4708b90be4'),
-        ('counters', 'afd86d60c96e3df7d45b4b658187bd426b4efaef11591c98ded1697deaa1d0b7'),
+        ('counters', 'fda54038da9dcd588231453983f4bb7ae7b9dddc56549df76c0eeb9126eae542'),
         ('dead_letter_count', '4737ba24397e4e2acf6de9cf5d00a4f794f09b867b50770801659daa5d04139e'),
         ('dead_letter_discard', 'c18bbdeedb2f24e12bb1e79468a8a6c2a341ebd46465676717436a7aabb6d61a'),
         ('dead_letter_discard_matching', 'f7dab3d4ec0f9c5ee92c9a8b3ceffbe37c3b8afab576cd7ab131d91c14b4e91a'),
@@ -13997,14 +14113,14 @@ begin
         ('dead_letter_stats', '69649534613730e55f69bb20d4f3c4b3f6150f434d561577c5d665f0b2c1b3d3'),
         ('dead_letter_summary', 'afe15047875a213d9806fac6d3ec31f914a83cee9009403cd4ab4a10a3913e76'),
         ('doctor', '28fc7189f28bd9dae3f8e195974d6e1cac55bbe493fa0c4b6964555a9e5e1f12'),
-        ('guard_claim', '22927fad9eb05ac6bbf76716283cd3f51821a08677d6bca886cb72de6b026299'),
-        ('guard_finish', 'a619fc7de1c7b507a641bf79432a282476eeea250ee4f3bef523726c16adc21b'),
+        ('guard_claim', '5fb320fa889704a38095b7b13d5a8bd03ee9696905888636d1029315a2b24d45'),
+        ('guard_finish', 'c2afd8db77686afabce18a9f12cf517d1fc4af4ba52bc91ea95074cd188f0dd0'),
         ('guard_release', '52d86e6db4d925ea0d0dc6b14ee33c74466548a00e072f6fdf32028ab4c4e1f9'),
         ('guard_renew', 'eb622b6a68ec36b8b6a3b4a64f7a1cd2c0dda60ccf47bd4acfa689b6b5c7034d'),
         ('in_flight', '30cfd00e2b30a822973c457bebf264b918916962592d6baa0c236504c6036184'),
         ('inbox_accept', '1f742ded1e45dad7f96665fd5b8fc0c252b2b95d7d9e117f5ab64e55365003f5'),
-        ('leader_acquire', 'e72951b9fed7bb8231b0b391eff936f39f4ffc72b043b00b3c6122532b757e61'),
-        ('leader_renew', '918fc715e4d7e7242b15a1759d14c98c999c15053768cec2d25ca6bdd8576a93'),
+        ('leader_acquire', '84dc3c36353e22691fa75c4c97101f770c9d1f573c1c9842cbf0f64f17653d17'),
+        ('leader_renew', '78fd5f67daeee8db523c1e36b31b1fdd141f9889be5a1db5cfeb5ec204ff5c04'),
         ('leader_resign', '45da5f43dbdef52741616101a6103f12b590fe190bb1976f10af085292274e67'),
         ('maintenance_configure', '07d6f84e47307c09e9c84af2c87a6fe261f78b0f182de2c8d35a65f986adf972'),
         ('maintenance_due', 'abd089f64135b2b29464f74a88c22e1ead5dad5bfd7d948a356b4a32ab7558f3'),
@@ -14013,9 +14129,9 @@ begin
         ('maintenance_tick', '7b8b8d0bd74ecee56a56a53e5b994a4a5b71d1b1f3fdadd9f13955a7ce794b0c'),
         ('metrics', 'beda273cfb7a4011312147ff708ae87d8dbafdc1c44606ed5edd06b1109228c6'),
         ('metrics_snapshot', 'aa2b751263d0204f4e7daecd56eefb2e5b659e49dee32c5640970c0815e97720'),
-        ('outbox_claim', '0f541831c6931e5fea8e08243c45c61a344d00461db490c36af2d7540215e4dc'),
-        ('outbox_put', '484cd56aac8ed6524ffb00f39672dd7fc45d47807729e25aa56949290f303b0e'),
-        ('outbox_put_many', '9b26ab13caff29ba0ee402fc9dbd6a2636d493f14fe7580df8cc5b15458fd347'),
+        ('outbox_claim', 'd05593138b578d0e2ca67404709057c5ca641140514b2efdef82a85463933bee'),
+        ('outbox_put', '5b7a7d5b0ac3c46124c38165d090db547072455fb333462c876505f76fb4f9ec'),
+        ('outbox_put_many', '857643238a8b4daa0bfb318b81f2f428c67f9d7e58b49f7fe9b43bddacb38992'),
         ('outbox_put_specs', 'c22754031be20456707af82a5fdc732214f51aea6199bbf8166cb9013016a0c5'),
         ('outbox_release', '5f366fc983d189a344fd6a718b931afa37a4a19a24b59cef1da5d8a5363126ab'),
         ('outbox_route', '752e32d7a2265ff47ed97fecfea5eb859be13f3613b2ecc811c526942499711d'),
@@ -14026,7 +14142,7 @@ begin
         ('policy', '3602702319cf64c02f845b51d837b3efcf95959c32c13ced07e82a044c58db52'),
         ('queue_ack', '759732bcde5b078c8cdac61cf3fadf90b5f0e1cb217a28cc34f84df7cf9a2af1'),
         ('queue_cancel', '3e5e03c56f1dd2a84f001be8dda9dfc5a529381360fba4a1853384e1dca848f8'),
-        ('queue_claim', '3326640766460bbf920535aaddeb87c23130830d78d90b72b132b2361d06500a'),
+        ('queue_claim', 'de1b58d405ece7d2953326022206fd7abb67245a90004b680a90c07bb62d49ac'),
         ('queue_configure', '6998f62082535b868c16b3d5c991530e46b97c89ffc1eb64124df787d444f9b3'),
         ('queue_create', '462b58bd405e566a1e9a252cabf224391aeb2b7df133f0101008789dbe4949d0'),
         ('queue_drain', '59dfe4f20eec83c0bc7b670b841919bcbc19a11694a1fa248590fc5a7d99cf94'),
@@ -14035,20 +14151,20 @@ begin
         ('queue_nack', '2b826ec5544a6dae1b6c5aae11a8cd1f9bf0069f7d4078eca012aa342b4e2e02'),
         ('queue_pause', '3cf8ff0e3e945af2e9e7ea50524e1be6daf2a8c348ccfe54d65ef1643cb6e383'),
         ('queue_peek', '7ca810514e96d8fe54bd012123630bc0e413bf179b31089317c19433c6a32faf'),
-        ('queue_purge', '7df85ba0c835a6655af7f94cf752d100e455fd07a84ef6b6fca1d08044b6cbf4'),
+        ('queue_purge', '7ea9d2cca707b7f154f6d36aed88334be6140b8113b7ad69772b01ed9db130b6'),
         ('queue_release', '5fde9639a2db58081d182e6cc7091eb032d8028e218e31d9c4f6a0d537d49860'),
         ('queue_resume', 'a1c8539cfa6f0a7306fd5bb658f368db455d8c43d375e8d87fb87308f5689b5d'),
-        ('queue_send', '32539570b00be05c51fa6507279180bf7dc0434a778b1254d23c2e79b230521a'),
-        ('queue_send_many', '2c79c37de8cc24a628085d93c1dad710e80598aba72b0d6d4628165606808598'),
-        ('queue_send_specs', '5f3785c4abaaa588b27e029b4513e67cd9bd81afa7145fabe1daa64246f7c0e7'),
+        ('queue_send', '0b3be77f115e0c721a9dc6bb3788400749c341a0afc5699a5800ea0746c4db68'),
+        ('queue_send_many', '646eb7cdb36616c8383de99b481f5587e747d61e70c9987f9e0ea16e6e57a5d2'),
+        ('queue_send_specs', '20ee5378abcd31f2235a63cd4bd859ce310faa9720d84ec6a8a3bb7403048d4d'),
         ('queue_settle', 'fdef187033dcd156ccd77b3f39313d4c2d2723b09bdbc5f6ebe49756dfc002e7'),
         ('queue_work', '20d6a841743f632ac68e0444b39422278fed286372a79d9a0c1d11f4247eb236'),
-        ('recovery_sweep', '1b7b527f8c4883720192879cc89837faea4fea65a9db6b48a16b420b6d0fa2c6'),
+        ('recovery_sweep', '8c20a9de7ccb46628d02ca388bce5bd933a3ffa03eb06476065b21c50b17032d'),
         ('run_cancel', 'faa35a2f9a597bcd643b49f3309c8d4455bdff10db8416124912c0fea19605be'),
         ('run_finish', '49d6cc7043bbe4e3ed954282a2cf23e59851f9c436fe2b075aceb19b639df345'),
-        ('run_open', '2e6130ab7b5032d91f4a2da0a18e58cdacb4f0ba0b2a9001898e18fe5987e843'),
+        ('run_open', 'e023dbaa4f3ce2df42f494c628818779080c9eeffd2c93a283b8202236e8cd7e'),
         ('run_status', '2d64bb7852b195cf50c974a05e5e82c842e8b8eb31ebc7b3cfc1f1fd74ddf21b'),
-        ('run_sweep', '995eaab4b1bbe23ec0af559fc97f4ed883ba2eb722b4b438c25fe123778e4eed'),
+        ('run_sweep', 'bf765bc6d1c89a65ea857e8e3fc1c6a95ba1b0742e73adfbcfd7b89d357fcb8a'),
         ('schema_version', '96c4a83da33dfa6ce71ca3f880c9c4b1a9b3f1344bb24ee54f23a250db3f81b4'),
         ('topic_configure', 'ec08110095b8bdd2b29a5b590da716a5330d402eb614e0379068ae53bcf514c0'),
         ('topic_create', '80f673891f727ebc8ee26f7694b192f04e2884c62a8188cfeb8a03baeffb678f'),
