@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import re
 import secrets
 import shutil
@@ -23,6 +24,17 @@ from tests.pgbouncer import PgBouncer
 from tests.server import TestServer
 
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _loggers_as_they_were() -> Iterator[None]:
+    """What a command that ran in this process has configured ends with its test: caplog would hear
+    the next test's lines twice."""
+    loggers = logging.getLogger("tidegate"), logging.getLogger("psycopg")
+    before = [(each.handlers[:], each.level, each.propagate) for each in loggers]
+    yield
+    for each, former in zip(loggers, before, strict=True):
+        each.handlers[:], each.level, each.propagate = former
 
 
 @pytest.fixture

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import io
-import logging
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import psycopg
 import pytest
@@ -21,14 +19,6 @@ from pyshim.runtime import Runtime
 
 # Other tests make databases on the same server meanwhile.
 DEMOS = "select count(*) from pg_database where datname like 'tidegate_demo%'"
-
-
-@pytest.fixture(autouse=True)
-def _logging_as_it_was() -> Iterator[None]:
-    logger = logging.getLogger("tidegate")
-    before = (logger.handlers[:], logger.level, logger.propagate)
-    yield
-    logger.handlers[:], logger.level, logger.propagate = before
 
 
 async def test_a_small_demo_adds_up_and_notices_when_something_is_missing(

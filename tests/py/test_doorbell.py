@@ -56,7 +56,7 @@ def heard(database: str) -> Iterator[Callable[[], list[str]]]:
 
 
 @pytest.fixture
-def lines() -> Iterator[Callable[[str], list[dict[str, Any]]]]:
+def lines() -> Callable[[str], list[dict[str, Any]]]:
     """`lines(event)`: what was logged under that name, from warnings and news down."""
     written = io.StringIO()
     logs.configure("json", stream=written)
@@ -65,8 +65,7 @@ def lines() -> Iterator[Callable[[str], list[dict[str, Any]]]]:
         told = [json.loads(line) for line in written.getvalue().splitlines()]
         return [line for line in told if line["event"] == event]
 
-    yield read
-    logs.configure()
+    return read
 
 
 class Loop:

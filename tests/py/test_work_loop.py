@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
@@ -241,10 +240,8 @@ class Fussy(FakeSession):
 
 @pytest.mark.parametrize("poison", [{1}, {2}, {9}, {1, 2, 4}])
 async def test_what_cannot_be_settled_is_left_alone_and_holds_nothing_back(
-    poison: set[int], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    poison: set[int], caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(logging.getLogger("tidegate"), "propagate", True)
-
     # given messages of which the even fail, and one or some that the database will not hear of
     async def handle(delivery: Delivery) -> None:
         await asyncio.sleep(0)
