@@ -20,16 +20,17 @@ async def aside(name: str, stop: Stop, work: Callable[[Stop], Awaitable[None]]) 
 
     async def main() -> None:
         home.call_soon_threadsafe(begun.set_result, asyncio.get_running_loop())
-        await work(theirs)
-
-    def run() -> None:
         error: BaseException | None = None
         try:
-            asyncio.run(main())
+            await work(theirs)
         except BaseException as raised:
             error = raised
+        # Told here, as a task that ignores its cancellation keeps asyncio.run from ever ending.
         with contextlib.suppress(RuntimeError):  # nobody waits any more
             home.call_soon_threadsafe(ended.set_result, error)
+
+    def run() -> None:
+        asyncio.run(main())
 
     threading.Thread(target=run, name=f"tidegate-{name}", daemon=True).start()
     loop = await begun

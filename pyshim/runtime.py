@@ -144,16 +144,19 @@ class Runtime:
             telemetry.configure()
             stop = loops.Stop()
             stop.on_signals()
-            if self.listen is None:
-                await work(stop)
-            else:
-                endpoint = Endpoint(self._connection_once, self.schema, self.meter, self._labels)
-                await serving(endpoint, self.listen, lambda: work(stop))
+            try:
+                if self.listen is None:
+                    await work(stop)
+                else:
+                    endpoint = Endpoint(
+                        self._connection_once, self.schema, self.meter, self._labels
+                    )
+                    await serving(endpoint, self.listen, lambda: work(stop))
+            finally:
+                # Not after asyncio.run, which waits for whoever ignores its cancellation.
+                _leave(sum(self._stuck))
 
-        try:
-            asyncio.run(main())
-        finally:
-            _leave(sum(self._stuck))
+        asyncio.run(main())
 
     async def _connection_once(self) -> Connection:
         return await self.connection(attempts=1)
