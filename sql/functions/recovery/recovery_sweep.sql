@@ -25,9 +25,8 @@ set jit = off
 as $$
 /*
  * Each barrier is a subtransaction: one that cannot be recovered is noted, comes back later each time, and holds up no
- * other; neither do those that others hold, which are passed by, however many stand before it. What is looked at stays
- * locked until this commits, so it ends after a second; run out of time, it ends with what is done. The barrier is
- * locked before its run and its epoch here: these are skipped where they are held, so no circle comes of it.
+ * other; neither do those that others hold, which are passed by. What is recovered stays locked until this commits, so
+ * it ends after a second; run out of time, it ends with what is done.
  *
  * Two at once are right, by the locks of the rows. With the epoch of a leader, each write checks it: one that was
  * stopped beyond its lease and goes on is refused at its next write, and all of its pass is undone.
@@ -68,7 +67,6 @@ begin
             where n.state in ('open', 'fire_failed') and n.look_at >= m.scan_from and n.look_at <= v_now
             order by n.look_at
             limit p_limit * 10
-            for update skip locked
         ) b
     loop
         if barriers - kept >= p_limit or clock_timestamp() > v_started + interval '1 second' then
@@ -154,4 +152,4 @@ end;
 $$;
 
 comment on function {{ schema }}.recovery_sweep(integer, bigint) is
-'Get back what was stranded, up to p_limit of a kind: expired leases of channels that nobody claims from; barriers past expires_at, or without an arrival for stall_after; guards left behind by runs that have ended; messages below the floors (every five minutes, expected none). Of a barrier, lost members are first sent again, once, and a callback that failed is fired again. Else a barrier with an expire queue asks there, and waits for barrier_resolve; of any other the run, if it has one that is open, fails, and the barrier is aborted as expired, which its failure queue hears. Barriers of a run that has completed or was stopped are closed. kept: left as they are, being alive, their run or an arrival in somebody''s hands, or among the errors, an object with an entry for each row that failed; those come back after 1 to 32 minutes. has_more: call again; systemic: something failed, and nothing was recovered. p_leader_epoch: refuse to write once another leads maintain. Call it in a transaction of its own. Errors: TG010 bad limit, TG030 not READ COMMITTED, TG090 the leader''s epoch is over.';
+'Get back what was stranded, up to p_limit of a kind: expired leases of channels that nobody claims from; barriers past expires_at, or without an arrival for stall_after; guards left behind by runs that have ended; messages below the floors (every five minutes, expected none). Of a barrier, lost members are first sent again, once, and a callback that failed is fired again. Else a barrier with an expire queue asks there, and waits for barrier_resolve; of any other the run, if it has one that is open, fails, and the barrier is aborted as expired, which its failure queue hears. Barriers of a run that has completed or was stopped are closed. kept: left as they are, being alive, in somebody''s hands, or among the errors, an object with an entry for each row that failed; those come back after 1 to 32 minutes. has_more: call again; systemic: something failed, and nothing was recovered. p_leader_epoch: refuse to write once another leads maintain. Call it in a transaction of its own. Errors: TG010 bad limit, TG030 not READ COMMITTED, TG090 the leader''s epoch is over.';
