@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import time
 
@@ -26,3 +28,11 @@ def handle(message: Delivery) -> None:
 async def block(message: Delivery) -> None:
     """Holds up its event loop, for as long as it is told to."""
     time.sleep(message.payload["seconds"])  # noqa: ASYNC251 - that is the point
+
+
+@registry.handler("stubborn")
+async def stay(message: Delivery) -> None:
+    """Ignores its cancellation."""
+    while True:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(message.payload["seconds"])

@@ -283,3 +283,19 @@ def test_killed_at_random_and_started_again_nothing_is_lost(
     assert seen == set(range(1, 301))
     assert conn.execute("select dead_letter_count()").fetchone() == (0,)
     assert sidecar.end() == 0
+
+
+@pytest.mark.slow
+def test_a_handler_that_ignores_its_end_does_not_keep_the_process(
+    start: Start, conn: psycopg.Connection[Any]
+) -> None:
+    # given a handler that cannot be cancelled, in the middle of a message
+    conn.execute("select queue_create('stubborn'), queue_send('stubborn', '{\"seconds\": 600}')")
+    sidecar = start(ALL.replace('queues = ["mail"]', 'queues = ["mail", "stubborn"]')
+                    .replace('grace = "5s"', 'grace = "100ms"'))  # fmt: skip
+    leased = "select sum(leased) from backlog"
+    until(lambda: conn.execute(leased).fetchone() == (1,), sidecar)
+    # when the sidecar is told to end, then it does, and the message is given back uncharged
+    assert sidecar.end() == 1, sidecar.logged
+    until(lambda: bool(sidecar.events("left running handlers")))
+    assert conn.execute("select sum(attempts), count(*) from ready").fetchone() == (0, 1)
