@@ -1,5 +1,5 @@
 # The sidecar: docker build -t tidegate .
-# For workers, an image of yours: FROM tidegate, add the code of your handlers, CMD ["work", "app.jobs:registry"].
+# For workers, an image of yours: FROM tidegate, add the code of your handlers, CMD ["work", "app.jobs:registry", "--listen", "0.0.0.0:9187"].
 ARG PYTHON=3.13
 
 FROM python:${PYTHON}-slim AS build

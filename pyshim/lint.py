@@ -134,6 +134,6 @@ def warnings_of(sidecar: Sidecar, policy: Iterable[Any]) -> Iterator[Lint]:
                     (
                         f"queue {name}: max_runtime {told.max_runtime.total_seconds():g} s is above"
                         f" grace, {role.grace:g} s, and a handler has no timeout: who is at it on"
-                        " SIGTERM is ended, and repeated"
+                        " SIGTERM is ended (in a thread: with the process), and repeated"
                     ),
                 )

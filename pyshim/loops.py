@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pyshim import logs
-from pyshim.errors import DatabaseUnavailable
+from pyshim.errors import DatabaseUnavailable, TidegateError
 from pyshim.meter import Meter
 from pyshim.retry import Verdict, classify
 
@@ -31,7 +31,7 @@ class Progress(enum.Enum):
     NONE = "none"  # nothing to do, or nothing of it succeeded
 
 
-class EndOfLoop(Exception):
+class EndOfLoop(TidegateError):
     """Raised by a step that can never succeed again, and has left nothing undone."""
 
 
@@ -214,6 +214,8 @@ async def run(
             progress = await step()
         except EndOfLoop as error:
             logs.event(log, logging.WARNING, "ended", loop=name, error=error)
+            if in_company:
+                raise  # the process would live on without it, and nobody would start it again
             return
         except Exception as error:
             meter.stepped(name, "error", time.monotonic() - began)
@@ -228,6 +230,8 @@ async def run(
                 log, logging.WARNING, "failed", loop=name, verdict=verdict.value, in_a_row=errors,
                 retry_in=f"{pause:.1f}s", error=error,
             )  # fmt: skip
+            if verdict is Verdict.RECONNECT:
+                meter.waits(name, pause)
             await stop.pause(pause)
         else:
             meter.stepped(name, progress.value, time.monotonic() - began)

@@ -61,6 +61,7 @@ class Watched:
     stale_after: float
     progress_at: float  # monotonic
     is_busy: Callable[[], bool]
+    waits_until: float = 0.0  # monotonic: for a server that is away
 
 
 @dataclass(frozen=True)
@@ -113,13 +114,20 @@ class Meter:
         if outcome != "error" and labels in self._watched:
             self._watched[labels].progress_at = time.monotonic()
 
+    def waits(self, loop: str, seconds: float) -> None:
+        """The loop found its server away and asks again in so many seconds. That is no progress,
+        but restarting the process would not bring it back either: it is healthy meanwhile."""
+        if (watched := self._watched.get(_loop(loop))) is not None:
+            watched.waits_until = time.monotonic() + seconds
+
     def stale(self) -> list[str]:
         """What has not got on for too long, in words; none is healthy."""
         self._look_at_busy()
         now = time.monotonic()
         told = []
         for labels, watched in list(self._watched.items()):
-            if (silent := now - watched.progress_at) > watched.stale_after:
+            silent = now - watched.progress_at
+            if silent > watched.stale_after and now - watched.waits_until > watched.stale_after:
                 name = " ".join(value for _, value in labels if value)
                 told.append(f"{name}: no progress for {silent:.0f} s")
         return told

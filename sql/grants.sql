@@ -58,6 +58,8 @@ grant execute on function {{ schema }}.{{ name }} to {{ role_monitor }}, {{ role
 {%- for name in views %}
 grant select on table {{ schema }}.{{ name }} to {{ role_monitor }}, {{ role_operator }};
 {%- endfor %}
+{#- Workers see how long their leases are, and which channels there are. #}
+grant select on table {{ schema }}.policy to {{ role_worker }};
 {#- Payloads are the operator's to see, as those of dead letters are. #}
 grant select on table {{ schema }}.archived to {{ role_operator }};
 {%- endif %}

@@ -1,5 +1,5 @@
 {% from "macros/refuse.sql" import refuse_while_rows %}
-{{ refuse_while_rows(["run", "leader"]) }}
+{{ refuse_while_rows(["run"]) }}
 
 comment on type {{ schema }}.sent is
 'Answer to a put or a send. outcome: inserted | deduplicated (message_id is the first one) | replaced (message_id keeps its place, the payload is new) | follow_up (kept until the leased message of its job key ends).';

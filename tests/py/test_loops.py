@@ -15,7 +15,8 @@ import pytest
 
 from pyshim import loops
 from pyshim.errors import DatabaseUnavailable, NoSuchChannel
-from pyshim.loops import Pace, Progress, Stop
+from pyshim.loops import EndOfLoop, Pace, Progress, Stop
+from pyshim.meter import Meter, Watched
 
 STEADY = Pace(interval=0.02, idle=0.1, idle_max=2.0, error=0.5, jitter=0.0)
 
@@ -195,3 +196,31 @@ async def test_beside_others_only_a_mistake_on_the_first_step_ends_a_loop() -> N
     assert await run(ConnectionError("the broker is away"), mistake) == 2
     with pytest.raises(psycopg.errors.UndefinedFunction):
         await run(mistake)
+
+
+async def test_only_a_loop_whose_server_is_away_is_healthy_without_progress() -> None:
+    for error, healthy in ((psycopg.errors.AdminShutdown(), True), (ValueError(), False)):
+        meter, stop = Meter(), Recorder(2)
+        meter.watch("test", 60)
+        steps = _steps(Progress.NONE, error)
+        (watched,) = meter._watched.values()
+
+        async def step(steps: Callable[[], object] = steps, watched: Watched = watched) -> Progress:
+            try:
+                return await steps()  # type: ignore[no-any-return, misc]
+            finally:
+                watched.progress_at -= 61
+
+        await loops.run("test", step, STEADY, stop, meter)
+        assert (meter.stale() == []) is healthy
+
+
+async def test_beside_others_a_loop_that_can_never_go_on_ends_them_all() -> None:
+    for in_company in (False, True):
+        step = _steps(EndOfLoop("nobody reads"))
+        running = loops.run("test", step, STEADY, Stop(), in_company=in_company)  # type: ignore[arg-type]
+        if in_company:
+            with pytest.raises(EndOfLoop):
+                await running
+        else:
+            await running

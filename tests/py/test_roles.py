@@ -33,7 +33,7 @@ MAY_NOT = {
     "operator": {"_tick", "_lease_settle", "clock_now"},
     "monitor": {"queue_claim", "dead_letter_requeue", "counter_add", "clock_now"},
 }
-VIEWS = {"operator", "monitor"}
+VIEWS = {"worker", "operator", "monitor"}
 
 
 @pytest.fixture
@@ -126,6 +126,8 @@ async def test_tables_are_nobodys_and_views_are_for_those_who_look(
     )
     seen = await cursor.fetchall()
     assert {row["kind"] for row in seen} == ({"v"} if role in VIEWS else set())
+    if role == "worker":  # who checks at its start what its channels are told to do
+        assert [row["name"] for row in seen] == ["policy"]
 
 
 async def as_role(connection: Connection, role: str, query: str) -> list[dict[str, Any]]:

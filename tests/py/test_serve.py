@@ -174,6 +174,11 @@ async def test_health_is_progress_and_nothing_else(port: int, meter: Meter) -> N
     status, text = await _get(port, "/healthz")
     assert status == 503
     assert text.startswith("sweep: no progress for ")
+    meter.waits("sweep", 30)  # a server that is away is none, but nothing that a restart would mend
+    assert (await _get(port, "/healthz"))[0] == 200
+    for watched in meter._watched.values():
+        watched.waits_until -= 91
+    assert (await _get(port, "/healthz"))[0] == 503
     meter.stepped("sweep", "none", 0.1)  # finding nothing is
     assert (await _get(port, "/healthz"))[0] == 200
     meter.watch("work q", 60, lambda: True)

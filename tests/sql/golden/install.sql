@@ -11618,9 +11618,8 @@ set jit = off
 as $$
 /*
  * Each barrier is a subtransaction: one that cannot be recovered is noted, comes back later each time, and holds up no
- * other; neither do those that others hold, which are passed by, however many stand before it. What is looked at stays
- * locked until this commits, so it ends after a second; run out of time, it ends with what is done. The barrier is
- * locked before its run and its epoch here: these are skipped where they are held, so no circle comes of it.
+ * other; neither do those that others hold, which are passed by. What is recovered stays locked until this commits, so
+ * it ends after a second; run out of time, it ends with what is done.
  *
  * Two at once are right, by the locks of the rows. With the epoch of a leader, each write checks it: one that was
  * stopped beyond its lease and goes on is refused at its next write, and all of its pass is undone.
@@ -11661,7 +11660,6 @@ begin
             where n.state in ('open', 'fire_failed') and n.look_at >= m.scan_from and n.look_at <= v_now
             order by n.look_at
             limit p_limit * 10
-            for update skip locked
         ) b
     loop
         if barriers - kept >= p_limit or clock_timestamp() > v_started + interval '1 second' then
@@ -11747,7 +11745,7 @@ end;
 $$;
 
 comment on function tidegate.recovery_sweep(integer, bigint) is
-'Get back what was stranded, up to p_limit of a kind: expired leases of channels that nobody claims from; barriers past expires_at, or without an arrival for stall_after; guards left behind by runs that have ended; messages below the floors (every five minutes, expected none). Of a barrier, lost members are first sent again, once, and a callback that failed is fired again. Else a barrier with an expire queue asks there, and waits for barrier_resolve; of any other the run, if it has one that is open, fails, and the barrier is aborted as expired, which its failure queue hears. Barriers of a run that has completed or was stopped are closed. kept: left as they are, being alive, their run or an arrival in somebody''s hands, or among the errors, an object with an entry for each row that failed; those come back after 1 to 32 minutes. has_more: call again; systemic: something failed, and nothing was recovered. p_leader_epoch: refuse to write once another leads maintain. Call it in a transaction of its own. Errors: TG010 bad limit, TG030 not READ COMMITTED, TG090 the leader''s epoch is over.';
+'Get back what was stranded, up to p_limit of a kind: expired leases of channels that nobody claims from; barriers past expires_at, or without an arrival for stall_after; guards left behind by runs that have ended; messages below the floors (every five minutes, expected none). Of a barrier, lost members are first sent again, once, and a callback that failed is fired again. Else a barrier with an expire queue asks there, and waits for barrier_resolve; of any other the run, if it has one that is open, fails, and the barrier is aborted as expired, which its failure queue hears. Barriers of a run that has completed or was stopped are closed. kept: left as they are, being alive, in somebody''s hands, or among the errors, an object with an entry for each row that failed; those come back after 1 to 32 minutes. has_more: call again; systemic: something failed, and nothing was recovered. p_leader_epoch: refuse to write once another leads maintain. Call it in a transaction of its own. Errors: TG010 bad limit, TG030 not READ COMMITTED, TG090 the leader''s epoch is over.';
 
 -- functions/cleanup/_cleanup_part.sql
 create or replace function tidegate._cleanup_part(
@@ -14159,7 +14157,7 @@ begin
         ('queue_send_specs', '20ee5378abcd31f2235a63cd4bd859ce310faa9720d84ec6a8a3bb7403048d4d'),
         ('queue_settle', 'fdef187033dcd156ccd77b3f39313d4c2d2723b09bdbc5f6ebe49756dfc002e7'),
         ('queue_work', '20d6a841743f632ac68e0444b39422278fed286372a79d9a0c1d11f4247eb236'),
-        ('recovery_sweep', '8c20a9de7ccb46628d02ca388bce5bd933a3ffa03eb06476065b21c50b17032d'),
+        ('recovery_sweep', 'e3cc46dc2b5c25837d7d7bd886572ba47b22c4a9d2de10e1a2e3dc54f6f17e57'),
         ('run_cancel', 'faa35a2f9a597bcd643b49f3309c8d4455bdff10db8416124912c0fea19605be'),
         ('run_finish', '49d6cc7043bbe4e3ed954282a2cf23e59851f9c436fe2b075aceb19b639df345'),
         ('run_open', 'e023dbaa4f3ce2df42f494c628818779080c9eeffd2c93a283b8202236e8cd7e'),
