@@ -316,6 +316,12 @@ create index dead_letter_for_tenant_channel_page on {{ schema }}.dead_letter (
 create index dead_letter_for_run_page on {{ schema }}.dead_letter (
     run_id, state, reason, dead_at, dead_letter_id
 ) where run_id is not null;
+-- The planner is to prefer the index with the most keys of a page, also while its statistics are from the time when the
+-- table had one channel.
+alter table {{ schema }}.dead_letter
+    alter column channel set (n_distinct = -1),
+    alter column tenant set (n_distinct = -1),
+    alter column run_id set (n_distinct = -1);
 create index dead_letter_for_job_key on {{ schema }}.dead_letter (channel_id, job_key)
 where job_key is not null and state = 'dead';
 create index dead_letter_for_cleanup on {{ schema }}.dead_letter (resolved_at)

@@ -751,6 +751,12 @@ create index dead_letter_for_tenant_channel_page on tidegate.dead_letter (
 create index dead_letter_for_run_page on tidegate.dead_letter (
     run_id, state, reason, dead_at, dead_letter_id
 ) where run_id is not null;
+-- The planner is to prefer the index with the most keys of a page, also while its statistics are from the time when the
+-- table had one channel.
+alter table tidegate.dead_letter
+    alter column channel set (n_distinct = -1),
+    alter column tenant set (n_distinct = -1),
+    alter column run_id set (n_distinct = -1);
 create index dead_letter_for_job_key on tidegate.dead_letter (channel_id, job_key)
 where job_key is not null and state = 'dead';
 create index dead_letter_for_cleanup on tidegate.dead_letter (resolved_at)
@@ -821,7 +827,7 @@ alter table tidegate.idempotency_key set (
 
 -- ledger/record_migration.sql
 insert into tidegate.migration (migration, checksum, version)
-values ('0003_create_places', 'f61fa11ba66c482f7861a3b5e7ad44f6b5cf768cdb8b45093400fe405d9d3678', 'VERSION');
+values ('0003_create_places', '73bd7ca29be6d0867324730f3b5079d2e2d3c77337f3d3ad8460e5d7b02af953', 'VERSION');
 
 -- migrations/0004_create_guard.up.sql
 /* One idempotency store: orchestration claims, callback guards and the consumer's inbox. */
