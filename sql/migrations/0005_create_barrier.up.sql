@@ -130,8 +130,7 @@ create table {{ schema }}.barrier_slot (
     failed bigint not null default 0,
     arrived_at timestamptz,
     room text,
-    constraint barrier_slot_pkey primary key (epoch, slot),
-    constraint barrier_slot_failed_are_not_pending check (pending & failed = 0)
+    constraint barrier_slot_pkey primary key (epoch, slot)
 ) with (fillfactor = 10);
 
 -- A slot is updated by each of its members. While an old snapshot keeps vacuum away all its versions stay; as long as
@@ -152,17 +151,15 @@ comment on column {{ schema }}.barrier_slot.arrived_at is 'The last arrival or f
 create table {{ schema }}.barrier_result (
     epoch bigint not null,
     member integer not null,
-    is_failed boolean not null,
     at timestamptz not null,
     result jsonb,
     error text,
-    constraint barrier_result_pkey primary key (epoch, member),
-    constraint barrier_result_failed_has_an_error check (is_failed = (error is not null)),
-    constraint barrier_result_failed_has_no_result check (not is_failed or result is null)
+    constraint barrier_result_pkey primary key (epoch, member)
 );
 
 comment on table {{ schema }}.barrier_result is
-'One row an arrival or failure, written once and aggregated once, in the order of members.';
+'One row an arrival or failure, written once and aggregated once, in the order of members. No CHECK here or on barrier_slot: one is compiled anew at every arrival (decision 0006).';
+comment on column {{ schema }}.barrier_result.error is 'What a failed member failed of; null for one that arrived.';
 
 create type {{ schema }}.barrier_opened as (epoch bigint, outcome text);
 

@@ -34,7 +34,7 @@ begin
         if v_failed > 0 then
             select jsonb_agg(jsonb_build_object('member', r.member, 'error', r.error) order by r.member)
             into v_failures
-            from barrier_result r where r.epoch = p_barrier.epoch and r.is_failed;
+            from barrier_result r where r.epoch = p_barrier.epoch and r.error is not null;
         end if;
     end if;
     select i.event_prefix into v_prefix from installation i;

@@ -1,6 +1,6 @@
 {% from "macros/run.sql" import is_stopped %}
 create or replace function {{ schema }}._barrier_settle(
-    p_name text, p_epoch bigint, p_member integer, p_is_failed boolean, p_result jsonb, p_error text
+    p_name text, p_epoch bigint, p_member integer, p_result jsonb, p_error text
 ) returns text
 language plpgsql volatile
 set search_path = {{ schema }}, pg_temp
@@ -23,6 +23,7 @@ as $$
  * Results are aggregated by that last one after it has the row of the epoch: by then every other arrival has committed.
  */
 declare
+    v_is_failed constant boolean := p_error is not null;
     v_range record;
     v_bit bigint;
     v_pending bigint;
@@ -49,7 +50,7 @@ begin
 
     v_bit := 1::bigint << ((p_member - v_range.first_member) / v_range.slot_count);
     update barrier_slot
-    set pending = pending & ~v_bit, failed = case when p_is_failed then failed | v_bit else failed end,
+    set pending = pending & ~v_bit, failed = case when v_is_failed then failed | v_bit else failed end,
         arrived_at = clock_now(), room = null
     where epoch = p_epoch and slot = v_range.first_member + (p_member - v_range.first_member) % v_range.slot_count
         and pending & v_bit <> 0
@@ -57,23 +58,23 @@ begin
     if not found then
         return _barrier_standing(p_name, p_epoch, p_member); -- duplicate, or the epoch was removed a moment ago
     end if;
-    insert into barrier_result (epoch, member, is_failed, at, result, error)
-    values (p_epoch, p_member, p_is_failed, clock_now(), p_result, p_error);
+    insert into barrier_result (epoch, member, at, result, error)
+    values (p_epoch, p_member, clock_now(), p_result, p_error);
 
     if v_pending = 0 then
         update barrier_epoch set open_slots = open_slots - 1, room = null where epoch = p_epoch
         returning open_slots into v_open;
-    elsif p_is_failed and v_range.policy <> 'collect' then
+    elsif v_is_failed and v_range.policy <> 'collect' then
         perform from barrier_epoch e where e.epoch = p_epoch for update;
     else
-        return case when p_is_failed then 'failed' else 'arrived' end;
+        return case when v_is_failed then 'failed' else 'arrived' end;
     end if;
 
-    if p_is_failed and v_range.policy = 'abort' then
+    if v_is_failed and v_range.policy = 'abort' then
         v_state := _barrier_close(
             p_name, p_epoch, 'aborted', 'aborted', format('member %s failed: %s', p_member, p_error)
         );
-    elsif p_is_failed and v_range.policy = 'quorum' and _quorum_is_missed(p_name, p_epoch) then
+    elsif v_is_failed and v_range.policy = 'quorum' and _quorum_is_missed(p_name, p_epoch) then
         v_state := _barrier_close(
             p_name, p_epoch, 'aborted', 'quorum_missed',
             format('the quorum of %s is out of reach: member %s failed: %s', v_range.quorum, p_member, p_error)
@@ -89,7 +90,7 @@ begin
         case
             when b.epoch <> p_epoch then 'stale'
             when b.state <> 'open' then 'closed'
-            when p_is_failed then 'failed'
+            when v_is_failed then 'failed'
             else 'arrived'
         end
     into v_state
@@ -98,5 +99,5 @@ begin
 end;
 $$;
 
-comment on function {{ schema }}._barrier_settle(text, bigint, integer, boolean, jsonb, text) is
-'Let a member arrive or fail, and close the barrier if that was what it waited for. Returns arrived or failed, or else fired, fire_failed or aborted for the one that closed it, or why nothing changed: duplicate, stale, closed, unknown.';
+comment on function {{ schema }}._barrier_settle(text, bigint, integer, jsonb, text) is
+'Let a member arrive or, with an error, fail, and close the barrier if that was what it waited for. Returns arrived or failed, or else fired, fire_failed or aborted for the one that closed it, or why nothing changed: duplicate, stale, closed, unknown.';

@@ -21,7 +21,7 @@ begin
         order by m.epoch, m.member
     loop
         perform _barrier_settle(
-            v_member.barrier, v_member.epoch, v_member.member, p_errors is not null,
+            v_member.barrier, v_member.epoch, v_member.member,
             case when p_errors is null then coalesce(p_results -> v_member.message_id::text, p_result) end,
             case when p_errors is not null then _error_text(v_member.error) end
         );

@@ -9,7 +9,7 @@ begin
     if current_setting('transaction_isolation') <> 'read committed' then
         perform _require_read_committed('barrier_arrive');
     end if;
-    return _barrier_settle(p_name, p_epoch, p_member, false, p_result, null);
+    return _barrier_settle(p_name, p_epoch, p_member, p_result, null);
 end;
 $$;
 

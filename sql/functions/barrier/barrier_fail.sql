@@ -9,7 +9,7 @@ begin
     if current_setting('transaction_isolation') <> 'read committed' then
         perform _require_read_committed('barrier_fail');
     end if;
-    return _barrier_settle(p_name, p_epoch, p_member, true, null, _error_text(p_error));
+    return _barrier_settle(p_name, p_epoch, p_member, null, _error_text(p_error));
 end;
 $$;
 

@@ -13,7 +13,7 @@ begin
         perform _bad_argument('p_limit', p_limit::text, 'Read between 1 and 10000 results at a time.');
     end if;
     return query
-    select r.member, r.is_failed, r.result, r.error, r.at
+    select r.member, r.error is not null, r.result, r.error, r.at
     from barrier_epoch e
     cross join lateral (
         select * from barrier_result n

@@ -997,8 +997,7 @@ create table tidegate.barrier_slot (
     failed bigint not null default 0,
     arrived_at timestamptz,
     room text,
-    constraint barrier_slot_pkey primary key (epoch, slot),
-    constraint barrier_slot_failed_are_not_pending check (pending & failed = 0)
+    constraint barrier_slot_pkey primary key (epoch, slot)
 ) with (fillfactor = 10);
 
 -- A slot is updated by each of its members. While an old snapshot keeps vacuum away all its versions stay; as long as
@@ -1022,17 +1021,15 @@ comment on column tidegate.barrier_slot.arrived_at is 'The last arrival or failu
 create table tidegate.barrier_result (
     epoch bigint not null,
     member integer not null,
-    is_failed boolean not null,
     at timestamptz not null,
     result jsonb,
     error text,
-    constraint barrier_result_pkey primary key (epoch, member),
-    constraint barrier_result_failed_has_an_error check (is_failed = (error is not null)),
-    constraint barrier_result_failed_has_no_result check (not is_failed or result is null)
+    constraint barrier_result_pkey primary key (epoch, member)
 );
 
 comment on table tidegate.barrier_result is
-'One row an arrival or failure, written once and aggregated once, in the order of members.';
+'One row an arrival or failure, written once and aggregated once, in the order of members. No CHECK here or on barrier_slot: one is compiled anew at every arrival (decision 0006).';
+comment on column tidegate.barrier_result.error is 'What a failed member failed of; null for one that arrived.';
 
 create type tidegate.barrier_opened as (epoch bigint, outcome text);
 
@@ -1107,7 +1104,7 @@ alter table tidegate.barrier_result set (
 
 -- ledger/record_migration.sql
 insert into tidegate.migration (migration, checksum, version)
-values ('0005_create_barrier', '4bef5ec2aebb7039932ab0a90aa8a9d9787bdc174b25530b2da05e62b9fda35c', 'VERSION');
+values ('0005_create_barrier', '9b4e01106f52a7a4d32e816d118990ea7c23845a0dc43bfaf40fd420b8758aab', 'VERSION');
 
 -- migrations/0006_create_run.up.sql
 /* Runs: an optional record of a business execution, by which its messages are stopped. Leaders: who runs the loops. */
@@ -4425,7 +4422,7 @@ begin
         if v_failed > 0 then
             select jsonb_agg(jsonb_build_object('member', r.member, 'error', r.error) order by r.member)
             into v_failures
-            from barrier_result r where r.epoch = p_barrier.epoch and r.is_failed;
+            from barrier_result r where r.epoch = p_barrier.epoch and r.error is not null;
         end if;
     end if;
     select i.event_prefix into v_prefix from installation i;
@@ -4590,7 +4587,7 @@ comment on function tidegate._quorum_is_missed(text, bigint) is
 
 -- functions/barrier/_barrier_settle.sql
 create or replace function tidegate._barrier_settle(
-    p_name text, p_epoch bigint, p_member integer, p_is_failed boolean, p_result jsonb, p_error text
+    p_name text, p_epoch bigint, p_member integer, p_result jsonb, p_error text
 ) returns text
 language plpgsql volatile
 set search_path = tidegate, pg_temp
@@ -4613,6 +4610,7 @@ as $$
  * Results are aggregated by that last one after it has the row of the epoch: by then every other arrival has committed.
  */
 declare
+    v_is_failed constant boolean := p_error is not null;
     v_range record;
     v_bit bigint;
     v_pending bigint;
@@ -4639,7 +4637,7 @@ begin
 
     v_bit := 1::bigint << ((p_member - v_range.first_member) / v_range.slot_count);
     update barrier_slot
-    set pending = pending & ~v_bit, failed = case when p_is_failed then failed | v_bit else failed end,
+    set pending = pending & ~v_bit, failed = case when v_is_failed then failed | v_bit else failed end,
         arrived_at = clock_now(), room = null
     where epoch = p_epoch and slot = v_range.first_member + (p_member - v_range.first_member) % v_range.slot_count
         and pending & v_bit <> 0
@@ -4647,23 +4645,23 @@ begin
     if not found then
         return _barrier_standing(p_name, p_epoch, p_member); -- duplicate, or the epoch was removed a moment ago
     end if;
-    insert into barrier_result (epoch, member, is_failed, at, result, error)
-    values (p_epoch, p_member, p_is_failed, clock_now(), p_result, p_error);
+    insert into barrier_result (epoch, member, at, result, error)
+    values (p_epoch, p_member, clock_now(), p_result, p_error);
 
     if v_pending = 0 then
         update barrier_epoch set open_slots = open_slots - 1, room = null where epoch = p_epoch
         returning open_slots into v_open;
-    elsif p_is_failed and v_range.policy <> 'collect' then
+    elsif v_is_failed and v_range.policy <> 'collect' then
         perform from barrier_epoch e where e.epoch = p_epoch for update;
     else
-        return case when p_is_failed then 'failed' else 'arrived' end;
+        return case when v_is_failed then 'failed' else 'arrived' end;
     end if;
 
-    if p_is_failed and v_range.policy = 'abort' then
+    if v_is_failed and v_range.policy = 'abort' then
         v_state := _barrier_close(
             p_name, p_epoch, 'aborted', 'aborted', format('member %s failed: %s', p_member, p_error)
         );
-    elsif p_is_failed and v_range.policy = 'quorum' and _quorum_is_missed(p_name, p_epoch) then
+    elsif v_is_failed and v_range.policy = 'quorum' and _quorum_is_missed(p_name, p_epoch) then
         v_state := _barrier_close(
             p_name, p_epoch, 'aborted', 'quorum_missed',
             format('the quorum of %s is out of reach: member %s failed: %s', v_range.quorum, p_member, p_error)
@@ -4679,7 +4677,7 @@ begin
         case
             when b.epoch <> p_epoch then 'stale'
             when b.state <> 'open' then 'closed'
-            when p_is_failed then 'failed'
+            when v_is_failed then 'failed'
             else 'arrived'
         end
     into v_state
@@ -4688,8 +4686,8 @@ begin
 end;
 $$;
 
-comment on function tidegate._barrier_settle(text, bigint, integer, boolean, jsonb, text) is
-'Let a member arrive or fail, and close the barrier if that was what it waited for. Returns arrived or failed, or else fired, fire_failed or aborted for the one that closed it, or why nothing changed: duplicate, stale, closed, unknown.';
+comment on function tidegate._barrier_settle(text, bigint, integer, jsonb, text) is
+'Let a member arrive or, with an error, fail, and close the barrier if that was what it waited for. Returns arrived or failed, or else fired, fire_failed or aborted for the one that closed it, or why nothing changed: duplicate, stale, closed, unknown.';
 
 -- functions/barrier/_member_lock.sql
 create or replace function tidegate._member_lock(p_messages tidegate.message[], p_with_epochs boolean)
@@ -4820,7 +4818,7 @@ begin
         order by m.epoch, m.member
     loop
         perform _barrier_settle(
-            v_member.barrier, v_member.epoch, v_member.member, p_errors is not null,
+            v_member.barrier, v_member.epoch, v_member.member,
             case when p_errors is null then coalesce(p_results -> v_member.message_id::text, p_result) end,
             case when p_errors is not null then _error_text(v_member.error) end
         );
@@ -5394,7 +5392,7 @@ begin
     if current_setting('transaction_isolation') <> 'read committed' then
         perform _require_read_committed('barrier_arrive');
     end if;
-    return _barrier_settle(p_name, p_epoch, p_member, false, p_result, null);
+    return _barrier_settle(p_name, p_epoch, p_member, p_result, null);
 end;
 $$;
 
@@ -5413,7 +5411,7 @@ begin
     if current_setting('transaction_isolation') <> 'read committed' then
         perform _require_read_committed('barrier_fail');
     end if;
-    return _barrier_settle(p_name, p_epoch, p_member, true, null, _error_text(p_error));
+    return _barrier_settle(p_name, p_epoch, p_member, null, _error_text(p_error));
 end;
 $$;
 
@@ -5501,7 +5499,7 @@ begin
         perform _bad_argument('p_limit', p_limit::text, 'Read between 1 and 10000 results at a time.');
     end if;
     return query
-    select r.member, r.is_failed, r.result, r.error, r.at
+    select r.member, r.error is not null, r.result, r.error, r.at
     from barrier_epoch e
     cross join lateral (
         select * from barrier_result n
@@ -13990,12 +13988,12 @@ begin
         ('_barrier_close', '9b95b63d1e6a00c7b395e705ff94e2f052290c2625f20b180fb54fca91f7a4a6'),
         ('_barrier_event_id', 'ab1af06c45f18d1102eb508f7fdd638dd5bcc62c4734a50dea765f5d31cf3fdf'),
         ('_barrier_grow', '09169118fa6ecfce40db2592c54b9db0517b92ae5f1d1d4d5a4004a99ad83a41'),
-        ('_barrier_message', '41a9835486bd64f0199944dc9b8e0110efcbfb685a51e5b0130c4b4f43db87a7'),
+        ('_barrier_message', 'a9a1655973a62519517d21485f8159660a2b9de893b938ca77d7efb55f76b80a'),
         ('_barrier_open', '8ddd724cb1a5403a22f9b32b18e6a39fd897c31870f4209ecf697bc97cb51c77'),
         ('_barrier_postpone', '306e1212d6ffce2969e1a42a082489d3df717329501158d9ae02fbc28ceb1c7d'),
         ('_barrier_reason', 'eff1b2dbd7f04d5a1d68431178070bbc2a69c59f70ffcd82046ff71ca5725081'),
         ('_barrier_recover', '809cd59205859e01b1221686cfac682a490a555dee90ea980189fdbda80e9a84'),
-        ('_barrier_settle', 'ab22a8bc1060b016720402f2352d6f3043ba5d855683367b9b612c7655fb89df'),
+        ('_barrier_settle', 'd72791a3a72df7cf49c48d9fbd94acfc7d68ed42fcaa8900a0e95c7f7244ed34'),
         ('_barrier_standing', '4809e196ec06fe64621f1b22957277b8d27e9ce4b12f572f09d107c50a05b70c'),
         ('_barrier_tell', '20e35fb85df68e9ceeae7d2fe46e581471269a61c9205e3029f200353dcd4f28'),
         ('_barrier_trim', '90de828ca7c4a7283a0b63864d5f1350de4a3c09f76b10477bb4ca5f6bc48a4c'),
@@ -14041,7 +14039,7 @@ begin
         ('_lock_key', '25200ead6fd8ec53d7de24584aa0d649f5c99ca6e9f9b714efa3e2b99837f6ae'),
         ('_maintenance_jobs', 'f66df667e592b8f1794e059b88651b73b28f4fc012b6286b140ce5a659c7fd2e'),
         ('_maintenance_note', 'cbc7742c6d1202c0baa240598927e07ecbae887b46873a9c723f9f1d3c2578de'),
-        ('_member_end', '6e82653b746f31de6611c6bcef8312eeacf20c2ec1ebd53014288bb7c2be299c'),
+        ('_member_end', 'a8b4e5775edb024f141b916cad3acc5e13d4b3c0b585b237b960730817fa2a04'),
         ('_member_lock', 'b1d6de8957fbd330ea49979ff68bdbf6fe9348c496576fdae0ee51d42bc125f2'),
         ('_member_seize', '40500f9ca4e596bc07e01e0c24845297d45a52fbe7cf36cda54afa1fcac98169'),
         ('_members_resend', '2575dfe2e824c8351fcacf3846281fc4536a9d1d33f38506f4d993a7ce5d0df5'),
@@ -14088,12 +14086,12 @@ begin
         ('backlog', 'bed738727cee8c63701f0e21c681b0f3dfd2278c236a510e06cdf1da5b6a9c9b'),
         ('barrier_abort', '21fb178cbac7e627d247074ed2e0919d49032b4bb4282f8dc29233d99f65f0be'),
         ('barrier_add', '3b0e57ce49e59f502a424f26674b426a598d2652e5ab929d0aa1d9aae5d7ef06'),
-        ('barrier_arrive', '344eeb19c35b8ceed95b01dc0e4bda53194d66e76b804b31760273f61b8b158d'),
-        ('barrier_fail', 'e9128cc35a74448b60bf4d816923036e6dbad5409cea42839f3d5cc80d35272c'),
+        ('barrier_arrive', 'c6ea8a5aefd228d5815826cd06d2f32acacb0814e3a652f9f201def6098a2d3f'),
+        ('barrier_fail', 'd8a7745020087d4db823fc97aa98c9e8452ff2273e80337f22a1d7699a36e4fe'),
         ('barrier_open', 'feba1c3fc03fa138c5408b76bcd310c09efa367a434fba5280dabcc78a8b65e0'),
         ('barrier_progress', 'c19772bc5ec329f389bdc6b49470b9be69b43af35908ec239330393234f60c71'),
         ('barrier_resolve', 'b2a7ca743a55ddf7c0899051df9379f533092e5e06634d9dba0f56d688ef67f5'),
-        ('barrier_results', '0fc0a1a4357f11f1150cb12ccfb8bae667ce81f5128773e090d3045f7365c6ad'),
+        ('barrier_results', 'f5804ffea476981e87571250ce3d41ec0b06319f790c2e99fe36af5b26c6872c'),
         ('barrier_seal', '7f6d642a7bc78226842dcca2b114aebaea39a5074b3068b70aaab36b3dc7356e'),
         ('barrier_send', '96b2f12f9c73b62bf00a7dbb013e5442b9738ad42896b914db9675eb17140652'),
         ('barrier_status', '598a623c9ea159c222ca8c9f7563487ffb1b51f37ab95c3631e28e7bf8ad911b'),
