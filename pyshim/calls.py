@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 
 from psycopg import sql
@@ -430,6 +431,12 @@ _TYPES = {
 def as_json(statement: str) -> str:
     """The rows of a statement as one JSON array, a row a line."""
     return f"select coalesce(json_agg(r), '[]')::text as json from ({statement}) r"
+
+
+@functools.cache
+def text(statement: str, schema: str) -> bytes:
+    """The statement for one installation, made once, as it is needed at every step of a loop."""
+    return bind(statement, schema).as_bytes(None)
 
 
 def bind(statement: str, schema: str, options: Iterable[str] = ()) -> sql.Composed:

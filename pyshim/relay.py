@@ -15,7 +15,7 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -28,7 +28,7 @@ from pyshim.batch import Batch
 from pyshim.loops import EndOfLoop, Progress
 from pyshim.meter import Meter
 from pyshim.publishers.base import Message, Outcome, Publisher, TransportDown, TransportGone
-from pyshim.session import Session
+from pyshim.session import Call, Session
 from pyshim.telemetry import TracedPublisher
 
 log = logging.getLogger("tidegate")
@@ -82,6 +82,7 @@ class Relay:
         worker: str | None = None,
         ordered: bool = False,
         meter: Meter | None = None,
+        is_woken: Callable[[], bool] = lambda: False,
     ) -> None:
         self.totals = Relayed()
         self._meter = meter or Meter()
@@ -92,18 +93,21 @@ class Relay:
         self._lease = lease
         self._worker = worker
         self._ordered = ordered
+        self._is_woken = is_woken
         self._claim_it = calls.QUEUE_CLAIM_TEXT if ordered else calls.OUTBOX_CLAIM
         self._settle_it = calls.QUEUE_SETTLE if ordered else calls.OUTBOX_SETTLE
         self._release_it = calls.QUEUE_RELEASE if ordered else calls.OUTBOX_RELEASE
         self._reachable = False
         self._is_quick = False
-        self._ahead: asyncio.Task[_Claim] | None = None
+        self._ahead: asyncio.Future[_Claim] | None = None
 
     async def step(self) -> Progress:
         """Claim, publish, settle. While the broker is known to be down, nothing is claimed.
 
         Where batches are full and quickly published, the next is claimed meanwhile: the database
-        works while we do. Whatever goes wrong, it is given back.
+        works while we do. Where a doorbell is answered (`is_woken`), it is claimed in the
+        transaction of the settlement: what came while we published waits for one commit, not two.
+        Whatever goes wrong, it is given back.
         """
         try:
             return await self._step()
@@ -152,7 +156,7 @@ class Relay:
                 "tidegate_publish_duration_seconds", took, channel=self._topic, outcome=outcome
             )
         # In order, a batch is one of each group, and the next of each is ready now.
-        if published and (len(rows) >= asked or self._ordered):
+        if published and (self._ahead is not None or len(rows) >= asked or self._ordered):
             return Progress.FULL
         return Progress.SOME if published else Progress.NONE
 
@@ -169,17 +173,17 @@ class Relay:
 
     async def _claim(self, limit: int) -> _Claim:
         lease_id, asked_at = uuid4(), time.monotonic()
-        rows = await self._session.call(
-            self._claim_it,
-            {
-                "queue" if self._ordered else "topic": self._topic,
-                "limit": limit,
-                "lease": self._lease,
-                "worker": self._worker,
-                "lease_id": lease_id,
-            },
-        )
+        rows = await self._session.call(*self._asking(limit, lease_id))
         return _Claim(lease_id, rows, asked_at)
+
+    def _asking(self, limit: int, lease_id: UUID) -> Call:
+        return self._claim_it, {
+            "queue" if self._ordered else "topic": self._topic,
+            "limit": limit,
+            "lease": self._lease,
+            "worker": self._worker,
+            "lease_id": lease_id,
+        }
 
     async def _publish(self, claim: _Claim) -> list[Outcome]:
         """Outcomes, within the lease. Where nothing is known, all is released uncharged and the
@@ -214,15 +218,16 @@ class Relay:
         failed = [(r, o) for r, o in answers if o.error is not None and not o.unreached]
         unreached = [(r, o) for r, o in answers if o.unreached]
         if done or failed:
-            settled = await self._session.one(
-                self._settle_it,
-                {
-                    "lease_id": lease_id,
-                    "done": done,
-                    "failed": Jsonb([_failure(row, outcome) for row, outcome in failed]),
-                    "results": None,
-                },
-            )
+            settlement = {
+                "lease_id": lease_id,
+                "done": done,
+                "failed": Jsonb([_failure(row, outcome) for row, outcome in failed]),
+                "results": None,
+            }
+            if done and not unreached and self._ahead is None and self._is_woken():
+                settled = await self._settle_and_claim(settlement)
+            else:
+                settled = await self._session.one(self._settle_it, settlement)
             self._count(settled, len(done) + len(failed), failed, started)
         if unreached:
             await self._release(
@@ -231,6 +236,21 @@ class Relay:
             self._reachable = False
             raise TransportDown(f"{unreached[0][1].error} ({len(unreached)} events released)")
         return len(done)
+
+    async def _settle_and_claim(self, settlement: Mapping[str, Any]) -> Any:
+        """In one transaction. Should it fail by the claim, what was published is settled still,
+        and the next step's own claim tells why."""
+        lease_id, asked_at = uuid4(), time.monotonic()
+        try:
+            (settled,), rows = await self._session.calls(
+                (self._settle_it, settlement), self._asking(self._batch.limit, lease_id)
+            )
+        except Exception:
+            return await self._session.one(self._settle_it, settlement)
+        if rows:
+            self._ahead = asyncio.get_running_loop().create_future()
+            self._ahead.set_result(_Claim(lease_id, rows, asked_at))
+        return settled
 
     async def _release(
         self, lease_id: UUID, message_ids: list[int] | None, retry_in: timedelta

@@ -125,6 +125,9 @@ class Relaying:
     async def run(self, runtime: Runtime, stop: loops.Stop) -> None:
         publisher = publisher_for(self.to)
         session = runtime.session()
+        bell = (
+            None if self.drain else runtime.bell("queue" if self.ordered else "topic", self.topic)
+        )
         relay = Relay(
             session,
             publisher,
@@ -134,6 +137,7 @@ class Relaying:
             worker=worker_name(),
             ordered=self.ordered,
             meter=runtime.meter,
+            is_woken=lambda: bell is not None and bell.is_live,
         )
 
         async def step() -> loops.Progress:
@@ -146,9 +150,6 @@ class Relaying:
         name = f"relay {self.topic}"
         runtime.meter.watch(name, STALE_CONSUMER)
         runtime.announce(name)
-        bell = (
-            None if self.drain else runtime.bell("queue" if self.ordered else "topic", self.topic)
-        )
         try:
             async with runtime.listening():
                 await runtime.loop(name, step, loops.Pace.polling(), stop, bell)

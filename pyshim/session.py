@@ -1,8 +1,8 @@
-"""One connection, one call, one transaction: how a loop reaches the database.
+"""One connection, one transaction, a call or a few: how a loop reaches the database.
 
-A call is `begin; set local …; select fn(…)` in one round trip, then `commit`. Nothing outlives the
-transaction: no prepared statement, no `set`, no lock, so that a transaction pooler in between does
-no harm.
+A transaction is `begin; set local …; select fn(…); commit` in one round trip: none ever waits for
+us. Nothing outlives it, no prepared statement, no `set`, no lock, so that a transaction pooler in
+between does no harm.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import psycopg
-from psycopg import AsyncClientCursor, AsyncConnection, sql
+from psycopg import AsyncClientCursor, AsyncConnection
 from psycopg.pq import TransactionStatus
 from psycopg.rows import namedtuple_row
 
@@ -26,6 +26,7 @@ from pyshim.retry import DeadlineExceeded, Verdict, classify
 log = logging.getLogger("tidegate")
 
 Opener = Callable[[], Awaitable[AsyncConnection[Any]]]
+Call = tuple[str, Mapping[str, Any]]  # a statement of `calls`, and its arguments
 
 DEFAULT_TIMEOUT = 5.0
 RECONNECT_PAUSE = 0.5
@@ -70,7 +71,11 @@ class Session:
         return session
 
     async def call(self, statement: str, arguments: Mapping[str, Any]) -> list[Any]:
-        """The rows of one call, committed.
+        """The rows of one call, committed."""
+        return (await self.calls((statement, arguments)))[0]
+
+    async def calls(self, *wanted: Call) -> list[list[Any]]:
+        """The rows of each of some calls, made and committed together.
 
         A connection that died since its last use is replaced once, after half a second; a
         connection opened for this very call, or adopted, is not. A lost race (40001, 40P01, 55P03)
@@ -79,7 +84,7 @@ class Session:
         """
         async with self._one_at_a_time:
             try:
-                return await self._with_retry(calls.bind(statement, self.schema), arguments)
+                return await self._with_retry(wanted)
             except psycopg.Error as error:
                 ours = from_database(error)
                 if ours is None:
@@ -96,12 +101,12 @@ class Session:
             connection, self._connection = self._connection, None
             await connection.close()
 
-    async def _with_retry(self, query: sql.Composed, arguments: Mapping[str, Any]) -> list[Any]:
+    async def _with_retry(self, wanted: Sequence[Call]) -> list[list[Any]]:
         may_reconnect = self._opener is not None and self._connection is not None
         tries = 1
         while True:
             try:
-                return await self._bounded(query, arguments)
+                return await self._bounded(wanted)
             except Exception as error:
                 verdict = classify(error)
                 await self._discard_unless_usable(verdict)
@@ -115,9 +120,9 @@ class Session:
                 else:
                     raise
 
-    async def _bounded(self, query: sql.Composed, arguments: Mapping[str, Any]) -> list[Any]:
+    async def _bounded(self, wanted: Sequence[Call]) -> list[list[Any]]:
         connection = await self._open()
-        task = asyncio.ensure_future(self._transaction(connection, query, arguments))
+        task = asyncio.ensure_future(self._transaction(connection, wanted))
         deadline = self.timeout + _DEADLINE_MARGIN if self.timeout else None
         try:
             done, _ = await asyncio.wait({task}, timeout=deadline)
@@ -130,29 +135,28 @@ class Session:
         return task.result()
 
     async def _transaction(
-        self, connection: AsyncConnection[Any], query: sql.Composed, arguments: Mapping[str, Any]
-    ) -> list[Any]:
+        self, connection: AsyncConnection[Any], wanted: Sequence[Call]
+    ) -> list[list[Any]]:
         cursor = AsyncClientCursor(connection, row_factory=namedtuple_row)
+        milliseconds = int(self.timeout * 1000)
+        statements = [
+            "begin isolation level read committed read write",
+            f"set local statement_timeout = {milliseconds}",
+            "set local tidegate.tick = 'on'",
+            *(cursor.mogrify(calls.text(query, self.schema), values) for query, values in wanted),
+            "commit",
+        ]
+        rows = []
         try:
-            await cursor.execute(self._prologue() + query, arguments)
-            while cursor.nextset():
-                pass
-            rows = await cursor.fetchall()
-            await connection.execute("commit", prepare=False)
+            await cursor.execute(";\n".join(statements).encode())
+            while True:
+                if cursor.pgresult is not None and cursor.pgresult.nfields:
+                    rows.append(await cursor.fetchall())
+                if not cursor.nextset():
+                    return rows
         except BaseException:
             await _roll_back(connection)
             raise
-        return rows
-
-    def _prologue(self) -> sql.Composed:
-        # The server frees our locks by itself when we vanish between the call and the commit.
-        milliseconds = sql.Literal(int(self.timeout * 1000))
-        return sql.SQL(
-            "begin isolation level read committed read write;"
-            " set local statement_timeout = {0};"
-            " set local idle_in_transaction_session_timeout = {0};"
-            " set local tidegate.tick = 'on'; "
-        ).format(milliseconds)
 
     async def _open(self) -> AsyncConnection[Any]:
         if self._connection is None:
@@ -163,7 +167,7 @@ class Session:
                 logs.event(log, logging.INFO, "reconnected")
         return self._connection
 
-    async def _abandon(self, task: asyncio.Future[list[Any]]) -> None:
+    async def _abandon(self, task: asyncio.Future[list[list[Any]]]) -> None:
         # psycopg answers the first cancel by cancelling the query, the second by closing the
         # connection.
         for _ in range(2):

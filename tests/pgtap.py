@@ -137,7 +137,11 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
     return SqlFile.from_parent(parent, path=file_path) if is_test(file_path) else None
 
 
-def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] | None:
+def pytest_report_teststatus(
+    report: pytest.CollectReport | pytest.TestReport,
+) -> tuple[str, str, str] | None:
+    if not isinstance(report, pytest.TestReport):
+        return None
     tests = dict(report.user_properties).get("tap")
     if report.when == "call" and report.passed and tests is not None:
         return "passed", ".", f"PASSED ({tests} ok)"

@@ -4,15 +4,17 @@ listens."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 
 from pyshim import calls
+from pyshim.errors import NoSuchChannel
 from pyshim.loops import Progress
 from pyshim.publishers import Message, Outcome, TransportDown
 from pyshim.relay import Relay
@@ -23,6 +25,8 @@ class FakeSession:
 
     def __init__(self, *batches: int, lease: float = 60, lost: bool = False) -> None:
         self.told: list[tuple[str, Mapping[str, Any]]] = []
+        self.together = 0  # settlements with a claim in their transaction
+        self.refuses: Exception | None = None
         self._batches = list(batches)
         self._lease = timedelta(seconds=lease)
         self._lost = lost
@@ -31,6 +35,13 @@ class FakeSession:
         self.told.append((statement, arguments))
         count = self._batches.pop(0) if self._batches else 0
         return [self._row(number) for number in range(1, count + 1)]
+
+    async def calls(self, *wanted: tuple[str, Mapping[str, Any]]) -> list[list[Any]]:
+        self.together += 1
+        (settle, settlement), (claim, arguments) = wanted
+        if self.refuses is not None:
+            raise self.refuses
+        return [[await self.one(settle, settlement)], await self.call(claim, arguments)]
 
     async def one(self, statement: str, arguments: Mapping[str, Any]) -> Any:
         self.told.append((statement, arguments))
@@ -84,8 +95,13 @@ class FakePublisher:
         pass
 
 
-def _relay(session: FakeSession, publisher: FakePublisher, limit: int = 500) -> Relay:
-    return Relay(session, publisher, "orders", limit=limit)  # type: ignore[arg-type]
+def _relay(
+    session: FakeSession,
+    publisher: FakePublisher,
+    limit: int = 500,
+    is_woken: Callable[[], bool] = lambda: False,
+) -> Relay:
+    return Relay(session, publisher, "orders", limit=limit, is_woken=is_woken)  # type: ignore[arg-type]
 
 
 async def test_what_was_published_and_what_failed_are_settled_together() -> None:
@@ -229,6 +245,49 @@ async def test_the_next_batch_is_claimed_while_one_is_published_if_that_is_quick
     assert len(session.arguments(calls.OUTBOX_CLAIM)) == 3
     assert await relay.step() is Progress.FULL
     assert relay.totals.published == 1500
+
+
+async def test_where_a_bell_is_answered_the_next_is_claimed_with_the_settlement() -> None:
+    # given a relay that is woken, and batches that are not full
+    session = FakeSession(3, 2)
+    relay = _relay(session, FakePublisher(), is_woken=lambda: True)
+    # when it relays the first, then it has the second, and is to go on at once
+    assert await relay.step() is Progress.FULL
+    assert session.together == 1
+    # and with the second it learns that there is no third
+    assert await relay.step() is Progress.SOME
+    assert relay.totals.published == 5
+    assert len(session.arguments(calls.OUTBOX_CLAIM)) == 3
+
+
+@pytest.mark.parametrize(
+    "refusal", [NoSuchChannel("no such topic"), psycopg.errors.QueryCanceled("too long")]
+)
+async def test_a_claim_that_fails_takes_no_settlement_with_it(refusal: Exception) -> None:
+    session = FakeSession(3)
+    session.refuses = refusal
+    relay = _relay(session, FakePublisher(), is_woken=lambda: True)
+    assert await relay.step() is Progress.SOME
+    assert len(session.arguments(calls.OUTBOX_SETTLE)) == 1
+    assert relay.totals.published == 3
+
+
+async def test_what_a_broker_in_trouble_got_is_settled_alone() -> None:
+    session = FakeSession(2, 2)
+    answers = {2: Outcome(error="stopped", unreached=True)}
+    relay = _relay(session, FakePublisher(answers), is_woken=lambda: True)
+    with pytest.raises(TransportDown):
+        await relay.step()
+    assert (session.together, len(session.arguments(calls.OUTBOX_CLAIM))) == (0, 1)
+
+
+async def test_what_was_claimed_with_a_settlement_is_given_back() -> None:
+    session = FakeSession(3, 2)
+    relay = _relay(session, FakePublisher(), is_woken=lambda: True)
+    await relay.step()
+    await relay.close()
+    claims = [claim["lease_id"] for claim in session.arguments(calls.OUTBOX_CLAIM)]
+    assert [each["lease_id"] for each in session.arguments(calls.OUTBOX_RELEASE)] == claims[1:]
 
 
 async def test_what_was_claimed_ahead_is_given_back() -> None:

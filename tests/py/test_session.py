@@ -29,16 +29,24 @@ class Fragile(psycopg.AsyncConnection[Any]):
         self.harm: Callable[[Fragile], Awaitable[None]] | None = None
         self.where = ""
 
+
+class FragileCursor(psycopg.AsyncClientCursor[Any]):
+    """What the harm is done in: calls and commit are one message, which is cut in two for it."""
+
     async def execute(self, query: Any, *arguments: Any, **more: Any) -> Any:
-        if self.harm is None or query != "commit":
+        connection = self.connection
+        if not isinstance(connection, Fragile) or connection.harm is None:
             return await super().execute(query, *arguments, **more)
-        harm, self.harm = self.harm, None
-        if self.where == "after the commit":
+        harm, connection.harm = connection.harm, None
+        calls_alone = query.removesuffix(b";\ncommit")
+        assert calls_alone != query
+        if connection.where == "after the commit":
             await super().execute(query, *arguments, **more)
-            await harm(self)
+            await harm(connection)
             raise psycopg.OperationalError("the connection was lost")
-        await harm(self)
-        return await super().execute(query, *arguments, **more)
+        await super().execute(calls_alone, *arguments, **more)
+        await harm(connection)
+        return await super().execute(b"commit", *arguments, **more)
 
 
 class Bench:
@@ -89,7 +97,8 @@ class Bench:
 
 
 @pytest.fixture
-async def bench(database: str) -> AsyncIterator[Bench]:
+async def bench(database: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Bench]:
+    monkeypatch.setattr("pyshim.session.AsyncClientCursor", FragileCursor)
     admin = await psycopg.AsyncConnection.connect(database, autocommit=True)
     await admin.execute("select tidegate.topic_create('t')")
     await admin.execute("select tidegate.topic_create('routed')")
@@ -287,6 +296,29 @@ async def test_nothing_of_a_call_stays_in_the_session(bench: Bench) -> None:
         )
     ).fetchone()
     assert row == ("0", "", 0)
+
+
+async def test_calls_that_are_made_together_have_their_effect_together(bench: Bench) -> None:
+    claim = _claim()
+    done = [
+        row.message_id
+        for row in await bench.session.call(calls.OUTBOX_CLAIM, {**claim, "limit": 2})
+    ]
+    failed = psycopg.types.json.Jsonb([])
+    settle = {"lease_id": claim["lease_id"], "done": done, "failed": failed}
+    # given a settlement, and a claim that is refused
+    with pytest.raises(NoSuchChannel):
+        await bench.session.calls(
+            (calls.OUTBOX_SETTLE, settle), (calls.OUTBOX_CLAIM, {**_claim(), "topic": "nope"})
+        )
+    assert await bench.scalar("select count(*) from tidegate.lease") == 1
+    # and then one that is not
+    second = _claim()
+    wanted = ((calls.OUTBOX_SETTLE, settle), (calls.OUTBOX_CLAIM, second))
+    (settled,), rows = await bench.session.calls(*wanted)
+    assert (settled.acked, settled.lost) == (2, False)
+    assert {row.lease_id for row in rows} == {second["lease_id"]}
+    assert len(rows) == 3
 
 
 async def test_two_calls_at_once_on_one_session_take_turns(bench: Bench) -> None:
