@@ -14,10 +14,11 @@ as $$
 declare
     v_targets integer[] := coalesce(p_queues, '{}') || case when p_archive then array[null::integer] else '{}' end;
     v_has_priorities boolean;
-    v_is_grouped boolean;
+    v_is_plain boolean;
     v_moved integer;
 begin
-    select bool_or(r.priority > 0), bool_or(r.group_key is not null) into v_has_priorities, v_is_grouped
+    select bool_or(r.priority > 0), bool_and(r.group_key is null and r.requeued_from is null)
+    into v_has_priorities, v_is_plain
     from ready r where r.ctid = any(p_ctids);
     if v_has_priorities then
         perform _priority_declare(
@@ -26,14 +27,10 @@ begin
         from unnest(p_queues) q (queue_id);
     end if;
 
-    -- One queue and no archive, the ordinary case: nothing is copied.
-    if cardinality(v_targets) = 1 and not p_archive and not v_is_grouped then
+    -- One queue and no archive, the ordinary case: nothing is copied, and no dead letter waits for it.
+    if cardinality(v_targets) = 1 and not p_archive and v_is_plain then
         with taken as (
             delete from ready where ctid = any(p_ctids) returning *
-        ), resolved as (
-            update dead_letter d set state = 'resolved', resolved_at = clock_now()
-            from taken t
-            where d.dead_letter_id = t.requeued_from
         )
         insert into ready (position, channel_id, {{ message_names() }})
         select nextval('position_seq'), v_targets[1], {{ message_names("t", {

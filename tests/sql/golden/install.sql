@@ -9882,10 +9882,11 @@ as $$
 declare
     v_targets integer[] := coalesce(p_queues, '{}') || case when p_archive then array[null::integer] else '{}' end;
     v_has_priorities boolean;
-    v_is_grouped boolean;
+    v_is_plain boolean;
     v_moved integer;
 begin
-    select bool_or(r.priority > 0), bool_or(r.group_key is not null) into v_has_priorities, v_is_grouped
+    select bool_or(r.priority > 0), bool_and(r.group_key is null and r.requeued_from is null)
+    into v_has_priorities, v_is_plain
     from ready r where r.ctid = any(p_ctids);
     if v_has_priorities then
         perform _priority_declare(
@@ -9894,14 +9895,10 @@ begin
         from unnest(p_queues) q (queue_id);
     end if;
 
-    -- One queue and no archive, the ordinary case: nothing is copied.
-    if cardinality(v_targets) = 1 and not p_archive and not v_is_grouped then
+    -- One queue and no archive, the ordinary case: nothing is copied, and no dead letter waits for it.
+    if cardinality(v_targets) = 1 and not p_archive and v_is_plain then
         with taken as (
             delete from ready where ctid = any(p_ctids) returning *
-        ), resolved as (
-            update dead_letter d set state = 'resolved', resolved_at = clock_now()
-            from taken t
-            where d.dead_letter_id = t.requeued_from
         )
         insert into ready (position, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member)
         select nextval('position_seq'), v_targets[1], 0, t.priority, t.message_id, t.enqueued_at, t.payload, t.headers, t.event_id, t.body_id, t.body_bytes, null, null, null, t.backoff, p_topic, t.group_key, t.job_key, t.run_id, t.tenant, null, t.barrier, t.epoch, t.member
@@ -14080,7 +14077,7 @@ begin
         ('_topic_deliver', '8f19c1cdd87997cdf199d79eb09711e53b6dd8956d33c57bfb2bbca597f7d622'),
         ('_topic_is_routed', '3c38a04becda1b8930f89d649c735a18a502992d383afd178576c22fac7e1f71'),
         ('_topic_matches', 'f195c07c02a6941e8b845e5698a609fa5fdc16cd3ea396772c8a235730d46be6'),
-        ('_topic_move', '28f7eb0e03f65c6ac3393555e211e29339266dc5991ea2bfd6c4520691b0afc0'),
+        ('_topic_move', '489f6af85fe978dc90b614001c20fc0abc95cf6b79595858176e9b4f57d71fa7'),
         ('_turn_seize', 'cda1af9da36e66f6bcb0241a5b9f61ed3de23ca1999d2359cea520b45642ec5f'),
         ('archived', 'e4ead07f728b6087d048da37a7913e0d9661dfb7c3531ceafca08ec9f9707139'),
         ('backlog', 'bed738727cee8c63701f0e21c681b0f3dfd2278c236a510e06cdf1da5b6a9c9b'),
