@@ -79,7 +79,8 @@ class Pipeline:
         with psycopg.connect(self.url, autocommit=True, prepare_threshold=None) as conn:
             conn.execute(
                 """
-                select tidegate.topic_create('routed'), tidegate.topic_create('relayed'),
+                select tidegate.topic_create('routed'),
+                    tidegate.topic_create('relayed', '{"doorbell": "5 ms"}'),
                     tidegate.queue_create('routed', '{"lease": "3 s"}')
                 """
             )

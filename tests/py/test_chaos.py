@@ -74,7 +74,8 @@ def test_no_event_is_lost_or_invented_by_kills(
         create function public.handle(p_payload jsonb) returns void language sql
         set search_path = public, pg_temp
         as 'insert into handled values ((p_payload->>''n'')::bigint)';
-        select tidegate.topic_create('routed'), tidegate.topic_create('relayed');
+        select tidegate.topic_create('routed'),
+            tidegate.topic_create('relayed', '{"doorbell": "5 ms"}');
         select tidegate.queue_create('a'), tidegate.queue_create('b');
         select tidegate.outbox_route('routed', 'a'), tidegate.outbox_route('routed', 'b');
         select tidegate.outbox_route('routed', p_handler => 'public.handle(jsonb)');
