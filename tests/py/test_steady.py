@@ -13,7 +13,7 @@ from tests.brokers import until
 
 pytestmark = pytest.mark.heavy
 
-SECONDS = float(os.environ.get("TIDEGATE_STEADY_SECONDS", "60"))
+SECONDS = float(os.environ.get("TIDEGATE_STEADY_SECONDS", "180"))
 WINDOWS = 6
 ANALYZE = "analyze tidegate.{0}"
 PLACES = ("ready", "scheduled", "lease", "floor", "tide", "tally", "maintenance_run")
