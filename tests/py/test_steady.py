@@ -44,5 +44,6 @@ def test_what_a_transaction_touches_does_not_grow_under_an_old_snapshot() -> Non
             load.end()
             until(lambda: load.arrived == load.put, 120)
     touched = [window.pages / window.transactions for window in windows]
+    print("pages a transaction:", *(f"{each:.2f}" for each in touched))
     first, last = min(touched[:2]), min(touched[-2:])
     assert last <= first * 1.5, f"pages a transaction: {[round(each, 1) for each in touched]}"
