@@ -9,7 +9,8 @@ declare
     v_count bigint;
 begin
 {%- for table in tables %}
-    select count(*) into v_count from {{ schema }}.{{ table }}{% if table in derived %} where not ({{ derived[table] }}){% endif %};
+    select count(*) into v_count from {{ schema }}.{{ table }}
+    {%- if table in derived %} where not ({{ derived[table] }}){% endif %};
     if v_count > 0 then
         raise exception using
             errcode = 'TG060',

@@ -9,7 +9,7 @@ as $$
  * Orphans: claimed for a run that has ended since, and their lease has run out. That the run has ended is the only
  * sign that is taken: one that is not known may never have been opened. All of it is asked in the writing statement,
  * under the lock of the row; a holder that is alive finishes, renews or is skipped. A lease that was counted from an
- * instant after now is over, too: the clock was set back. If its holder is alive it still finishes it, as any tombstone.
+ * instant after now is over, too: the clock was set back. Its holder, if alive, still finishes it, as any tombstone.
  */
 declare
     v_retired integer;

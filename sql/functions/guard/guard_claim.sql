@@ -20,8 +20,8 @@ as $$
  * A run that has ended comes first: nobody begins anything for it, whatever the row says, and the tombstone is put
  * back where retention has taken it. Only what somebody else still works on is left to him.
  *
- * A lease that was counted from an instant after now tells that the clock was set back. It lasts as long from now, as its
- * holder may be at work: so nobody waits for the hour that has been already, and nothing is done twice for it.
+ * A lease that was counted from an instant after now tells that the clock was set back. It lasts as long from now, as
+ * its holder may be at work: so nobody waits for the hour that has been already, and nothing is done twice for it.
  */
 declare
     v_now timestamptz;

@@ -6,8 +6,8 @@ set enable_seqscan = off
 set jit = off
 as $$
 /*
- * For who sends several in one call: two that bring the same new keys in different orders would wait for each other. The
- * shorter comes first: so the elements of an array, whose keys are one with their places behind it, are in order
+ * For who sends several in one call: two that bring the same new keys in different orders would wait for each other.
+ * The shorter comes first: so the elements of an array, whose keys are one with their places behind it, are in order
  * as they are. These come before job keys, as in each send.
  *
  * A key that is used is final and needs no lock. Any other is inserted and deleted again: who wants it waits for the

@@ -25,8 +25,8 @@ set jit = off
 as $$
 /*
  * Each barrier is a subtransaction: one that cannot be recovered is noted, comes back later each time, and holds up no
- * other; neither do those that others hold, which are passed by, however many are due before it. What is recovered stays
- * locked until this commits, so it ends after a second; run out of time, it ends with what is done.
+ * other; neither do those that others hold, which are passed by, however many are due before it. What is recovered
+ * stays locked until this commits, so it ends after a second; run out of time, it ends with what is done.
  *
  * The scan locks nothing: each barrier is locked when its turn comes, so that one who is stopped in the middle holds
  * those that he has had and no other. That is before its run and its epoch, but these are skipped where somebody holds

@@ -3411,8 +3411,8 @@ set enable_seqscan = off
 set jit = off
 as $$
 /*
- * For who sends several in one call: two that bring the same new keys in different orders would wait for each other. The
- * shorter comes first: so the elements of an array, whose keys are one with their places behind it, are in order
+ * For who sends several in one call: two that bring the same new keys in different orders would wait for each other.
+ * The shorter comes first: so the elements of an array, whose keys are one with their places behind it, are in order
  * as they are. These come before job keys, as in each send.
  *
  * A key that is used is final and needs no lock. Any other is inserted and deleted again: who wants it waits for the
@@ -4095,8 +4095,8 @@ as $$
  * A run that has ended comes first: nobody begins anything for it, whatever the row says, and the tombstone is put
  * back where retention has taken it. Only what somebody else still works on is left to him.
  *
- * A lease that was counted from an instant after now tells that the clock was set back. It lasts as long from now, as its
- * holder may be at work: so nobody waits for the hour that has been already, and nothing is done twice for it.
+ * A lease that was counted from an instant after now tells that the clock was set back. It lasts as long from now, as
+ * its holder may be at work: so nobody waits for the hour that has been already, and nothing is done twice for it.
  */
 declare
     v_now timestamptz;
@@ -4277,7 +4277,7 @@ as $$
  * Orphans: claimed for a run that has ended since, and their lease has run out. That the run has ended is the only
  * sign that is taken: one that is not known may never have been opened. All of it is asked in the writing statement,
  * under the lock of the row; a holder that is alive finishes, renews or is skipped. A lease that was counted from an
- * instant after now is over, too: the clock was set back. If its holder is alive it still finishes it, as any tombstone.
+ * instant after now is over, too: the clock was set back. Its holder, if alive, still finishes it, as any tombstone.
  */
 declare
     v_retired integer;
@@ -11698,8 +11698,8 @@ set jit = off
 as $$
 /*
  * Each barrier is a subtransaction: one that cannot be recovered is noted, comes back later each time, and holds up no
- * other; neither do those that others hold, which are passed by, however many are due before it. What is recovered stays
- * locked until this commits, so it ends after a second; run out of time, it ends with what is done.
+ * other; neither do those that others hold, which are passed by, however many are due before it. What is recovered
+ * stays locked until this commits, so it ends after a second; run out of time, it ends with what is done.
  *
  * The scan locks nothing: each barrier is locked when its turn comes, so that one who is stopped in the middle holds
  * those that he has had and no other. That is before its run and its epoch, but these are skipped where somebody holds
@@ -14153,13 +14153,13 @@ begin
         ('_group_advance', '781236f4bdfa8396fc453e8ae35196b3b7d2f81362c1daea4d17693f39091e05'),
         ('_guard_check', '052b9515236e6a3e40da1a9a6d8e648099a6bcdefa82c1d4f6968363b70bb0fd'),
         ('_guards_recover', '0ef02887c055df6a259ecd4be4002a802c7fb81658c86e02fa35b161681c8976'),
-        ('_guards_retire', '6e93f555bf96e0cfd04258e80307f4eab1a5930766a254ca4f8552b4ee8d6831'),
+        ('_guards_retire', '6576cbfa24078bb01ebe87edd3ea800b99b686285faac6bb3bad40e145e27259'),
         ('_handler_call', 'c25bef023217ed6f076fa8ceeb46c235259c15f41445bc2ab187a373668114e1'),
         ('_handler_name', '9d7032806e7362f11643018ab17af62dea437bea8251acc612d9d75afeeda34e'),
         ('_handler_oid', '8073315386d4ec9c7f747f0831eebf80a8e25a8e5913e444d0f018f853257d21'),
         ('_handler_run', '4992a3501b4278a2530b9b342f608b42641c795ee18fc7a73950b37d164cd9a0'),
         ('_has_turn', 'd94d21bacb47faa5e302eaa4e5ed37d7df019642777b652f5d292cbb6cce17a6'),
-        ('_idempotency_keys_lock', '15a901dd9059894abf09615664a709fc0c0e39b9b14dfead4aa065ae40a9d651'),
+        ('_idempotency_keys_lock', '58bf093aaa92ad2adcd3d0b96e9fdd7a611968b6cf03f9830e386c3d1dcfbae2'),
         ('_incident_note', 'c83de802db2f48e4216efdb3d634a8f25db30ce33638c27a149f8e61a3e70d94'),
         ('_is_duration', '296e8de3e57764fe5c0baf5c96e62fafa8bd3447dada7c831c7ae62af94dda86'),
         ('_job_keys_lock', 'e86ff6ea9b7b6ef463a5defacbe67ec3699293c6d6e8e3203ceb323ee8fd309b'),
@@ -14250,7 +14250,7 @@ begin
         ('dead_letter_stats', '69649534613730e55f69bb20d4f3c4b3f6150f434d561577c5d665f0b2c1b3d3'),
         ('dead_letter_summary', 'afe15047875a213d9806fac6d3ec31f914a83cee9009403cd4ab4a10a3913e76'),
         ('doctor', '45c84e8f1d655c4169a8004f3cd662f689fd04b301f16f82b96468d8509f9d30'),
-        ('guard_claim', '3dd2974135a25ef166646703de6bc4b5bd15d42c7dc653da7972cae74c464a4c'),
+        ('guard_claim', '6ff91f22a7ea1c9ef4b5377c96d260bd55cab3f064ddffa008d5b251f26d8da6'),
         ('guard_finish', 'c2afd8db77686afabce18a9f12cf517d1fc4af4ba52bc91ea95074cd188f0dd0'),
         ('guard_release', '52d86e6db4d925ea0d0dc6b14ee33c74466548a00e072f6fdf32028ab4c4e1f9'),
         ('guard_renew', 'a49bb13dec26716d729d7ec3f4ed35620c705d1a9861f5716c15e82620ac4083'),
@@ -14296,7 +14296,7 @@ begin
         ('queue_send_specs', 'ac07e681d8d538e5a606393b9bdd34bd93e3ed69b9c688f5cf712ef85a473879'),
         ('queue_settle', 'fdef187033dcd156ccd77b3f39313d4c2d2723b09bdbc5f6ebe49756dfc002e7'),
         ('queue_work', '20d6a841743f632ac68e0444b39422278fed286372a79d9a0c1d11f4247eb236'),
-        ('recovery_sweep', 'e7d8a3077a1235384882c2c6c56b0819d5cb868af6ecb85ea7c05b3491d09088'),
+        ('recovery_sweep', '47aaf82392400f7cd51650bbf052a84318955d733258eaad506dd011a8ce1f89'),
         ('run_cancel', 'faa35a2f9a597bcd643b49f3309c8d4455bdff10db8416124912c0fea19605be'),
         ('run_finish', '49d6cc7043bbe4e3ed954282a2cf23e59851f9c436fe2b075aceb19b639df345'),
         ('run_open', 'e023dbaa4f3ce2df42f494c628818779080c9eeffd2c93a283b8202236e8cd7e'),
