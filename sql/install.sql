@@ -54,6 +54,7 @@
 {% include "functions/place/_failed_check.sql" %}
 {% include "functions/place/_scheduled_promote.sql" %}
 {% include "functions/place/_group_advance.sql" %}
+{% include "functions/place/_idempotency_keys_lock.sql" %}
 {% include "functions/place/_job_keys_lock.sql" %}
 {% include "functions/place/_keyed_send.sql" %}
 {% include "functions/place/_lease_expire.sql" %}

@@ -10,6 +10,7 @@ create table {{ schema }}.guard (
     finished_at timestamptz,
     run_id text,
     result jsonb,
+    renewed_at timestamptz,
     constraint guard_pkey primary key (scope, key),
     constraint guard_state_is_known check (state in ('held', 'done')),
     constraint guard_held_expires check ((state = 'held') = (expires_at is not null)),
@@ -21,6 +22,9 @@ create index guard_for_run on {{ schema }}.guard (run_id) where state = 'held' a
 
 comment on table {{ schema }}.guard is
 'Who holds what by scope and key, until when; done rows are tombstones with their result, kept for their retention.';
+
+comment on column {{ schema }}.guard.renewed_at is
+'From when its lease was counted: of a claim, or the last renewal. One that is still to come tells of a clock set back.';
 
 -- An inbox writes a row an event and cleanup removes as many: vacuum by a fixed number of dead rows (see migration 0002).
 alter table {{ schema }}.guard set (

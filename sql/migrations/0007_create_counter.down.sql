@@ -1,5 +1,7 @@
 {% from "macros/refuse.sql" import refuse_while_rows %}
-{{ refuse_while_rows(["counter", "counter_delta"]) }}
+{#- What counter_reconcile has read from the leases it reads from them again; additions to them would be lost. #}
+{% set derived = "run_id is null and key ~ '^leased[.](channel|run|tenant)[.]'" -%}
+{{ refuse_while_rows(["counter", "counter_delta"], {"counter": derived}) }}
 
 drop type {{ schema }}.maintenance_job;
 drop table {{ schema }}.maintenance_setting;

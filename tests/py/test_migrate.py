@@ -111,6 +111,28 @@ async def test_a_rollback_refuses_while_rows_would_be_lost(connection: Connectio
     assert len(await claimed.fetchall()) == 3
 
 
+async def test_counters_of_what_is_leased_stand_in_no_way(connection: Connection) -> None:
+    """They are read from the leases, and the next upkeep makes them again."""
+    await migrate.apply(connection, "app")
+    await connection.execute("select app.queue_create('mail')")
+    send = "select app.queue_send('mail', '{}', p_run_id => 'r', p_tenant => 't')"
+    await connection.execute(send)
+    claimed = await one(connection, "select lease_id from app.queue_claim('mail')")
+    await connection.execute("select app.counter_reconcile()")
+    await connection.execute("select app.queue_ack(%s)", (claimed["lease_id"],))
+    await connection.execute("select app.counter_reconcile(p_by => '{channel,run}')")
+    await connection.execute("select app.queue_drop('mail')")
+    await connection.execute('select app.counter_sync(\'{"leased": 0, "leased.by.me": 2}\')')
+    left = "select string_agg(key || ' ' || value, ', ' order by key) as left from app.counter"
+    assert (await one(connection, left))["left"] == (
+        "leased.by.me 2, leased.channel.queue.mail 0, leased.run.r 0, leased.tenant.t 1"
+    )
+    with pytest.raises(LedgerRefuses, match=r"counter still holds 1 row"):
+        await migrate.rollback(connection, "app", to=2)
+    await connection.execute("delete from app.counter where key = 'leased.by.me'")
+    await migrate.rollback(connection, "app", to=2)
+
+
 async def test_a_row_that_arrives_during_the_rollback_is_not_lost(
     connection: Connection, empty_database: str
 ) -> None:

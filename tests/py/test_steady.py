@@ -13,7 +13,7 @@ from tests.brokers import until
 
 pytestmark = pytest.mark.heavy
 
-SECONDS = float(os.environ.get("TIDEGATE_STEADY_SECONDS", "60"))
+SECONDS = float(os.environ.get("TIDEGATE_STEADY_SECONDS", "180"))
 WINDOWS = 6
 ANALYZE = "analyze tidegate.{0}"
 PLACES = ("ready", "scheduled", "lease", "floor", "tide", "tally", "maintenance_run")
@@ -22,7 +22,9 @@ PLACES = ("ready", "scheduled", "lease", "floor", "tide", "tally", "maintenance_
 def test_what_a_transaction_touches_does_not_grow_under_an_old_snapshot() -> None:
     """Pages and not time: rates and latencies are printed, by this and by `python -m bench.steady`.
 
-    What may grow, and for two minutes only, is a tick's look at the leases of the last minute.
+    What may grow is a tick's look at the leases of the last minute, for two minutes, and what the
+    server itself reads of its catalogs: by half in three minutes. Claims that walk over the dead
+    touch more than three times as much by then.
     """
     settings = {"autovacuum_naptime": "5s"}
     with embedded.running(in_memory=True, settings=settings) as server:
@@ -44,5 +46,6 @@ def test_what_a_transaction_touches_does_not_grow_under_an_old_snapshot() -> Non
             load.end()
             until(lambda: load.arrived == load.put, 120)
     touched = [window.pages / window.transactions for window in windows]
+    print("pages a transaction:", *(f"{each:.2f}" for each in touched))
     first, last = min(touched[:2]), min(touched[-2:])
-    assert last <= first * 1.5, f"pages a transaction: {[round(each, 1) for each in touched]}"
+    assert last <= first * 2, f"pages a transaction: {[round(each, 1) for each in touched]}"

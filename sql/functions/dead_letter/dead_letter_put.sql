@@ -11,6 +11,12 @@ as $$
  */
 declare
     v_channel channel;
+    v_specs constant jsonb[] := array(
+        select s.spec from _specs_check(p_specs, array[
+            'payload', 'error', 'reason', 'attempts', 'failed_at', 'enqueued_at', 'headers', 'priority', 'group_key',
+            'job_key', 'idempotency_key', 'event_id', 'run_id', 'tenant', 'max_attempts', 'backoff'
+        ]) s (spec)
+    );
     v_spec jsonb;
     v_id bigint;
     v_first bigint;
@@ -32,12 +38,12 @@ begin
     if not found then
         perform _no_such_channel(p_kind, p_channel);
     end if;
-    for v_spec in
-        select s.spec from _specs_check(p_specs, array[
-            'payload', 'error', 'reason', 'attempts', 'failed_at', 'enqueued_at', 'headers', 'priority', 'group_key',
-            'job_key', 'idempotency_key', 'event_id', 'run_id', 'tenant', 'max_attempts', 'backoff'
-        ]) s (spec)
-    loop
+    if cardinality(v_specs) > 1 and p_specs @? '$[*].idempotency_key' then
+        perform _idempotency_keys_lock(
+            p_kind, p_channel, array(select s.spec ->> 'idempotency_key' from unnest(v_specs) s (spec))
+        );
+    end if;
+    foreach v_spec in array v_specs loop
         v_attempts := coalesce((v_spec ->> 'attempts')::integer, 0);
         if v_attempts not between 0 and 32767 then
             perform _bad_argument('attempts', v_attempts::text, 'Give how many deliveries failed: 0 to 32767.');

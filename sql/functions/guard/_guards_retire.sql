@@ -8,7 +8,8 @@ as $$
 /*
  * Orphans: claimed for a run that has ended since, and their lease has run out. That the run has ended is the only
  * sign that is taken: one that is not known may never have been opened. All of it is asked in the writing statement,
- * under the lock of the row; a holder that is alive finishes, renews or is skipped.
+ * under the lock of the row; a holder that is alive finishes, renews or is skipped. A lease that was counted from an
+ * instant after now is over, too: the clock was set back. Its holder, if alive, still finishes it, as any tombstone.
  */
 declare
     v_retired integer;
@@ -21,7 +22,7 @@ begin
         order by n.scope, n.key
         for update skip locked
     ))
-        and g.state = 'held' and g.expires_at <= clock_now()
+        and g.state = 'held' and (g.expires_at <= clock_now() or g.renewed_at > clock_now())
         and exists (
             select from run r where r.run_id = g.run_id and r.state in ('completed', 'error', 'stopped')
         );

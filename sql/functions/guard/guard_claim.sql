@@ -19,6 +19,9 @@ as $$
  *
  * A run that has ended comes first: nobody begins anything for it, whatever the row says, and the tombstone is put
  * back where retention has taken it. Only what somebody else still works on is left to him.
+ *
+ * A lease that was counted from an instant after now tells that the clock was set back. It lasts as long from now, as
+ * its holder may be at work: so nobody waits for the hour that has been already, and nothing is done twice for it.
  */
 declare
     v_now timestamptz;
@@ -43,8 +46,9 @@ begin
         return;
     end if;
     loop
-        insert into guard (scope, key, owner, claimed_at, expires_at, run_id)
-        values (p_scope, p_key, p_owner, clock_now(), clock_now() + p_lease, p_run_id)
+        v_now := clock_now();
+        insert into guard (scope, key, owner, claimed_at, renewed_at, expires_at, run_id)
+        values (p_scope, p_key, p_owner, v_now, v_now, v_now + p_lease, p_run_id)
         on conflict do nothing;
         if found then
             outcome := 'won';
@@ -61,14 +65,19 @@ begin
         result := v_guard.result;
     elsif v_guard.owner = p_owner or v_guard.expires_at <= v_now then
         update guard
-        set owner = p_owner, claimed_at = v_now, expires_at = v_now + p_lease, run_id = coalesce(p_run_id, run_id)
+        set owner = p_owner, claimed_at = v_now, renewed_at = v_now, expires_at = v_now + p_lease,
+            run_id = coalesce(p_run_id, run_id)
         where scope = p_scope and key = p_key;
         outcome := 'won';
     else
+        if v_guard.renewed_at > v_now then
+            update guard set renewed_at = v_now, expires_at = v_now + (expires_at - renewed_at)
+            where scope = p_scope and key = p_key;
+        end if;
         outcome := 'held';
     end if;
 end;
 $$;
 
 comment on function {{ schema }}.guard_claim(text, text, text, interval, text) is
-'Win the right to do something once. outcome: won (also for a repeat by the same owner, and for a take-over once the holder''s lease has passed), held (somebody else has it), done (finished before: result is the first one''s), terminal (the run has ended: nothing is to be done, and a tombstone stands). is_repeat: this owner had it, or finished it, before: a retry, not somebody else''s duplicate. Errors: TG010 bad argument.';
+'Win the right to do something once. outcome: won (also for a repeat by the same owner, and for a take-over once the holder''s lease has passed), held (somebody else has it; if the clock was set back since, for its lease from this call on), done (finished before: result is the first one''s), terminal (the run has ended: nothing is to be done, and a tombstone stands). is_repeat: this owner had it, or finished it, before: a retry, not somebody else''s duplicate. Errors: TG010 bad argument.';

@@ -14,7 +14,7 @@ as $$
 begin
     perform _guard_check(p_scope, p_key, p_owner, p_lease);
     update guard g
-    set expires_at = clock_now() + p_lease
+    set renewed_at = clock_now(), expires_at = clock_now() + p_lease
     where g.scope = p_scope and g.key = p_key and g.owner = p_owner and g.state = 'held'
     returning 'renewed', g.expires_at into outcome, expires_at;
     if not found then

@@ -5,6 +5,7 @@ as $$
 /* Whether somebody does the upkeep, and how it goes. Like _doctor_look, it writes nothing. */
 declare
     v_now constant timestamptz := clock_now();
+    v_ahead constant timestamptz := v_now + interval '10 seconds';
     v_seen text;
     v_count bigint;
     v_status text;
@@ -84,9 +85,55 @@ begin
                 case when v_seen is null or v_status is not null
                     then 'Run tidegate maintain, of which metrics_snapshot() is a job: metrics() has no current '
                         'gauges.' end;
+
+        when 'clock' then
+            -- What was written before the clock was set back, by more than it takes to look. Of leases and barriers
+            -- those that end last.
+            select
+                format(
+                    '%s guard(s), %s lease(s) of messages, %s barrier(s), %s leader(s)',
+                    n.guards, n.leases, n.barriers, n.leaders
+                ),
+                n.guards + n.leases + n.barriers + n.leaders
+            into v_seen, v_count
+            from (
+                select
+                    (
+                        select count(*)
+                        from (select from guard g where g.state = 'held' and g.renewed_at > v_ahead limit 1000) g
+                    ) as guards,
+                    (
+                        select count(*) filter (where l.claimed_at > v_ahead)
+                        from channel c
+                        cross join lateral (
+                            select e.claimed_at from lease e
+                            where e.channel_id = c.channel_id and e.expires_at > v_ahead
+                            order by e.expires_at desc
+                            limit 100
+                        ) l
+                    ) as leases,
+                    (
+                        select count(*) filter (where b.opened_at > v_ahead)
+                        from (
+                            select o.opened_at from barrier o
+                            where o.state in ('open', 'fire_failed') and o.look_at > v_ahead
+                            order by o.look_at desc
+                            limit 100
+                        ) b
+                    ) as barriers,
+                    (
+                        select count(*) from leader l where l.holder is not null and l.renewed_at > v_ahead
+                    ) as leaders
+            ) n;
+            return query select p_check, case when v_count = 0 then 'ok' else 'warn' end,
+                case when v_count = 0 then 'nothing is from a time that is still to come'
+                    else 'from a time that is still to come: ' || v_seen end,
+                case when v_count > 0 then 'The clock was set back. Leaders are replaced at once, guards a lease after '
+                    'the next guard_claim; leases that nobody settles and deadlines of barriers end as much later as '
+                    'it was ahead: barrier_abort, or wait.' end;
     end case;
 end;
 $$;
 
 comment on function {{ schema }}._doctor_look_upkeep(text) is
-'One check of doctor(): maintenance, leader, upkeep or snapshot.';
+'One check of doctor(): maintenance, leader, upkeep, snapshot or clock.';

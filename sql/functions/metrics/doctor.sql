@@ -16,13 +16,13 @@ begin
         else array[
             'schema', 'locks', 'maintenance', 'leader', 'upkeep', 'snapshot', 'queues', 'topics', 'outcomes',
             'handlers', 'paused', 'overdue', 'expired_leases', 'dead_letters', 'barriers', 'stranded', 'orphans',
-            'open_claims', 'horizon', 'autovacuum', 'sequence', 'incidents', 'settings'
+            'open_claims', 'horizon', 'autovacuum', 'sequence', 'clock', 'incidents', 'settings'
         ]
     end loop
         begin
             if v_check in ('locks', 'open_claims', 'horizon', 'autovacuum', 'sequence', 'settings') then
                 return query select * from _doctor_look_server(v_check);
-            elsif v_check in ('maintenance', 'leader', 'upkeep', 'snapshot') then
+            elsif v_check in ('maintenance', 'leader', 'upkeep', 'snapshot', 'clock') then
                 return query select * from _doctor_look_upkeep(v_check);
             else
                 return query select * from _doctor_look(v_check);

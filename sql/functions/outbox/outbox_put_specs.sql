@@ -5,13 +5,19 @@ security definer
 set search_path = {{ schema }}, pg_temp
 as $$
 declare
-    v_spec jsonb;
-begin
-    for v_spec in
+    v_specs constant jsonb[] := array(
         select s.spec from _specs_check(p_specs, array[
             'payload', 'group_key', 'headers', 'run_at', 'priority', 'run_id', 'tenant', 'event_id', 'idempotency_key'
         ]) s (spec)
-    loop
+    );
+    v_spec jsonb;
+begin
+    if cardinality(v_specs) > 1 and p_specs @? '$[*].idempotency_key' then
+        perform _idempotency_keys_lock(
+            'topic', p_topic, array(select s.spec ->> 'idempotency_key' from unnest(v_specs) s (spec))
+        );
+    end if;
+    foreach v_spec in array v_specs loop
         return query
         select p.*
         from outbox_put(

@@ -7,16 +7,25 @@ as $$
 /*
  * Job keys come before messages in the order of locks, and among each other in their own. For who sends several in one
  * call: whoever settles a message of one of them holds its key, and may wait for one that was replaced here before.
+ *
+ * One statement goes along all of them, whoever uses them. The update of none locks the row that is there; a key that
+ * nobody uses is inserted and deleted again, which also keeps others waiting for it until this transaction ends.
  */
 begin
-    perform
-    from (select distinct u.key collate "C" as key from unnest(p_keys) u (key) order by 1) k
+    insert into job_key (channel_id, key, message_id)
+    select c.channel_id, k.key, 0
+    from (select distinct u.key collate "C" as key from unnest(p_keys) u (key) where octet_length(u.key) <= 512) k
     inner join channel c on c.kind = 'queue' and c.name = p_queue
-    cross join lateral (
-        select from job_key j where j.channel_id = c.channel_id and j.key = k.key limit 1 for update
-    ) l;
+    order by k.key
+    on conflict (channel_id, key) do update set message_id = 0 where false;
+    if found then
+        delete from job_key j
+        using channel c
+        where c.kind = 'queue' and c.name = p_queue and j.channel_id = c.channel_id and j.key = any(p_keys)
+            and j.message_id = 0;
+    end if;
 end;
 $$;
 
 comment on function {{ schema }}._job_keys_lock(text, text[]) is
-'Lock those of these job keys of which a message is alive in a queue, in order; those that nobody uses have nothing to lock.';
+'Lock these job keys of a queue, in order, until the transaction ends: those of which a message is alive, and the others.';

@@ -25,8 +25,12 @@ set jit = off
 as $$
 /*
  * Each barrier is a subtransaction: one that cannot be recovered is noted, comes back later each time, and holds up no
- * other; neither do those that others hold, which are passed by. What is recovered stays locked until this commits, so
- * it ends after a second; run out of time, it ends with what is done.
+ * other; neither do those that others hold, which are passed by, however many are due before it. What is recovered
+ * stays locked until this commits, so it ends after a second; run out of time, it ends with what is done.
+ *
+ * The scan locks nothing: each barrier is locked when its turn comes, so that one who is stopped in the middle holds
+ * those that he has had and no other. That is before its run and its epoch, but these are skipped where somebody holds
+ * them: nobody waits in a circle for it.
  *
  * Two at once are right, by the locks of the rows. With the epoch of a leader, each write checks it: one that was
  * stopped beyond its lease and goes on is refused at its next write, and all of its pass is undone.
@@ -39,6 +43,7 @@ declare
     v_last recovery_mark;
     v_state text;
     v_error text;
+    v_passed integer := 0;
 begin
     if current_setting('transaction_isolation') <> 'read committed' then
         perform _require_read_committed('recovery_sweep');
@@ -66,14 +71,22 @@ begin
             select n.name, n.epoch, n.look_at from barrier n
             where n.state in ('open', 'fire_failed') and n.look_at >= m.scan_from and n.look_at <= v_now
             order by n.look_at
-            limit p_limit * 10
+            limit 100000
         ) b
     loop
-        if barriers - kept >= p_limit or clock_timestamp() > v_started + interval '1 second' then
-            has_more := true;
+        if barriers - kept >= p_limit or barriers - v_passed >= p_limit * 10
+            or clock_timestamp() > v_started + interval '1 second'
+        then
+            has_more := barriers > v_passed; -- where all is held, it is of no use to call again at once
             exit;
         end if;
         barriers := barriers + 1;
+        perform from barrier b where b.name = v_barrier.name and b.epoch = v_barrier.epoch for update skip locked;
+        if not found then
+            kept := kept + 1;
+            v_passed := v_passed + 1;
+            continue;
+        end if;
         begin
             select * into v_recovered from _barrier_recover(v_barrier.name, v_barrier.epoch, p_leader_epoch);
             insert into tally (channel_id, outcome, amount)
@@ -104,8 +117,6 @@ begin
                 exit when v_state = '57014';
         end;
     end loop;
-
-    has_more := has_more or barriers >= p_limit * 10;
 
     begin
         if v_state is distinct from '57014' then

@@ -24,7 +24,8 @@ begin
         select n.run_id from run n
         where n.finished_at < p_before
             and exists (
-                select from guard g where g.run_id = n.run_id and g.state = 'held' and g.expires_at <= v_now
+                select from guard g
+                where g.run_id = n.run_id and g.state = 'held' and (g.expires_at <= v_now or g.renewed_at > v_now)
             )
         order by n.finished_at
         limit p_limit

@@ -842,6 +842,7 @@ create table tidegate.guard (
     finished_at timestamptz,
     run_id text,
     result jsonb,
+    renewed_at timestamptz,
     constraint guard_pkey primary key (scope, key),
     constraint guard_state_is_known check (state in ('held', 'done')),
     constraint guard_held_expires check ((state = 'held') = (expires_at is not null)),
@@ -854,6 +855,9 @@ create index guard_for_run on tidegate.guard (run_id) where state = 'held' and r
 comment on table tidegate.guard is
 'Who holds what by scope and key, until when; done rows are tombstones with their result, kept for their retention.';
 
+comment on column tidegate.guard.renewed_at is
+'From when its lease was counted: of a claim, or the last renewal. One that is still to come tells of a clock set back.';
+
 -- An inbox writes a row an event and cleanup removes as many: vacuum by a fixed number of dead rows (see migration 0002).
 alter table tidegate.guard set (
     autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
@@ -862,7 +866,7 @@ alter table tidegate.guard set (
 
 -- ledger/record_migration.sql
 insert into tidegate.migration (migration, checksum, version)
-values ('0004_create_guard', '1a7e30179e24f48e5316951761cce91375293b2b5365ca140b2c74ed84b84541', 'VERSION');
+values ('0004_create_guard', '023e729a251e721f85295995b436894123d5fc2e9db6a77813a6c178f70cf07f', 'VERSION');
 
 -- migrations/0005_create_barrier.up.sql
 /*
@@ -3398,6 +3402,41 @@ $$;
 comment on function tidegate._group_advance(integer, bigint, bigint, bigint, integer) is
 'Look at messages of groups that came into a queue above p_from, p_limit at a time, and let the first of each group without a holder enter ready. p_safe: positions up to it are visible or gone; p_recent: what was drawn above it is looked at even when there is too much before it. Returns up to where every group is known to be in somebody''s hands, how many messages were looked at, and whether there are more.';
 
+-- functions/place/_idempotency_keys_lock.sql
+create or replace function tidegate._idempotency_keys_lock(p_kind text, p_channel text, p_keys text[])
+returns void
+language plpgsql volatile
+set search_path = tidegate, pg_temp
+set enable_seqscan = off
+set jit = off
+as $$
+/*
+ * For who sends several in one call: two that bring the same new keys in different orders would wait for each other.
+ * The shorter comes first: so the elements of an array, whose keys are one with their places behind it, are in order
+ * as they are. These come before job keys, as in each send.
+ *
+ * A key that is used is final and needs no lock. Any other is inserted and deleted again: who wants it waits for the
+ * end of the transaction that did so. That leaves it to each message to use its key, or not.
+ */
+begin
+    insert into idempotency_key (channel_id, key, message_id, created_at)
+    select c.channel_id, k.key, 0, clock_now()
+    from (select distinct u.key collate "C" as key from unnest(p_keys) u (key) where octet_length(u.key) <= 512) k
+    inner join channel c on c.kind = p_kind and c.name = p_channel
+    order by octet_length(k.key), k.key
+    on conflict do nothing;
+    if found then
+        delete from idempotency_key i
+        using channel c
+        where c.kind = p_kind and c.name = p_channel and i.channel_id = c.channel_id and i.key = any(p_keys)
+            and i.message_id = 0;
+    end if;
+end;
+$$;
+
+comment on function tidegate._idempotency_keys_lock(text, text, text[]) is
+'Lock those of these idempotency keys that are not used yet in a channel, in order, until the transaction ends.';
+
 -- functions/place/_job_keys_lock.sql
 create or replace function tidegate._job_keys_lock(p_queue text, p_keys text[]) returns void
 language plpgsql volatile
@@ -3408,19 +3447,28 @@ as $$
 /*
  * Job keys come before messages in the order of locks, and among each other in their own. For who sends several in one
  * call: whoever settles a message of one of them holds its key, and may wait for one that was replaced here before.
+ *
+ * One statement goes along all of them, whoever uses them. The update of none locks the row that is there; a key that
+ * nobody uses is inserted and deleted again, which also keeps others waiting for it until this transaction ends.
  */
 begin
-    perform
-    from (select distinct u.key collate "C" as key from unnest(p_keys) u (key) order by 1) k
+    insert into job_key (channel_id, key, message_id)
+    select c.channel_id, k.key, 0
+    from (select distinct u.key collate "C" as key from unnest(p_keys) u (key) where octet_length(u.key) <= 512) k
     inner join channel c on c.kind = 'queue' and c.name = p_queue
-    cross join lateral (
-        select from job_key j where j.channel_id = c.channel_id and j.key = k.key limit 1 for update
-    ) l;
+    order by k.key
+    on conflict (channel_id, key) do update set message_id = 0 where false;
+    if found then
+        delete from job_key j
+        using channel c
+        where c.kind = 'queue' and c.name = p_queue and j.channel_id = c.channel_id and j.key = any(p_keys)
+            and j.message_id = 0;
+    end if;
 end;
 $$;
 
 comment on function tidegate._job_keys_lock(text, text[]) is
-'Lock those of these job keys of which a message is alive in a queue, in order; those that nobody uses have nothing to lock.';
+'Lock these job keys of a queue, in order, until the transaction ends: those of which a message is alive, and the others.';
 
 -- functions/place/_keyed_send.sql
 create or replace function tidegate._keyed_send(
@@ -4046,6 +4094,9 @@ as $$
  *
  * A run that has ended comes first: nobody begins anything for it, whatever the row says, and the tombstone is put
  * back where retention has taken it. Only what somebody else still works on is left to him.
+ *
+ * A lease that was counted from an instant after now tells that the clock was set back. It lasts as long from now, as
+ * its holder may be at work: so nobody waits for the hour that has been already, and nothing is done twice for it.
  */
 declare
     v_now timestamptz;
@@ -4072,8 +4123,9 @@ begin
         return;
     end if;
     loop
-        insert into guard (scope, key, owner, claimed_at, expires_at, run_id)
-        values (p_scope, p_key, p_owner, clock_now(), clock_now() + p_lease, p_run_id)
+        v_now := clock_now();
+        insert into guard (scope, key, owner, claimed_at, renewed_at, expires_at, run_id)
+        values (p_scope, p_key, p_owner, v_now, v_now, v_now + p_lease, p_run_id)
         on conflict do nothing;
         if found then
             outcome := 'won';
@@ -4090,17 +4142,22 @@ begin
         result := v_guard.result;
     elsif v_guard.owner = p_owner or v_guard.expires_at <= v_now then
         update guard
-        set owner = p_owner, claimed_at = v_now, expires_at = v_now + p_lease, run_id = coalesce(p_run_id, run_id)
+        set owner = p_owner, claimed_at = v_now, renewed_at = v_now, expires_at = v_now + p_lease,
+            run_id = coalesce(p_run_id, run_id)
         where scope = p_scope and key = p_key;
         outcome := 'won';
     else
+        if v_guard.renewed_at > v_now then
+            update guard set renewed_at = v_now, expires_at = v_now + (expires_at - renewed_at)
+            where scope = p_scope and key = p_key;
+        end if;
         outcome := 'held';
     end if;
 end;
 $$;
 
 comment on function tidegate.guard_claim(text, text, text, interval, text) is
-'Win the right to do something once. outcome: won (also for a repeat by the same owner, and for a take-over once the holder''s lease has passed), held (somebody else has it), done (finished before: result is the first one''s), terminal (the run has ended: nothing is to be done, and a tombstone stands). is_repeat: this owner had it, or finished it, before: a retry, not somebody else''s duplicate. Errors: TG010 bad argument.';
+'Win the right to do something once. outcome: won (also for a repeat by the same owner, and for a take-over once the holder''s lease has passed), held (somebody else has it; if the clock was set back since, for its lease from this call on), done (finished before: result is the first one''s), terminal (the run has ended: nothing is to be done, and a tombstone stands). is_repeat: this owner had it, or finished it, before: a retry, not somebody else''s duplicate. Errors: TG010 bad argument.';
 
 -- functions/guard/guard_renew.sql
 create or replace function tidegate.guard_renew(
@@ -4119,7 +4176,7 @@ as $$
 begin
     perform _guard_check(p_scope, p_key, p_owner, p_lease);
     update guard g
-    set expires_at = clock_now() + p_lease
+    set renewed_at = clock_now(), expires_at = clock_now() + p_lease
     where g.scope = p_scope and g.key = p_key and g.owner = p_owner and g.state = 'held'
     returning 'renewed', g.expires_at into outcome, expires_at;
     if not found then
@@ -4219,7 +4276,8 @@ as $$
 /*
  * Orphans: claimed for a run that has ended since, and their lease has run out. That the run has ended is the only
  * sign that is taken: one that is not known may never have been opened. All of it is asked in the writing statement,
- * under the lock of the row; a holder that is alive finishes, renews or is skipped.
+ * under the lock of the row; a holder that is alive finishes, renews or is skipped. A lease that was counted from an
+ * instant after now is over, too: the clock was set back. Its holder, if alive, still finishes it, as any tombstone.
  */
 declare
     v_retired integer;
@@ -4232,7 +4290,7 @@ begin
         order by n.scope, n.key
         for update skip locked
     ))
-        and g.state = 'held' and g.expires_at <= clock_now()
+        and g.state = 'held' and (g.expires_at <= clock_now() or g.renewed_at > clock_now())
         and exists (
             select from run r where r.run_id = g.run_id and r.state in ('completed', 'error', 'stopped')
         );
@@ -7106,6 +7164,12 @@ as $$
  */
 declare
     v_channel channel;
+    v_specs constant jsonb[] := array(
+        select s.spec from _specs_check(p_specs, array[
+            'payload', 'error', 'reason', 'attempts', 'failed_at', 'enqueued_at', 'headers', 'priority', 'group_key',
+            'job_key', 'idempotency_key', 'event_id', 'run_id', 'tenant', 'max_attempts', 'backoff'
+        ]) s (spec)
+    );
     v_spec jsonb;
     v_id bigint;
     v_first bigint;
@@ -7127,12 +7191,12 @@ begin
     if not found then
         perform _no_such_channel(p_kind, p_channel);
     end if;
-    for v_spec in
-        select s.spec from _specs_check(p_specs, array[
-            'payload', 'error', 'reason', 'attempts', 'failed_at', 'enqueued_at', 'headers', 'priority', 'group_key',
-            'job_key', 'idempotency_key', 'event_id', 'run_id', 'tenant', 'max_attempts', 'backoff'
-        ]) s (spec)
-    loop
+    if cardinality(v_specs) > 1 and p_specs @? '$[*].idempotency_key' then
+        perform _idempotency_keys_lock(
+            p_kind, p_channel, array(select s.spec ->> 'idempotency_key' from unnest(v_specs) s (spec))
+        );
+    end if;
+    foreach v_spec in array v_specs loop
         v_attempts := coalesce((v_spec ->> 'attempts')::integer, 0);
         if v_attempts not between 0 and 32767 then
             perform _bad_argument('attempts', v_attempts::text, 'Give how many deliveries failed: 0 to 32767.');
@@ -8331,7 +8395,12 @@ declare
     );
     v_spec jsonb;
 begin
-    if p_specs @? '$[*].job_key' then
+    if cardinality(v_specs) > 1 and p_specs @? '$[*].idempotency_key' then
+        perform _idempotency_keys_lock(
+            'queue', p_queue, array(select s.spec ->> 'idempotency_key' from unnest(v_specs) s (spec))
+        );
+    end if;
+    if cardinality(v_specs) > 1 and p_specs @? '$[*].job_key' then
         perform _job_keys_lock(p_queue, array(select s.spec ->> 'job_key' from unnest(v_specs) s (spec)));
     end if;
     foreach v_spec in array v_specs loop
@@ -9742,13 +9811,19 @@ security definer
 set search_path = tidegate, pg_temp
 as $$
 declare
-    v_spec jsonb;
-begin
-    for v_spec in
+    v_specs constant jsonb[] := array(
         select s.spec from _specs_check(p_specs, array[
             'payload', 'group_key', 'headers', 'run_at', 'priority', 'run_id', 'tenant', 'event_id', 'idempotency_key'
         ]) s (spec)
-    loop
+    );
+    v_spec jsonb;
+begin
+    if cardinality(v_specs) > 1 and p_specs @? '$[*].idempotency_key' then
+        perform _idempotency_keys_lock(
+            'topic', p_topic, array(select s.spec ->> 'idempotency_key' from unnest(v_specs) s (spec))
+        );
+    end if;
+    foreach v_spec in array v_specs loop
         return query
         select p.*
         from outbox_put(
@@ -11155,7 +11230,8 @@ begin
         select n.run_id from run n
         where n.finished_at < p_before
             and exists (
-                select from guard g where g.run_id = n.run_id and g.state = 'held' and g.expires_at <= v_now
+                select from guard g
+                where g.run_id = n.run_id and g.state = 'held' and (g.expires_at <= v_now or g.renewed_at > v_now)
             )
         order by n.finished_at
         limit p_limit
@@ -11619,8 +11695,12 @@ set jit = off
 as $$
 /*
  * Each barrier is a subtransaction: one that cannot be recovered is noted, comes back later each time, and holds up no
- * other; neither do those that others hold, which are passed by. What is recovered stays locked until this commits, so
- * it ends after a second; run out of time, it ends with what is done.
+ * other; neither do those that others hold, which are passed by, however many are due before it. What is recovered
+ * stays locked until this commits, so it ends after a second; run out of time, it ends with what is done.
+ *
+ * The scan locks nothing: each barrier is locked when its turn comes, so that one who is stopped in the middle holds
+ * those that he has had and no other. That is before its run and its epoch, but these are skipped where somebody holds
+ * them: nobody waits in a circle for it.
  *
  * Two at once are right, by the locks of the rows. With the epoch of a leader, each write checks it: one that was
  * stopped beyond its lease and goes on is refused at its next write, and all of its pass is undone.
@@ -11633,6 +11713,7 @@ declare
     v_last recovery_mark;
     v_state text;
     v_error text;
+    v_passed integer := 0;
 begin
     if current_setting('transaction_isolation') <> 'read committed' then
         perform _require_read_committed('recovery_sweep');
@@ -11660,14 +11741,22 @@ begin
             select n.name, n.epoch, n.look_at from barrier n
             where n.state in ('open', 'fire_failed') and n.look_at >= m.scan_from and n.look_at <= v_now
             order by n.look_at
-            limit p_limit * 10
+            limit 100000
         ) b
     loop
-        if barriers - kept >= p_limit or clock_timestamp() > v_started + interval '1 second' then
-            has_more := true;
+        if barriers - kept >= p_limit or barriers - v_passed >= p_limit * 10
+            or clock_timestamp() > v_started + interval '1 second'
+        then
+            has_more := barriers > v_passed; -- where all is held, it is of no use to call again at once
             exit;
         end if;
         barriers := barriers + 1;
+        perform from barrier b where b.name = v_barrier.name and b.epoch = v_barrier.epoch for update skip locked;
+        if not found then
+            kept := kept + 1;
+            v_passed := v_passed + 1;
+            continue;
+        end if;
         begin
             select * into v_recovered from _barrier_recover(v_barrier.name, v_barrier.epoch, p_leader_epoch);
             insert into tally (channel_id, outcome, amount)
@@ -11698,8 +11787,6 @@ begin
                 exit when v_state = '57014';
         end;
     end loop;
-
-    has_more := has_more or barriers >= p_limit * 10;
 
     begin
         if v_state is distinct from '57014' then
@@ -13588,6 +13675,7 @@ as $$
 /* Whether somebody does the upkeep, and how it goes. Like _doctor_look, it writes nothing. */
 declare
     v_now constant timestamptz := clock_now();
+    v_ahead constant timestamptz := v_now + interval '10 seconds';
     v_seen text;
     v_count bigint;
     v_status text;
@@ -13667,12 +13755,58 @@ begin
                 case when v_seen is null or v_status is not null
                     then 'Run tidegate maintain, of which metrics_snapshot() is a job: metrics() has no current '
                         'gauges.' end;
+
+        when 'clock' then
+            -- What was written before the clock was set back, by more than it takes to look. Of leases and barriers
+            -- those that end last.
+            select
+                format(
+                    '%s guard(s), %s lease(s) of messages, %s barrier(s), %s leader(s)',
+                    n.guards, n.leases, n.barriers, n.leaders
+                ),
+                n.guards + n.leases + n.barriers + n.leaders
+            into v_seen, v_count
+            from (
+                select
+                    (
+                        select count(*)
+                        from (select from guard g where g.state = 'held' and g.renewed_at > v_ahead limit 1000) g
+                    ) as guards,
+                    (
+                        select count(*) filter (where l.claimed_at > v_ahead)
+                        from channel c
+                        cross join lateral (
+                            select e.claimed_at from lease e
+                            where e.channel_id = c.channel_id and e.expires_at > v_ahead
+                            order by e.expires_at desc
+                            limit 100
+                        ) l
+                    ) as leases,
+                    (
+                        select count(*) filter (where b.opened_at > v_ahead)
+                        from (
+                            select o.opened_at from barrier o
+                            where o.state in ('open', 'fire_failed') and o.look_at > v_ahead
+                            order by o.look_at desc
+                            limit 100
+                        ) b
+                    ) as barriers,
+                    (
+                        select count(*) from leader l where l.holder is not null and l.renewed_at > v_ahead
+                    ) as leaders
+            ) n;
+            return query select p_check, case when v_count = 0 then 'ok' else 'warn' end,
+                case when v_count = 0 then 'nothing is from a time that is still to come'
+                    else 'from a time that is still to come: ' || v_seen end,
+                case when v_count > 0 then 'The clock was set back. Leaders are replaced at once, guards a lease after '
+                    'the next guard_claim; leases that nobody settles and deadlines of barriers end as much later as '
+                    'it was ahead: barrier_abort, or wait.' end;
     end case;
 end;
 $$;
 
 comment on function tidegate._doctor_look_upkeep(text) is
-'One check of doctor(): maintenance, leader, upkeep or snapshot.';
+'One check of doctor(): maintenance, leader, upkeep, snapshot or clock.';
 
 -- functions/metrics/doctor.sql
 create or replace function tidegate.doctor() returns setof tidegate.diagnosis
@@ -13693,13 +13827,13 @@ begin
         else array[
             'schema', 'locks', 'maintenance', 'leader', 'upkeep', 'snapshot', 'queues', 'topics', 'outcomes',
             'handlers', 'paused', 'overdue', 'expired_leases', 'dead_letters', 'barriers', 'stranded', 'orphans',
-            'open_claims', 'horizon', 'autovacuum', 'sequence', 'incidents', 'settings'
+            'open_claims', 'horizon', 'autovacuum', 'sequence', 'clock', 'incidents', 'settings'
         ]
     end loop
         begin
             if v_check in ('locks', 'open_claims', 'horizon', 'autovacuum', 'sequence', 'settings') then
                 return query select * from _doctor_look_server(v_check);
-            elsif v_check in ('maintenance', 'leader', 'upkeep', 'snapshot') then
+            elsif v_check in ('maintenance', 'leader', 'upkeep', 'snapshot', 'clock') then
                 return query select * from _doctor_look_upkeep(v_check);
             else
                 return query select * from _doctor_look(v_check);
@@ -14008,7 +14142,7 @@ begin
         ('_dead_letter_requeue', '08ee509c868162b4ba297784666e3da65a6ec7951db3a5d85eb56db8b604eb8a'),
         ('_doctor_look', '3c6b6706e639c43a9b9ec78b1def3eccbb55ddf84337e5a51f3d01958aa2e533'),
         ('_doctor_look_server', '568cd25c469028814bfd706f77f573246be54d2ee70ec7382db007aecf27d900'),
-        ('_doctor_look_upkeep', 'b79b78ad6158a4f455269e8728aecba730fbf20f06ef625c55599fcafbd44568'),
+        ('_doctor_look_upkeep', 'fea5f86194e73f683cec04ad13242b4a6c70422b158dba0736468dfc8ae4c3bf'),
         ('_doorbell_ring', '1760ae04ca6e0a71673320c88b36fc11ca1b021fe426e305d2d1febddbe9c875'),
         ('_error_text', '7f12f69ffaf3d6dff455683baed5f1abd597a68e4df21400d06f4cd26391f9b8'),
         ('_event_id', 'fe98df9256e1e454577b21dd0e979b27cdcf55f46bd0e42b07d2b4252a4f218c'),
@@ -14016,15 +14150,16 @@ begin
         ('_group_advance', '781236f4bdfa8396fc453e8ae35196b3b7d2f81362c1daea4d17693f39091e05'),
         ('_guard_check', '052b9515236e6a3e40da1a9a6d8e648099a6bcdefa82c1d4f6968363b70bb0fd'),
         ('_guards_recover', '0ef02887c055df6a259ecd4be4002a802c7fb81658c86e02fa35b161681c8976'),
-        ('_guards_retire', 'da9bf03f3f09498de8b9f1aa61929c58e812c6bd1e3e29df69cfa00c89f0c14a'),
+        ('_guards_retire', '6576cbfa24078bb01ebe87edd3ea800b99b686285faac6bb3bad40e145e27259'),
         ('_handler_call', 'c25bef023217ed6f076fa8ceeb46c235259c15f41445bc2ab187a373668114e1'),
         ('_handler_name', '9d7032806e7362f11643018ab17af62dea437bea8251acc612d9d75afeeda34e'),
         ('_handler_oid', '8073315386d4ec9c7f747f0831eebf80a8e25a8e5913e444d0f018f853257d21'),
         ('_handler_run', '4992a3501b4278a2530b9b342f608b42641c795ee18fc7a73950b37d164cd9a0'),
         ('_has_turn', 'd94d21bacb47faa5e302eaa4e5ed37d7df019642777b652f5d292cbb6cce17a6'),
+        ('_idempotency_keys_lock', '58bf093aaa92ad2adcd3d0b96e9fdd7a611968b6cf03f9830e386c3d1dcfbae2'),
         ('_incident_note', 'c83de802db2f48e4216efdb3d634a8f25db30ce33638c27a149f8e61a3e70d94'),
         ('_is_duration', '296e8de3e57764fe5c0baf5c96e62fafa8bd3447dada7c831c7ae62af94dda86'),
-        ('_job_keys_lock', '5843788359ce0ab646beac621ab60f31c8e1706dc3a12fa257156bd6a6b57bde'),
+        ('_job_keys_lock', 'e86ff6ea9b7b6ef463a5defacbe67ec3699293c6d6e8e3203ceb323ee8fd309b'),
         ('_json_size', '6062f431a4bcafe38a6cc68c50eae60bc7bc0e6e5c44791bbd17802a9eb4f093'),
         ('_keyed_send', '77ab529fdea9f39c3f93055bb0b83e05990d651e33cdd0780082e7cb624637bc'),
         ('_leader_check', '149ab115db559a4e1abdc703696d6f2e7a28d8067489a21d05e4dab9e84b7730'),
@@ -14065,7 +14200,7 @@ begin
         ('_run_lock', '6506a620484c7ff0dae60eb94916f8051147eaaa695770725371d167ae390015'),
         ('_run_remove', '599993d9d4bfa1d9339929a20bbe247821e70b219fa5d4ffa5527da28c4a9b69'),
         ('_run_stop', 'd1fb48b7b2be2232587150c1846c918ee11ed43a4f45600de19cdb65b269a0c4'),
-        ('_run_trim', '9732dfb72a669273338c4a43b64648dfb2272deeb824986ad2016bcea0276ec5'),
+        ('_run_trim', '96594d32da1310f6a7ffc7ceb3bd8f4b23b625b9f73882a9bd79bae785ad76e2'),
         ('_scheduled_promote', 'a186ae0fe4220fd448d11429e085d35b704f65eb94a5730363b7d1a7dc7fc4a5'),
         ('_slot_count', 'dd2bd15c048b7f64b55ae9f313de3005ab36ace418a21f4ee44b234db119d6ea'),
         ('_specs_check', '313960c7570cdaa3bb8e2df704eb5010ae990e23b615d8a624e8980d659a5bab'),
@@ -14106,16 +14241,16 @@ begin
         ('dead_letter_list', '4ccc14cdb9b9ec3a0c42e4d76b568e68969986763a8f3290b565533456055684'),
         ('dead_letter_payload', '869db0a56cdd605b3b7ebcaaff89960d2a7a8999c72dc7eadc6d1e97499093aa'),
         ('dead_letter_peek', '91878f345ea83642d0b2f1be9f8f24221eeddf9f45248bf4198e93c766ded4bd'),
-        ('dead_letter_put', '5228afaf696e1ae4d513a6ee636821b7dc12411e6415e444c97d6079e40bf5d3'),
+        ('dead_letter_put', 'bf3afef9bf75c305a804f3585aaef424c7597deb08ec6e4a57aaaca2f33d1603'),
         ('dead_letter_requeue', '7311496c8d6302d344b2be23b599d552dffa5d4374aaf740886e98124e16ca1e'),
         ('dead_letter_requeue_matching', '7366892b33e7673b732a7cc6b8ca217a0eb44ee507abedc822a6ad4bc9eb7485'),
         ('dead_letter_stats', '69649534613730e55f69bb20d4f3c4b3f6150f434d561577c5d665f0b2c1b3d3'),
         ('dead_letter_summary', 'afe15047875a213d9806fac6d3ec31f914a83cee9009403cd4ab4a10a3913e76'),
-        ('doctor', '28fc7189f28bd9dae3f8e195974d6e1cac55bbe493fa0c4b6964555a9e5e1f12'),
-        ('guard_claim', '5fb320fa889704a38095b7b13d5a8bd03ee9696905888636d1029315a2b24d45'),
+        ('doctor', '45c84e8f1d655c4169a8004f3cd662f689fd04b301f16f82b96468d8509f9d30'),
+        ('guard_claim', '6ff91f22a7ea1c9ef4b5377c96d260bd55cab3f064ddffa008d5b251f26d8da6'),
         ('guard_finish', 'c2afd8db77686afabce18a9f12cf517d1fc4af4ba52bc91ea95074cd188f0dd0'),
         ('guard_release', '52d86e6db4d925ea0d0dc6b14ee33c74466548a00e072f6fdf32028ab4c4e1f9'),
-        ('guard_renew', 'eb622b6a68ec36b8b6a3b4a64f7a1cd2c0dda60ccf47bd4acfa689b6b5c7034d'),
+        ('guard_renew', 'a49bb13dec26716d729d7ec3f4ed35620c705d1a9861f5716c15e82620ac4083'),
         ('in_flight', '30cfd00e2b30a822973c457bebf264b918916962592d6baa0c236504c6036184'),
         ('inbox_accept', '1f742ded1e45dad7f96665fd5b8fc0c252b2b95d7d9e117f5ab64e55365003f5'),
         ('leader_acquire', '84dc3c36353e22691fa75c4c97101f770c9d1f573c1c9842cbf0f64f17653d17'),
@@ -14131,7 +14266,7 @@ begin
         ('outbox_claim', 'd05593138b578d0e2ca67404709057c5ca641140514b2efdef82a85463933bee'),
         ('outbox_put', '5b7a7d5b0ac3c46124c38165d090db547072455fb333462c876505f76fb4f9ec'),
         ('outbox_put_many', '857643238a8b4daa0bfb318b81f2f428c67f9d7e58b49f7fe9b43bddacb38992'),
-        ('outbox_put_specs', 'c22754031be20456707af82a5fdc732214f51aea6199bbf8166cb9013016a0c5'),
+        ('outbox_put_specs', 'faffc401d147c3bae03e279ac88f86abd78578815cb91b8558aab1882c2ee03e'),
         ('outbox_release', '5f366fc983d189a344fd6a718b931afa37a4a19a24b59cef1da5d8a5363126ab'),
         ('outbox_route', '752e32d7a2265ff47ed97fecfea5eb859be13f3613b2ecc811c526942499711d'),
         ('outbox_settle', '8580e6cedb5e7bd1bde469331c75a0cea76e409f3e51a41e24980c112a6cf878'),
@@ -14155,10 +14290,10 @@ begin
         ('queue_resume', 'a1c8539cfa6f0a7306fd5bb658f368db455d8c43d375e8d87fb87308f5689b5d'),
         ('queue_send', '0b3be77f115e0c721a9dc6bb3788400749c341a0afc5699a5800ea0746c4db68'),
         ('queue_send_many', '646eb7cdb36616c8383de99b481f5587e747d61e70c9987f9e0ea16e6e57a5d2'),
-        ('queue_send_specs', '20ee5378abcd31f2235a63cd4bd859ce310faa9720d84ec6a8a3bb7403048d4d'),
+        ('queue_send_specs', 'ac07e681d8d538e5a606393b9bdd34bd93e3ed69b9c688f5cf712ef85a473879'),
         ('queue_settle', 'fdef187033dcd156ccd77b3f39313d4c2d2723b09bdbc5f6ebe49756dfc002e7'),
         ('queue_work', '20d6a841743f632ac68e0444b39422278fed286372a79d9a0c1d11f4247eb236'),
-        ('recovery_sweep', 'e3cc46dc2b5c25837d7d7bd886572ba47b22c4a9d2de10e1a2e3dc54f6f17e57'),
+        ('recovery_sweep', '47aaf82392400f7cd51650bbf052a84318955d733258eaad506dd011a8ce1f89'),
         ('run_cancel', 'faa35a2f9a597bcd643b49f3309c8d4455bdff10db8416124912c0fea19605be'),
         ('run_finish', '49d6cc7043bbe4e3ed954282a2cf23e59851f9c436fe2b075aceb19b639df345'),
         ('run_open', 'e023dbaa4f3ce2df42f494c628818779080c9eeffd2c93a283b8202236e8cd7e'),
