@@ -383,13 +383,14 @@ def _doorbell(
 ) -> config.Database | None:
     switch = _first(given.doorbell, top.flag("doorbell"), True)
     url = top.text("doorbell_url", "postgresql://user@host/dbname", secret=True)
-    if not switch or database is None:
+    if not switch:
         return None
     with top.noting():
         if given.doorbell_url is None and "TIDEGATE_DOORBELL_URL" not in env and url is not None:
             named = config.database(None, {}, (top.named("doorbell_url"), url))
             return named or database
-        return config.doorbell_database(given.doorbell_url, database)
+        if database is not None:
+            return config.doorbell_database(given.doorbell_url, database)
     return None
 
 

@@ -175,12 +175,14 @@ class Stop:
         ]  # fmt: skip
 
         def first(number: signal.Signals) -> None:
-            logs.event(log, logging.INFO, "stopping", signal=number.name)
+            if self.interrupted:
+                return  # two at once, as some send them, are one
             self.interrupted = True
-            self.set()
             for each in numbers:
                 loop.remove_signal_handler(each)
             _end_at_once_on(numbers)
+            logs.event(log, logging.INFO, "stopping", signal=number.name)
+            self.set()
 
         for each in numbers:
             loop.add_signal_handler(each, first, each)
@@ -189,18 +191,17 @@ class Stop:
 def _end_at_once_on(numbers: Sequence[signal.Signals]) -> None:
     """End the process on the next of these, with a line.
 
-    A thread sees to it, which the interpreter tells from its own handler: one in Python waits for
-    the main thread, and that may be in a call that never comes back. It is there all the same, for
-    when somebody has taken the wake-up away.
+    A thread sees to it, which the interpreter tells from its own handler: the main thread may be in
+    a call that never comes back, or in the middle of a log line. A handler in Python tells it, too,
+    for when somebody has taken the wake-up away.
     """
     read, write = os.pipe()
     os.set_blocking(write, False)
     libc = ctypes.CDLL(None)
-    taken = threading.Lock()
 
-    def end(number: int) -> None:
-        if not taken.acquire(blocking=False):
-            return
+    def wait() -> None:
+        while (number := os.read(read, 1)[0]) not in numbers:
+            pass
         # The stream, or the lock of the log, may be as stuck as what is to be ended.
         telling = threading.Thread(target=tell, args=(signal.Signals(number).name,), daemon=True)
         telling.start()
@@ -212,13 +213,12 @@ def _end_at_once_on(numbers: Sequence[signal.Signals]) -> None:
         said = f"{name} again: ended at once"
         logs.event(log, logging.WARNING, "stopping", said, signal=name, at_once=True)
 
-    def wait() -> None:
-        while (number := os.read(read, 1)[0]) not in numbers:
-            pass
-        end(number)
+    def pass_on(number: int, _: object) -> None:
+        with contextlib.suppress(OSError):
+            os.write(write, bytes([number]))
 
     for each in numbers:
-        signal.signal(each, lambda number, _: end(number))
+        signal.signal(each, pass_on)
     signal.set_wakeup_fd(write)
     threading.Thread(target=wait, name="tidegate-end", daemon=True).start()
 
