@@ -127,18 +127,32 @@ async def test_when_one_loop_fails_the_others_end_and_the_error_is_told() -> Non
 
 
 LOOP_PROCESS = """
-import asyncio, ctypes, logging, sys
+import asyncio, ctypes, logging, signal, sys, threading
 from pyshim import logs
 from pyshim.loops import Pace, Progress, Stop, run
 logs.configure()
 async def step():
     print("step", flush=True)
+    if "hup" in sys.argv:
+        print(signal.getsignal(signal.SIGHUP), flush=True)
+    if "taken" in sys.argv:
+        await stop.wait()
+        signal.set_wakeup_fd(-1)
+        print("taken", flush=True)
     if "blocked" in sys.argv:
         await stop.wait()
         logging.getLogger("tidegate").handlers[0].acquire()
-        print("blocked", flush=True)
-        while True:
-            ctypes.CDLL(None).sleep(600)
+        # nobody else gets to run before we are in the call that never comes back
+        sys.setswitchinterval(600)
+        begun = threading.Event()
+        def tell():
+            begun.wait()
+            print("blocked", flush=True)
+        threading.Thread(target=tell).start()
+        lock, take = ctypes.create_string_buffer(64), ctypes.CDLL(None).pthread_mutex_lock
+        take(lock)
+        begun.set()
+        take(lock)
     await asyncio.sleep(float(sys.argv[1]))
     return Progress.NONE
 async def main():
@@ -205,8 +219,21 @@ def test_a_second_signal_ends_what_no_python_can_end() -> None:
     assert process.wait(60) == -signal.SIGTERM
 
 
+def test_a_second_signal_ends_the_process_when_its_wake_up_was_taken() -> None:
+    process = _process(60, "taken")
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "taken\n"
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGTERM
+    assert "at_once=True" in err
+
+
 def test_who_ignores_the_end_of_the_terminal_goes_on() -> None:
-    process = _process(60, before="trap '' HUP; ")
+    process = _process(60, "hup", before="trap '' HUP; ")
+    assert process.stdout is not None
+    assert process.stdout.readline() == f"{signal.SIG_IGN!s}\n"
     process.send_signal(signal.SIGHUP)
     process.send_signal(signal.SIGTERM)
     assert "signal=SIGTERM" in _line(process)
