@@ -6,6 +6,7 @@ import json
 import os
 import queue
 import re
+import secrets
 import signal
 import socket
 import subprocess
@@ -20,9 +21,11 @@ from typing import Any
 
 import psycopg
 import pytest
-from psycopg import conninfo
+from psycopg import conninfo, sql
 
 from pyshim.config import with_database
+from pyshim.names import ROLES
+from pyshim.render import render
 
 HERE = Path(__file__).parent
 
@@ -269,6 +272,49 @@ def test_a_database_that_will_never_let_us_in_is_not_waited_for(
     sidecar = start('schema = "nowhere"\n' + text)
     assert sidecar.process.wait(60) == 1
     until(lambda: "holds no Tidegate" in str(sidecar.logged))
+
+
+def test_the_rights_of_a_worker_are_enough_but_for_the_retention(
+    empty_database: str, start: Start
+) -> None:
+    schema = f"rights_{secrets.token_hex(4)}"
+    login = sql.Identifier(f"{schema}_login")
+    names = [sql.Identifier(f"{schema}_{each}") for each in ROLES]
+    with psycopg.connect(empty_database, autocommit=True) as admin:
+        admin.execute(render(schema, roles=True).encode())
+        admin.execute(sql.SQL("set search_path = {}").format(sql.Identifier(schema)))
+        admin.execute("select topic_create('loose'), outbox_put('loose', '{\"n\": 1}')")
+        worker, operator = (sql.Identifier(f"{schema}_{each}") for each in ("worker", "operator"))
+        create = "create role {} login password 'sesame' in role {}"
+        admin.execute(sql.SQL(create).format(login, worker))
+        url = conninfo.make_conninfo(empty_database, user=f"{schema}_login", password="sesame")
+        text = (
+            f'schema = "{schema}"\nlog_format = "json"\nlisten = "127.0.0.1:0"\n'
+            '[sweep]\n[[relay]]\ntopic = "loose"\nto = "stdout"\n[maintain]\ninterval = "100ms"\n'
+        )
+        kept = text + '[maintain.retention]\nrun = "30d"\n'
+        try:
+            # given a sidecar that only works, then all of it does
+            sidecar = start(text, "--database-url", url)
+            assert _numbers(sidecar, 1) == [1]
+            ran = "select bool_and(succeeded_at is not null) and count(*) >= 6 from upkeep"
+            until(lambda: admin.execute(ran).fetchone() == (True,), sidecar)
+            assert sidecar.samples()["tidegate_up"] == 1
+            assert sidecar.end() == 0
+            assert not sidecar.events("failed")
+            # what the cleanup keeps is an operator's to say
+            sidecar = start(kept, "--database-url", url)
+            assert sidecar.process.wait(60) == 1
+            until(lambda: "permission denied" in str(sidecar.logged))
+            admin.execute(sql.SQL("grant {} to {}").format(operator, login))
+            sidecar = start(kept, "--database-url", url)
+            set_ = "select count(*) from maintenance_setting where job = 'cleanup'"
+            until(lambda: admin.execute(set_).fetchone() == (1,), sidecar)
+            assert sidecar.end() == 0
+        finally:
+            admin.execute(sql.SQL("drop schema {} cascade").format(sql.Identifier(schema)))
+            for each in (login, *names):
+                admin.execute(sql.SQL("drop role if exists {}").format(each))
 
 
 def test_what_blocks_one_role_holds_up_no_other(
