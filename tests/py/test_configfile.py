@@ -215,6 +215,21 @@ def test_all_mistakes_of_a_file_are_told_at_once() -> None:
         assert each.message in error.message
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "database_url = 5\n[sweep]",
+        "[swep]",
+        "[[relay]]\ntopic = 'a'\nto_env = 5",
+        "[maintain]\ninterval = 20\nlease = 'long'",
+        "[[work]]\nregistry = 5",
+    ],
+)
+def test_what_is_wrong_is_not_told_twice(text: str) -> None:
+    env = {} if "database_url" in text else {"PGHOST": "h"}
+    assert not isinstance(_complaint(text, **env), Mistakes)
+
+
 def test_all_channels_that_are_not_there_are_told_with_sql_that_runs() -> None:
     sidecar = _read(
         'database_url = "postgresql://app@db/shop"\nschema = "My Jobs"\n'
