@@ -449,7 +449,7 @@ def _relays(top: Table, env: Mapping[str, str]) -> tuple[dict[str, Role], dict[s
             timeout=table.duration("timeout"),
         )
         table.end()
-        if topic and target:
+        if target:
             _prepared(table, key, role)
         found[table.path] = role
     return found, sources

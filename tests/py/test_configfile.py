@@ -204,13 +204,13 @@ def test_all_mistakes_of_a_file_are_told_at_once() -> None:
     assert isinstance(error, Mistakes)
     assert {each.message.split()[1].rstrip(":") for each in error.mistakes[1:]} == {
         "timeout", "schema", "listen", "colour", "labels.env", "labels.le", "sweep.limt",
-        "sweep.interval", "relay[0].topic", "relay[0].lease", "relay[1].to", "work[0].registry",
+        "sweep.interval", "relay[0].topic", "relay[0].to", "relay[0].lease", "relay[1].to", "work[0].registry",
         "work[0].queues", "work[1].registry", "work[1].grace", "maintain.lease",
         "maintain.retention.runs",
     }  # fmt: skip
     assert error.mistakes[0].message == "no database named"
     # each once: nothing is said to be missing because it was wrong
-    assert len(error.mistakes) == 18
+    assert len(error.mistakes) == 19
     for each in error.mistakes:
         assert each.message in error.message
 
