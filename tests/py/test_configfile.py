@@ -204,7 +204,8 @@ def test_all_mistakes_of_a_file_are_told_at_once() -> None:
     assert isinstance(error, Mistakes)
     assert {each.message.split()[1].rstrip(":") for each in error.mistakes[1:]} == {
         "timeout", "schema", "listen", "colour", "labels.env", "labels.le", "sweep.limt",
-        "sweep.interval", "relay[0].topic", "relay[0].to", "relay[0].lease", "relay[1].to", "work[0].registry",
+        "sweep.interval", "relay[0].topic", "relay[0].to",
+        "relay[0].lease", "relay[1].to", "work[0].registry",
         "work[0].queues", "work[1].registry", "work[1].grace", "maintain.lease",
         "maintain.retention.runs",
     }  # fmt: skip
