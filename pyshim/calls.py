@@ -306,6 +306,13 @@ select outcome, runs, removed
 from {schema}.run_cancel(p_run_id => %(run_id)s, p_reason => %(reason)s)
 """
 
+RUN_LIST = """
+select run_id, state, opened_at, finished_at, parent_id, tenant, reason, fail_on_dead_letter
+from {schema}.run_list(
+    p_state => %(state)s, p_limit => %(limit)s, p_after_id => %(after)s
+)
+"""
+
 RUN_STATUS = "select * from {schema}.run_status(p_run_id => %(run_id)s)"
 
 GUARD_CLAIM = """

@@ -56,8 +56,9 @@ def main(arguments: list[str]) -> None:
     incoming = wire.makefile("rb")
     # Whoever stops the worker may signal all its processes: when to end is the worker's decision. A
     # function, unlike SIG_IGN, is not inherited by what a handler starts.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it, for them too
+            signal.signal(number, lambda *_: None)
     _die_with_parent()
     sys.path[:] = json.loads(incoming.readline())
     requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()

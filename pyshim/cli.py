@@ -219,6 +219,10 @@ def main(arguments: list[str] | None = None) -> None:
     """Entry point: expected errors become one line on standard error with the next step."""
     try:
         cli(args=arguments, prog_name="tidegate")
+    except errors.Mistakes as several:
+        for error in several.mistakes:
+            _complain(error)
+        raise SystemExit(2) from None
     except errors.ConfigError as error:
         _complain(error)
         raise SystemExit(2) from None

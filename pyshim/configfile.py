@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from pyshim import config, logs
-from pyshim.errors import ConfigError
+from pyshim.errors import ConfigError, Mistakes
 from pyshim.registry import MOST_AT_ONCE
 from pyshim.roles import Maintain, Relaying, Role, Sweep, Work
 from pyshim.serve import Address, address, label
@@ -88,11 +88,18 @@ class Sidecar:
 
 
 class Table:
-    """One table of the file. Whatever is asked for is known; the rest is refused by `end`."""
+    """One table of the file. Whatever is asked for is known; the rest is refused by `end`.
 
-    def __init__(self, file: str, path: str, values: Mapping[str, Any]) -> None:
+    A value that cannot be used is noted among the mistakes of the file, and answered as if it had
+    not been said: all of them are told at once.
+    """
+
+    def __init__(
+        self, file: str, path: str, values: Mapping[str, Any], mistakes: list[ConfigError]
+    ) -> None:
         self.file = file
         self.path = path
+        self.mistakes = mistakes
         self._values = values
         self._known: list[str] = []
 
@@ -104,10 +111,19 @@ class Table:
         """File and dotted path of a key."""
         return f"{self.file}: {self.place(key)}"
 
-    def bad(self, key: str, allowed: str, *, shown: bool = True) -> ConfigError:
-        """The value of a key cannot be used."""
+    def wrong(self, message: str, hint: str | None = None) -> None:
+        """Note a mistake."""
+        self.mistakes.append(ConfigError(message, hint=hint))
+
+    def bad(self, key: str, allowed: str, *, shown: bool = True) -> None:
+        """Note that the value of a key cannot be used."""
         value = f" is {_shown(self._values[key])}" if shown else " cannot be used"
-        return ConfigError(f"{self.named(key)}{value}; allowed: {allowed}")
+        self.wrong(f"{self.named(key)}{value}; allowed: {allowed}")
+
+    def noting(self, key: str | None = None) -> Noting:
+        """Notes a mistake that somebody else finds: of the value of a key, unless it says so
+        itself."""
+        return Noting(self, key)
 
     def has(self, key: str) -> bool:
         """Whether it is there."""
@@ -120,15 +136,16 @@ class Table:
             return None
         value = self._values[key]
         if not isinstance(value, str) or not value.strip():
-            raise self.bad(key, allowed, shown=not secret)
+            self.bad(key, allowed, shown=not secret)
+            return None
         return value
 
     def needed(self, key: str, allowed: str) -> str:
-        """A text without which nothing goes."""
+        """A text without which nothing goes; empty when that has been noted."""
         value = self.text(key, allowed)
-        if value is None:
-            raise ConfigError(f"{self.named(key)} is missing; it is {allowed}")
-        return value
+        if value is None and key not in self._values:
+            self.wrong(f"{self.named(key)} is missing; it is {allowed}")
+        return value or ""
 
     def texts(self, key: str, allowed: str) -> tuple[str, ...]:
         """A list of texts."""
@@ -137,7 +154,8 @@ class Table:
         value = self._values[key]
         fits = isinstance(value, list) and all(isinstance(each, str) and each for each in value)
         if not fits or not value:
-            raise self.bad(key, allowed)
+            self.bad(key, allowed)
+            return ()
         return tuple(dict.fromkeys(value))
 
     def flag(self, key: str) -> bool | None:
@@ -145,7 +163,8 @@ class Table:
         if not self.has(key):
             return None
         if not isinstance(self._values[key], bool):
-            raise self.bad(key, "true or false")
+            self.bad(key, "true or false")
+            return None
         return cast(bool, self._values[key])
 
     def count(self, key: str, most: int) -> int | None:
@@ -154,7 +173,8 @@ class Table:
             return None
         value = self._values[key]
         if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
-            raise self.bad(key, f"a whole number from 1 to {most}")
+            self.bad(key, f"a whole number from 1 to {most}")
+            return None
         return value
 
     def duration(self, key: str, *, least: float = 0.0, days: bool = False) -> float | None:
@@ -167,15 +187,18 @@ class Table:
         if isinstance(value, int | float) and not isinstance(value, bool) and value >= least:
             return float(value)
         if not isinstance(value, str):
-            raise self.bad(key, allowed)
+            self.bad(key, allowed)
+            return None
         if days and (match := _DAYS.fullmatch(value.strip())):
             return float(match[1]) * 86400
         try:
             seconds = config.duration(key, value)
         except ConfigError:
-            raise self.bad(key, allowed) from None
+            self.bad(key, allowed)
+            return None
         if seconds < least:
-            raise self.bad(key, f"at least {least:g} s")
+            self.bad(key, f"at least {least:g} s")
+            return None
         return seconds
 
     def choice(self, key: str, choices: tuple[str, ...]) -> str | None:
@@ -183,7 +206,8 @@ class Table:
         if not self.has(key):
             return None
         if self._values[key] not in choices:
-            raise self.bad(key, " or ".join(choices))
+            self.bad(key, " or ".join(choices))
+            return None
         return cast(str, self._values[key])
 
     def table(self, key: str) -> Table | None:
@@ -191,8 +215,9 @@ class Table:
         if not self.has(key):
             return None
         if not isinstance(self._values[key], dict):
-            raise self.bad(key, f"a table, [{self.place(key)}]")
-        return Table(self.file, self.place(key), self._values[key])
+            self.bad(key, f"a table, [{self.place(key)}]")
+            return None
+        return Table(self.file, self.place(key), self._values[key], self.mistakes)
 
     def tables(self, key: str) -> list[Table]:
         """An array of tables."""
@@ -200,8 +225,12 @@ class Table:
             return []
         value = self._values[key]
         if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
-            raise self.bad(key, f"tables, each under [[{self.place(key)}]]", shown=False)
-        return [Table(self.file, f"{self.place(key)}[{at}]", each) for at, each in enumerate(value)]
+            self.bad(key, f"tables, each under [[{self.place(key)}]]", shown=False)
+            return []
+        return [
+            Table(self.file, f"{self.place(key)}[{at}]", each, self.mistakes)
+            for at, each in enumerate(value)
+        ]
 
     def items(self) -> Mapping[str, Any]:
         """Everything, whatever the keys."""
@@ -209,12 +238,12 @@ class Table:
         return self._values
 
     def end(self) -> None:
-        """Refuse what is not known."""
+        """Note what is not known."""
         for key in self._values:
             if key not in self._known:
                 near = difflib.get_close_matches(key, self._known, 1, 0.5)
                 known = ", ".join(sorted(self._known))
-                raise ConfigError(
+                self.wrong(
                     f"{self.named(key)} is not known" + (f"; is it {near[0]}?" if near else ""),
                     hint=f"known here: {known}",
                 )
@@ -222,6 +251,24 @@ class Table:
     def checked(self, key: str, error: ConfigError) -> ConfigError:
         """A mistake in the value of a key that somebody else has found."""
         return ConfigError(f"{self.named(key)}: {error.message}", hint=error.hint)
+
+
+class Noting:
+    """A mistake that is raised in here is noted, and no more."""
+
+    def __init__(self, table: Table, key: str | None) -> None:
+        self._table = table
+        self._key = key
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        if not isinstance(error, ConfigError):
+            return False
+        found = error if self._key is None else self._table.checked(self._key, error)
+        self._table.mistakes.append(found)
+        return True
 
 
 def find(named: str | None) -> Path:
@@ -238,7 +285,7 @@ def find(named: str | None) -> Path:
 
 def read(path: Path, given: Given, env: Mapping[str, str]) -> Sidecar:
     """What the file says, under what was given. Nothing is connected; a mistake is a `ConfigError`
-    that names file, key and value, and what is allowed."""
+    that names file, key and value, and what is allowed; several are `Mistakes`."""
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -252,7 +299,8 @@ def read(path: Path, given: Given, env: Mapping[str, str]) -> Sidecar:
 
 def parse(file: str, values: Mapping[str, Any], given: Given, env: Mapping[str, str]) -> Sidecar:
     """The same, of a file that has been read."""
-    top = Table(file, "", values)
+    mistakes: list[ConfigError] = []
+    top = Table(file, "", values, mistakes)
     database = _database(top, given, env)
     schema = _schema(top, given, env)
     timeout = top.duration("timeout")
@@ -264,10 +312,10 @@ def parse(file: str, values: Mapping[str, Any], given: Given, env: Mapping[str, 
     relays, sources = _relays(top, env)
     roles: dict[str, Role] = {**_sweeps(top), **relays, **_works(top), **_maintain(top)}
     top.end()
-    if not roles:
-        raise ConfigError(
-            f"{file}: no role is said", hint="write [sweep], [[relay]], [[work]], [maintain]"
-        )
+    if not roles and not mistakes:
+        top.wrong(f"{file}: no role is said", hint="write [sweep], [[relay]], [[work]], [maintain]")
+    Mistakes.raise_any(mistakes)
+    assert database is not None
     return Sidecar(
         file=file,
         database=database,
@@ -283,13 +331,16 @@ def parse(file: str, values: Mapping[str, Any], given: Given, env: Mapping[str, 
     )
 
 
-def _database(top: Table, given: Given, env: Mapping[str, str]) -> config.Database:
+def _database(top: Table, given: Given, env: Mapping[str, str]) -> config.Database | None:
+    before = len(top.mistakes)
     allowed = "postgresql://user@host/dbname or host=… dbname=…"
     value = top.text("database_url", allowed, secret=True)
     source = top.named("database_url")
-    found = config.database(given.database_url, env, None if value is None else (source, value))
-    if found is None:
-        raise ConfigError(
+    found = None
+    with top.noting():
+        found = config.database(given.database_url, env, None if value is None else (source, value))
+    if found is None and len(top.mistakes) == before:
+        top.wrong(
             "no database named",
             hint=f"set TIDEGATE_DATABASE_URL or DATABASE_URL, or write database_url in {top.file}",
         )
@@ -299,17 +350,17 @@ def _database(top: Table, given: Given, env: Mapping[str, str]) -> config.Databa
 def _schema(top: Table, given: Given, env: Mapping[str, str]) -> str:
     value = top.text("schema", "the name of a schema")
     chosen = _first(given.schema, env.get("TIDEGATE_SCHEMA"), value, config.DEFAULT_SCHEMA)
-    try:
+    with top.noting("schema" if chosen is value else None):
         return config.schema(chosen, env)
-    except ConfigError as error:
-        if chosen is value:
-            raise top.checked("schema", error) from None
-        raise
+    return config.DEFAULT_SCHEMA
 
 
 def _listen(top: Table) -> Address | None:
     value = top.text("listen", "HOST:PORT, as in 127.0.0.1:9187")
-    return None if value is None else address(top.named("listen"), value)
+    if value is not None:
+        with top.noting():
+            return address(top.named("listen"), value)
+    return None
 
 
 def _labels(top: Table) -> dict[str, str]:
@@ -319,26 +370,28 @@ def _labels(top: Table) -> dict[str, str]:
     found = {}
     for name, value in table.items().items():
         if not isinstance(value, str):
-            raise table.bad(name, "a text")
-        try:
+            table.bad(name, "a text")
+            continue
+        with table.noting(name):
             label(name, f"{name}={value}")
-        except ConfigError as error:
-            raise table.checked(name, error) from None
-        found[name] = value
+            found[name] = value
     return found
 
 
 def _doorbell(
-    top: Table, given: Given, env: Mapping[str, str], database: config.Database
+    top: Table, given: Given, env: Mapping[str, str], database: config.Database | None
 ) -> config.Database | None:
     switch = _first(given.doorbell, top.flag("doorbell"), True)
     url = top.text("doorbell_url", "postgresql://user@host/dbname", secret=True)
     if not switch:
         return None
-    if given.doorbell_url is None and "TIDEGATE_DOORBELL_URL" not in env and url is not None:
-        named = config.database(None, {}, (top.named("doorbell_url"), url))
-        return named or database
-    return config.doorbell_database(given.doorbell_url, database)
+    with top.noting():
+        if given.doorbell_url is None and "TIDEGATE_DOORBELL_URL" not in env and url is not None:
+            named = config.database(None, {}, (top.named("doorbell_url"), url))
+            return named or database
+        if database is not None:
+            return config.doorbell_database(given.doorbell_url, database)
+    return None
 
 
 def _sweeps(top: Table) -> dict[str, Role]:
@@ -375,28 +428,29 @@ def _relays(top: Table, env: Mapping[str, str]) -> tuple[dict[str, Role], dict[s
         variable = table.text("to_env", "the name of a variable that holds the target")
         key = "to" if target is not None else "to_env"
         if target is not None and variable is not None:
-            raise ConfigError(f"{table.named('to_env')} stands beside to; allowed: one of them")
-        if target is None:
+            table.wrong(f"{table.named('to_env')} stands beside to; allowed: one of them")
+        elif target is None and not table.has("to") and (variable or not table.has("to_env")):
             variable = variable or "TIDEGATE_RELAY_TO"
-            if not _VARIABLE.fullmatch(variable):
-                raise table.bad(key, "the name of a variable that holds the target", shown=False)
             target = env.get(variable)
-            if not target:
-                raise ConfigError(
+            if not _VARIABLE.fullmatch(variable):
+                table.bad(key, "the name of a variable that holds the target", shown=False)
+            elif not target:
+                table.wrong(
                     f"{table.named('to')} is missing, and the variable {variable} is not set",
                     hint='write to = "redis://…", or to_env = the variable that holds it',
                 )
             sources[table.path] = variable
         role = Relaying(
             topic=topic,
-            to=target,
+            to=target or "",
             ordered=bool(table.flag("ordered")),
             limit=table.count("limit", MOST_AT_A_CLAIM) or Relaying.limit,
             lease=table.duration("lease", least=0.001),
             timeout=table.duration("timeout"),
         )
         table.end()
-        _prepared(table, key, role)
+        if target:
+            _prepared(table, key, role)
         found[table.path] = role
     return found, sources
 
@@ -404,9 +458,10 @@ def _relays(top: Table, env: Mapping[str, str]) -> tuple[dict[str, Role], dict[s
 def _works(top: Table) -> dict[str, Role]:
     found: dict[str, Role] = {}
     for table in top.tables("work"):
+        registry = table.needed("registry", "the handlers, as module:registry")
         grace = table.duration("grace")
         role = Work(
-            registry=table.needed("registry", "the handlers, as module:registry"),
+            registry=registry,
             queues=table.texts("queues", "a list of queues; all that have a handler without it"),
             concurrency=table.count("concurrency", MOST_AT_ONCE),
             batch=table.count("batch", MOST_AT_ONCE),
@@ -415,7 +470,8 @@ def _works(top: Table) -> dict[str, Role]:
             timeout=table.duration("timeout"),
         )
         table.end()
-        _prepared(table, "registry", role)
+        if registry:
+            _prepared(table, "registry", role)
         found[table.path] = role
     return found
 
@@ -424,6 +480,7 @@ def _maintain(top: Table) -> dict[str, Role]:
     table = top.table("maintain")
     if table is None:
         return {}
+    before = len(table.mistakes)
     kept = table.table("retention")
     retention = {}
     if kept is not None:
@@ -440,9 +497,9 @@ def _maintain(top: Table) -> dict[str, Role]:
         timeout=table.duration("timeout"),
     )
     table.end()
-    if role.interval >= role.lease:
+    if role.interval >= role.lease and len(table.mistakes) == before:
         at = table.named("interval")
-        raise ConfigError(
+        table.wrong(
             f"{at} is {role.interval:g} s; allowed: less than the lease, {role.lease:g} s",
             hint="the lease is renewed once an interval: give it several, such as 1s and 10s",
         )
@@ -450,10 +507,8 @@ def _maintain(top: Table) -> dict[str, Role]:
 
 
 def _prepared(table: Table, key: str, role: Role) -> None:
-    try:
+    with table.noting(key):
         role.prepare()
-    except ConfigError as error:
-        raise table.checked(key, error) from error
 
 
 def _first(*values: Any) -> Any:

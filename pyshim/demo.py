@@ -119,7 +119,7 @@ class Demo:
         self._stop = Stop()
         self._started = 0.0
         self._committed = self._rolled_back = 0
-        self._sweepers = [Sweeper(runtime.session()) for _ in range(2)]
+        self._sweepers = [Sweeper(runtime.session("sweep")) for _ in range(2)]
 
     async def run(self) -> bool | None:
         """Install, produce, deliver, watch. True when the summary adds up; None when a signal ended
@@ -164,11 +164,13 @@ class Demo:
         return loops.run(name, step, pace, self._stop)
 
     def _relay(self, topic: str, publisher: Publisher) -> Coroutine[Any, Any, None]:
-        relay = Relay(self._runtime.session(), publisher, topic, worker=worker_name())
+        relay = Relay(
+            self._runtime.session(f"relay {topic}"), publisher, topic, worker=worker_name()
+        )
         return self._loop(f"relay {topic}", relay.step, Pace.polling())
 
     def _worker(self, queue: str, table: str) -> loops.Step:
-        session = self._runtime.session()
+        session = self._runtime.session(queue)
 
         async def step() -> Progress:
             claim = {"queue": queue, "limit": BATCH, "lease": None, "worker": worker_name()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import psycopg
@@ -26,6 +27,20 @@ class ConfigError(TidegateError):
     """A setting cannot be read. The message names the variable, the value and what is allowed."""
 
 
+class Mistakes(ConfigError):
+    """Several at once: each has its own message and hint."""
+
+    def __init__(self, mistakes: Sequence[ConfigError]) -> None:
+        super().__init__("; ".join(each.message for each in mistakes))
+        self.mistakes = tuple(mistakes)
+
+    @staticmethod
+    def raise_any(mistakes: Sequence[ConfigError]) -> None:
+        """Raise the only one, or all of them, or nothing."""
+        if mistakes:
+            raise mistakes[0] if len(mistakes) == 1 else Mistakes(mistakes)
+
+
 class SchemaNameError(ConfigError):
     """A schema name that cannot be used."""
 
@@ -36,6 +51,10 @@ class AssetError(TidegateError):
 
 class DatabaseUnavailable(TidegateError):
     """No connection after all attempts."""
+
+
+class DatabaseRefuses(DatabaseUnavailable):
+    """The server is there, and will not let us in: another attempt would see the same."""
 
 
 class EmbeddedUnavailable(TidegateError):

@@ -6,8 +6,11 @@ import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from psycopg import sql
+
 from pyshim.configfile import Sidecar
-from pyshim.errors import ConfigError
+from pyshim.errors import ConfigError, Mistakes
+from pyshim.names import quote_ident
 from pyshim.registry import load
 from pyshim.roles import Maintain, Relaying, Role, Sweep, Work
 from pyshim.serve import STALE_CONSUMER, STALE_MAINTAINER
@@ -30,16 +33,20 @@ def wanted(sidecar: Sidecar) -> Iterator[tuple[str, str, str]]:
 
 
 def check_channels(sidecar: Sidecar, policy: Sequence[Any]) -> None:
-    """Refuse a channel that does not exist. Where none is seen, the first step finds out."""
+    """Refuse channels that do not exist. Where none is seen, the first step finds out."""
+    mistakes = []
     for place, kind, name in wanted(sidecar) if policy else ():
         known = [each.name for each in policy if each.kind == kind]
         if name not in known:
             near = difflib.get_close_matches(name, known, 1, 0.5)
-            raise ConfigError(
+            schema = quote_ident(sidecar.schema)
+            mistake = ConfigError(
                 f"{sidecar.file}: {place}: there is no {kind} {name!r} in schema {sidecar.schema}"
                 + (f"; is it {near[0]!r}?" if near else ""),
-                hint=f"make it: select {kind}_create('{name}')",
+                hint=f"make it: select {schema}.{kind}_create({sql.quote(name)})",
             )
+            mistakes.append(mistake)
+    Mistakes.raise_any(mistakes)
 
 
 def warnings(sidecar: Sidecar) -> list[Lint]:
@@ -104,6 +111,7 @@ def _alone(sidecar: Sidecar) -> Iterator[Lint]:
 
 
 def _against_each_other(sidecar: Sidecar) -> Iterator[Lint]:
+    yield from _twice(sidecar)
     taken: dict[tuple[str, str], tuple[str, Role]] = {}
     for place, kind, name in wanted(sidecar):
         role = sidecar.roles[place]
@@ -113,6 +121,23 @@ def _against_each_other(sidecar: Sidecar) -> Iterator[Lint]:
     cleaners = [p for p, r in sidecar.roles.items() if isinstance(r, Sweep) and r.cleanup]
     if cleaners and "maintain" in sidecar.roles:
         yield cleaners[0], "cleanup is on beside maintain, which cleans up with its own retentions"
+
+
+def _twice(sidecar: Sidecar) -> Iterator[Lint]:
+    """What stands there twice as it is. It works: each message goes to one of them, as it does
+    among replicas."""
+    seen: dict[Role, str] = {}
+    for place, role in sidecar.roles.items():
+        if isinstance(role, Relaying | Work):
+            same = seen.setdefault(role, place)
+            if same != place:
+                kind = place.partition("[")[0]
+                yield (
+                    place,
+                    f"the same as {same}: each message goes to one of them. Meant where one"
+                    f" {'broker connection' if kind == 'relay' else 'thread'} is too slow; else"
+                    " remove it",
+                )
 
 
 def warnings_of(sidecar: Sidecar, policy: Iterable[Any]) -> Iterator[Lint]:

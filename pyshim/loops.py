@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import enum
 import logging
+import os
 import random
 import signal
+import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +22,9 @@ from pyshim.meter import Meter
 from pyshim.retry import Verdict, classify
 
 log = logging.getLogger("tidegate")
+
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_TELLING = 1.0  # seconds: the most that a last line holds up an end
 
 SOON = 0.005  # seconds: the first pause of a loop that is woken by a bell
 
@@ -160,20 +166,61 @@ class Stop:
             await asyncio.wait_for(self._event.wait(), seconds)
 
     def on_signals(self) -> None:
-        """SIGTERM and SIGINT stop gracefully; a second one ends the process as if nobody had
-        asked."""
+        """SIGTERM, SIGINT and SIGHUP stop gracefully; a second one ends the process as if nobody
+        had asked. A SIGHUP that is ignored, as under nohup, stays so."""
         loop = asyncio.get_running_loop()
+        numbers = [
+            each for each in STOPPING
+            if each is not signal.SIGHUP or signal.getsignal(each) is not signal.SIG_IGN
+        ]  # fmt: skip
 
         def first(number: signal.Signals) -> None:
-            logs.event(log, logging.INFO, "stopping", signal=number.name)
+            if self.interrupted:
+                return  # two at once, as some send them, are one
             self.interrupted = True
-            self.set()
-            for each in (signal.SIGTERM, signal.SIGINT):
+            for each in numbers:
                 loop.remove_signal_handler(each)
-                signal.signal(each, signal.SIG_DFL)
+            _end_at_once_on(numbers)
+            logs.event(log, logging.INFO, "stopping", signal=number.name)
+            self.set()
 
-        for each in (signal.SIGTERM, signal.SIGINT):
+        for each in numbers:
             loop.add_signal_handler(each, first, each)
+
+
+def _end_at_once_on(numbers: Sequence[signal.Signals]) -> None:
+    """End the process on the next of these, with a line.
+
+    A thread sees to it, which the interpreter tells from its own handler: the main thread may be in
+    a call that never comes back, or in the middle of a log line. A handler in Python tells it, too,
+    for when somebody has taken the wake-up away.
+    """
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    libc = ctypes.CDLL(None)
+
+    def wait() -> None:
+        while (number := os.read(read, 1)[0]) not in numbers:
+            pass
+        # The stream, or the lock of the log, may be as stuck as what is to be ended.
+        telling = threading.Thread(target=tell, args=(signal.Signals(number).name,), daemon=True)
+        telling.start()
+        telling.join(_TELLING)
+        libc.signal(number, None)  # the default; signal.signal is for the main thread
+        os.kill(os.getpid(), number)
+
+    def tell(name: str) -> None:
+        said = f"{name} again: ended at once"
+        logs.event(log, logging.WARNING, "stopping", said, signal=name, at_once=True)
+
+    def pass_on(number: int, _: object) -> None:
+        with contextlib.suppress(OSError):
+            os.write(write, bytes([number]))
+
+    for each in numbers:
+        signal.signal(each, pass_on)
+    signal.set_wakeup_fd(write)
+    threading.Thread(target=wait, name="tidegate-end", daemon=True).start()
 
 
 Step = Callable[[], Awaitable[Progress]]
@@ -195,7 +242,8 @@ async def run(
     as ever: what came in a moment after a ring, and rang nobody because of it, is found no later
     after that ring than twice as long as it took to come.
 
-    Errors are logged in one line and backed off from; success resets the backoff. On the very first
+    Errors are logged in one line and backed off from; success resets the backoff, and is told after
+    an error. On the very first
     step a mistake (a topic that does not exist, a schema that is not installed) or a database that
     cannot be reached is raised: nobody is helped by a process that looks alive and never worked.
     Later they are backed off from like the rest. Beside other loops (`in_company`), for which the
@@ -236,6 +284,8 @@ async def run(
         else:
             meter.stepped(name, progress.value, time.monotonic() - began)
             proven = True
+            if errors:
+                logs.event(log, logging.INFO, "recovered", loop=name, after=errors)
             errors = 0
             idle = idle + 1 if progress is Progress.NONE else 0
             if bell is not None and rung:

@@ -80,6 +80,7 @@ class Meter:
     def __init__(self) -> None:
         self._one_at_a_time = threading.RLock()
         self.began = time.time()
+        self.awaited: str | None = None  # what has to be there before anything begins
         self._counters: dict[tuple[str, Labels], float] = {}
         self._histograms: dict[tuple[str, Labels], Histogram] = {}
         self._watched: dict[Labels, Watched] = {}

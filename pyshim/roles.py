@@ -72,16 +72,16 @@ class Sweep:
         """Nothing can be wrong."""
 
     async def run(self, runtime: Runtime, stop: loops.Stop) -> None:
-        session = runtime.session()
-        sweeper = Sweeper(session, limit=self.limit, topic=self.topic)
         # Alone, a sweeper is one, whatever its topic; beside others, its topic tells them apart.
         name = f"sweep {self.topic}" if self.topic and runtime.in_company else "sweep"
+        session = runtime.session(name)
+        sweeper = Sweeper(session, limit=self.limit, topic=self.topic)
         pace = loops.Pace.every(self.interval)
         bell = runtime.bell("topic", self.topic)
         running = [runtime.loop(name, sweeper.step, pace, stop, bell)]
         if self.cleanup:
             pace = loops.Pace.every(CLEANUP_INTERVAL)
-            cleaner = Cleaner(runtime.session())
+            cleaner = Cleaner(runtime.session("cleanup"))
             cleaning = runtime.loop("cleanup", cleaner.step, pace, stop)
             running.append(_after_a_sweep(sweeper, cleaning, stop))
         runtime.meter.watch(name, max(STALE_CONSUMER, 3 * self.interval))
@@ -124,7 +124,8 @@ class Relaying:
 
     async def run(self, runtime: Runtime, stop: loops.Stop) -> None:
         publisher = publisher_for(self.to)
-        session = runtime.session()
+        name = f"relay {self.topic}"
+        session = runtime.session(name)
         bell = (
             None if self.drain else runtime.bell("queue" if self.ordered else "topic", self.topic)
         )
@@ -147,7 +148,6 @@ class Relaying:
                 stop.set()
             return progress
 
-        name = f"relay {self.topic}"
         runtime.meter.watch(name, STALE_CONSUMER)
         runtime.announce(name)
         try:
@@ -197,7 +197,8 @@ class Work:
         heart = Heart()
         workers = [
             QueueWorker(
-                registry, queue, runtime.session(), runtime.session(), heart, stop,
+                registry, queue, runtime.session(f"work {queue}"),
+                runtime.session(f"work {queue}"), heart, stop,
                 concurrency=self.concurrency, batch=self.batch,
                 worker=self.worker or worker_name(), meter=runtime.meter,
             )
@@ -270,7 +271,7 @@ class Maintain:
         check_lease(self.lease, self.interval)
 
     async def run(self, runtime: Runtime, stop: loops.Stop) -> None:
-        session = runtime.session()
+        session = runtime.session("maintain")
         maintainer = Maintainer(session, stop, lease=self.lease)
         is_told = not self.retention
 

@@ -84,9 +84,11 @@ class Runtime:
             self._doorbell = other._doorbell = self._at_the_door()
         return other
 
-    def session(self) -> Session:
-        """A session with a connection of its own, opened when first used."""
-        return Session(self.connection, self.schema, timeout=self.timeout)
+    def session(self, loop: str | None = None, *, attempts: int = ATTEMPTS) -> Session:
+        """A session with a connection of its own, opened when first used, for the loop of this
+        name."""
+        opener = functools.partial(self.connection, attempts)
+        return Session(opener, self.schema, timeout=self.timeout, loop=loop)
 
     def bell(self, kind: str, name: str | None = None) -> loops.Bell | None:
         """What wakes a loop that takes from a queue or topic, or from all of them; None with
@@ -138,7 +140,7 @@ class Runtime:
             raise click.UsageError("--listen is for a loop")
 
     def run(self, work: Callable[[loops.Stop], Coroutine[Any, Any, None]]) -> None:
-        """Run `work` with a stop that SIGTERM and SIGINT set; meanwhile answer on `--listen`."""
+        """Run `work` with a stop that signals set; meanwhile answer on `--listen`."""
 
         async def main() -> None:
             telemetry.configure()

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from pyshim import calls, logs
@@ -33,7 +33,9 @@ _GIVING_UP = 1.0  # what an answer waits beyond it: a query that hangs is not qu
 _READY_FOR = 2.0  # seconds that an answer of /readyz is good for
 _TEXT = "text/plain; charset=utf-8"
 _EXPOSITION = "text/plain; version=0.0.4; charset=utf-8"
-_REQUEST = re.compile(rb"(GET|HEAD) (/[^\s?#]*)(?:\?\S*)? HTTP/1\.[01]\r?\n")
+_REQUEST = re.compile(rb"([!-~]+) (/[^\s?#]*)(?:\?\S*)? HTTP/1\.[01]\r?\n")
+_ALLOWED = (b"GET", b"HEAD")
+_PATHS = ("/metrics", "/healthz", "/readyz")
 _LABEL = re.compile(r"(?!__)[A-Za-z_][A-Za-z0-9_]*")
 
 # Labels that samples have themselves, or that Prometheus gives to every target.
@@ -155,7 +157,9 @@ class Endpoint:
         return samples, {row.name: (row.type, row.help) for row in rows}
 
     async def _unready(self) -> str | None:
-        """Why the database cannot be worked with; None when it can."""
+        """Why the database cannot be worked with; None when it can, and is."""
+        if self._meter.awaited is not None:
+            return self._meter.awaited
         at, answer = self._ready
         if time.monotonic() - at < _READY_FOR:
             return answer
@@ -181,7 +185,8 @@ class Endpoint:
             return 200, _EXPOSITION, await self.metrics()
         if path == "/healthz":
             stale = self._meter.stale()
-            return (503 if stale else 200), _TEXT, "\n".join([*(stale or ["ok"]), ""])
+            fine = f"ok, {awaited}" if (awaited := self._meter.awaited) else "ok"
+            return (503 if stale else 200), _TEXT, "\n".join([*(stale or [fine]), ""])
         if path == "/readyz":
             why = await self._unready()
             return (503 if why else 200), _TEXT, f"{why or 'ok'}\n"
@@ -199,8 +204,12 @@ class Endpoint:
                 await _reply(writer, 400, _TEXT, "GET /metrics HTTP/1.1\n")
                 return
             await asyncio.wait_for(_read_headers(reader), _HEAD_TIMEOUT)
-            status, kind, text = await self._answer(request[2].decode("ascii", "replace"))
-            await _reply(writer, status, kind, text, with_body=request[1] == b"GET")
+            path = request[2].decode("ascii", "replace")
+            if request[1] not in _ALLOWED and path in _PATHS:
+                await _reply(writer, 405, _TEXT, f"GET {path}\n", allowed=_ALLOWED)
+                return
+            status, kind, text = await self._answer(path)
+            await _reply(writer, status, kind, text, with_body=request[1] != b"HEAD")
         except (asyncio.TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass  # garbage, or nobody there
         except (ConnectionError, OSError):
@@ -223,15 +232,28 @@ async def _read_headers(reader: asyncio.StreamReader) -> None:
             raise asyncio.LimitOverrunError("too long a head", 0)
 
 
-_REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 503: "Service Unavailable"}
+_REASONS = {
+    200: "OK",
+    400: "Bad Request",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    503: "Service Unavailable",
+}
 
 
 async def _reply(
-    writer: asyncio.StreamWriter, status: int, kind: str, text: str, *, with_body: bool = True
+    writer: asyncio.StreamWriter,
+    status: int,
+    kind: str,
+    text: str,
+    *,
+    with_body: bool = True,
+    allowed: Sequence[bytes] = (),
 ) -> None:
     body = text.encode()
+    allow = f"Allow: {', '.join(each.decode() for each in allowed)}\r\n" if allowed else ""
     head = (
-        f"HTTP/1.1 {status} {_REASONS[status]}\r\nContent-Type: {kind}\r\n"
+        f"HTTP/1.1 {status} {_REASONS[status]}\r\nContent-Type: {kind}\r\n{allow}"
         f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     )
     writer.write(head.encode() + (body if with_body else b""))

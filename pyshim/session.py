@@ -40,7 +40,7 @@ class Session:
 
     `timeout` bounds each call on the server (`statement_timeout`, in seconds; 0 switches it off)
     and, one second later, on the client. A connection that was given (`adopt`) must be in
-    autocommit mode; it is never closed or replaced here.
+    autocommit mode; it is never closed or replaced here. `loop` is who uses it, for the log.
     """
 
     def __init__(
@@ -49,9 +49,11 @@ class Session:
         schema: str,
         *,
         timeout: float = DEFAULT_TIMEOUT,
+        loop: str | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.schema = schema
+        self._loop = loop
         self.timeout = timeout
         self._opener = opener
         self._sleep = sleep
@@ -115,7 +117,7 @@ class Session:
                     tries += 1
                 elif verdict is Verdict.RECONNECT and may_reconnect:
                     may_reconnect = False
-                    logs.event(log, logging.WARNING, "reconnecting", error=error)
+                    logs.event(log, logging.WARNING, "reconnecting", loop=self._loop, error=error)
                     await self._sleep(RECONNECT_PAUSE)
                 else:
                     raise
@@ -164,7 +166,7 @@ class Session:
             self._connection = await self._opener()
             if self._lost:
                 self._lost = False
-                logs.event(log, logging.INFO, "reconnected")
+                logs.event(log, logging.INFO, "reconnected", loop=self._loop)
         return self._connection
 
     async def _abandon(self, task: asyncio.Future[list[list[Any]]]) -> None:

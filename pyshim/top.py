@@ -99,7 +99,7 @@ def _note(channel: Channel, row: Any) -> None:
 # What tells most comes first: a terminal may be narrow.
 HEAD = (
     "kind", "channel", "ready", "oldest", "done/s", "failed/s", "leased", "dead", "scheduled",
-    "blocked", "leases", "expired", "",
+    "blocked", "leases", "expired", "state",
 )  # fmt: skip
 
 

@@ -26,7 +26,7 @@ revoke all on all procedures in schema {{ schema }} from public;
     "dead_letter_put", "dead_letter_requeue", "dead_letter_requeue_matching", "dead_letter_discard",
     "dead_letter_discard_matching",
 ] %}
-{%- set monitor = ["metrics", "doctor", "dead_letter_count", "counter_peek", "run_status", "barrier_status"] %}
+{%- set monitor = ["metrics", "doctor", "dead_letter_count", "counter_peek", "run_status", "run_list", "barrier_status"] %}
 {%- set views = ["backlog", "in_flight", "policy", "dead_letter_summary", "outcomes", "counters", "upkeep", "barrier_progress"] %}
 {%- set everybody = [role_producer, role_worker, role_operator, role_monitor] %}
 

@@ -193,6 +193,7 @@
 {% include "functions/run/run_finish.sql" %}
 {% include "functions/run/run_cancel.sql" %}
 {% include "functions/run/run_status.sql" %}
+{% include "functions/run/run_list.sql" %}
 {% include "functions/run/run_sweep.sql" %}
 {% include "functions/run/_run_trim.sql" %}
 

@@ -18,6 +18,8 @@ from pyshim.serve import Address, label
 
 console_of_runs = console_options("run")
 
+_STATES = ("open", "completed", "error", "stopped")
+
 
 @click.group("run", invoke_without_command=True)
 @click.option(
@@ -171,6 +173,41 @@ def cancel_command(console: Console, run_id: str, reason: str | None, yes: bool)
         runs=done.runs,
         removed=done.removed,
     )
+
+
+@command.command("list")
+@click.option(
+    "--state",
+    type=click.Choice([*_STATES, "any"]),
+    default="open",
+    show_default=True,
+    help="Only these.",
+)
+@click.option("--after", metavar="RUN_ID", help="The page that follows this run.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 10_000),
+    default=50,
+    show_default=True,
+    help="At most so many.",
+)
+@console_of_runs
+def list_command(console: Console, state: str, after: str | None, limit: int) -> None:
+    """List runs, what was opened last on top. What waits of one, status tells."""
+    arguments = {"state": None if state == "any" else state, "limit": limit, "after": after}
+    if console.as_json:
+        click.echo(console.json(calls.RUN_LIST, arguments))
+        return
+    console.table(
+        ("run", "state", "opened", "ended", "parent", "tenant", "reason"),
+        (
+            (
+                row.run_id, row.state, when(row.opened_at), when(row.finished_at), row.parent_id,
+                row.tenant, row.reason,
+            )
+            for row in console.rows(calls.RUN_LIST, arguments)
+        ),
+    )  # fmt: skip
 
 
 @command.command("status")

@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -73,5 +74,8 @@ async def _watch(console: Console, interval: float) -> None:
 
 def _lines(view: top.View, former: top.View | None, passed: float) -> list[str]:
     rows: list[Any] = list(top.table(view, former, passed))
-    shown = columns(top.HEAD, rows) if rows else ["no topics and no queues"]
+    head: Sequence[str] = top.HEAD
+    if not any(row[-1] for row in rows):  # nothing is paused
+        head, rows = head[:-1], [row[:-1] for row in rows]
+    shown = columns(head, rows) if rows else ["no topics and no queues"]
     return [*top.summary(view), "", *shown]

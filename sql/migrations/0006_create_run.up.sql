@@ -15,6 +15,7 @@ create table {{ schema }}.run (
 );
 
 create index run_for_children on {{ schema }}.run (parent_id) where parent_id is not null;
+create index run_for_list on {{ schema }}.run (state, opened_at, run_id);
 create index run_for_cleanup on {{ schema }}.run (finished_at) where finished_at is not null;
 
 comment on table {{ schema }}.run is

@@ -153,7 +153,7 @@ def test_a_loop_says_that_it_has_reconnected(
     sweeper.send_signal(signal.SIGTERM)
     _, err = sweeper.communicate(timeout=10)
     assert err.index("event=started") < err.index("event=reconnecting")
-    assert err.index("event=reconnecting") < err.index("event=reconnected")
+    assert err.index("event=reconnecting loop=sweep") < err.index("event=reconnected loop=sweep")
 
 
 def test_a_relay_writes_envelopes_to_stdout_and_settles_them(

@@ -77,6 +77,26 @@ def test_what_is_no_run_is_told(tell: Tell, conn: psycopg.Connection[Any]) -> No
     assert tell("run", "finish", "r", "open").code == 2
 
 
+def test_runs_are_listed(tell: Tell, conn: psycopg.Connection[Any]) -> None:
+    for name in ("first", "second", "third"):
+        assert tell("run", "open", name).code == 0
+    assert tell("run", "finish", "second", "error", "--reason", "no stock").code == 0
+    head, _, *rows = map(cells, tell("run", "list").out.splitlines())
+    assert head == ["run", "state", "opened", "ended", "parent", "tenant", "reason"]
+    assert [row[0] for row in rows] == ["third", "first"]
+    assert "no stock" in tell("run", "list", "--state", "error").out
+    listed = json.loads(tell("run", "list", "--state", "any", "--limit", "2", "--json").out)
+    assert [(each["run_id"], each["state"]) for each in listed] == [
+        ("third", "open"),
+        ("second", "error"),
+    ]
+    told = tell("run", "list", "--state", "any", "--after", "second", "--json")
+    assert [each["run_id"] for each in json.loads(told.out)] == ["first"]
+    assert "That run is gone" in complaint(tell("run", "list", "--after", "nothing"))
+    assert json.loads(tell("run", "list", "--state", "stopped", "--json").out) == []
+    assert tell("run", "list", "--state", "running").code == 2
+
+
 def test_one_of_two_scripts_gets_the_guard(tell: Tell, conn: psycopg.Connection[Any]) -> None:
     guard = ("invoice", "7")
     assert tell("guard", "claim", *guard, "--owner", "a").code == 0

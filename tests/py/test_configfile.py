@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from pyshim import configfile, effective, lint
 from pyshim.configfile import Given
-from pyshim.errors import ConfigError
+from pyshim.errors import ConfigError, Mistakes
 from pyshim.roles import Maintain, Relaying, Sweep, Work
 from pyshim.serve import Address
 
@@ -171,6 +172,78 @@ def test_a_mistake_names_file_key_and_value_and_what_is_allowed(text: str, said:
     assert said in _complaint(text, DATABASE_URL="postgresql://app@db/shop").message
 
 
+def test_all_mistakes_of_a_file_are_told_at_once() -> None:
+    text = """
+        timeout = "soon"
+        schema = "a$b"
+        listen = "x"
+        colour = 1
+        [labels]
+        env = 1
+        le = "x"
+        [sweep]
+        limt = 1
+        interval = -1
+        [[relay]]
+        to = "x://"
+        lease = "soon"
+        [[relay]]
+        topic = "b"
+        to = 5
+        [[work]]
+        queues = []
+        [[work]]
+        registry = "nothing_here"
+        grace = true
+        [maintain]
+        lease = 0
+        [maintain.retention]
+        runs = 1
+        """
+    error = _complaint(text)
+    assert isinstance(error, Mistakes)
+    assert {each.message.split()[1].rstrip(":") for each in error.mistakes[1:]} == {
+        "timeout", "schema", "listen", "colour", "labels.env", "labels.le", "sweep.limt",
+        "sweep.interval", "relay[0].topic", "relay[0].to",
+        "relay[0].lease", "relay[1].to", "work[0].registry",
+        "work[0].queues", "work[1].registry", "work[1].grace", "maintain.lease",
+        "maintain.retention.runs",
+    }  # fmt: skip
+    assert error.mistakes[0].message == "no database named"
+    # each once: nothing is said to be missing because it was wrong
+    assert len(error.mistakes) == 19
+    for each in error.mistakes:
+        assert each.message in error.message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "database_url = 5\n[sweep]",
+        "[swep]",
+        "[[relay]]\ntopic = 'a'\nto_env = 5",
+        "[maintain]\ninterval = 20\nlease = 'long'",
+        "[[work]]\nregistry = 5",
+    ],
+)
+def test_what_is_wrong_is_not_told_twice(text: str) -> None:
+    env = {} if "database_url" in text else {"PGHOST": "h"}
+    assert not isinstance(_complaint(text, **env), Mistakes)
+
+
+def test_all_channels_that_are_not_there_are_told_with_sql_that_runs() -> None:
+    sidecar = _read(
+        'database_url = "postgresql://app@db/shop"\nschema = "My Jobs"\n'
+        "[[relay]]\ntopic = \"it's\"\nto = '-'\n[[work]]\nregistry = 'served_registry'"
+    )
+    policy = [SimpleNamespace(kind="topic", name="other")]
+    with pytest.raises(Mistakes) as raised:
+        lint.check_channels(sidecar, policy)
+    first, second = raised.value.mistakes
+    assert first.hint == "make it: select \"My Jobs\".topic_create('it''s')"
+    assert second.hint == "make it: select \"My Jobs\".queue_create('q')"
+
+
 def test_no_secret_is_shown_of_what_is_refused() -> None:
     for text in (
         'database_url = "postgresql://u:hunter2@x@h/d"\n[sweep]',
@@ -254,7 +327,13 @@ def test_what_is_in_force_is_toml_again_and_holds_no_secret() -> None:
         ("timeout = 40\n[maintain]", ["maintain"]),
         ("[maintain]\ninterval = 5\nlease = 10", ["maintain"]),
         ("[sweep]\ntopics = ['a']\n[[relay]]\ntopic = 'a'\nto = '-'", ["relay[0]"]),
-        ("[[relay]]\ntopic = 'a'\nto = '-'\n[[relay]]\ntopic = 'a'\nto = '-'", []),
+        ("[[relay]]\ntopic = 'a'\nto = '-'\n[[relay]]\ntopic = 'a'\nto = '-'", ["relay[1]"]),
+        ("[[work]]\nregistry = 'served_registry'\n" * 2, ["work[1]"]),
+        ("[[work]]\nregistry = 'served_registry'\n" * 3, ["work[1]", "work[2]"]),
+        (
+            "[[relay]]\ntopic = 'a'\nto = '-'\nlimit = 1\n[[relay]]\ntopic = 'a'\nto = '-'",
+            ["relay[1]"],
+        ),
         (
             "[[relay]]\ntopic = 'a'\nto = '-'\n[[relay]]\ntopic = 'a'\nto = 'http://h'",
             ["relay[1]"],

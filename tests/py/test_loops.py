@@ -76,6 +76,14 @@ async def test_pauses_are_jittered_within_their_share() -> None:
     assert 0.53 < max(pauses) <= 0.55
 
 
+async def test_a_loop_says_when_it_goes_on_again(caplog: pytest.LogCaptureFixture) -> None:
+    lost = psycopg.OperationalError("gone")
+    with caplog.at_level("INFO", "tidegate"):
+        await _pauses(Progress.SOME, lost, lost, Progress.NONE, Progress.NONE)
+    told = [each.fields for each in caplog.records if each.message == "recovered"]  # type: ignore[attr-defined]
+    assert told == [{"event": "recovered", "loop": "test", "after": 2}]
+
+
 async def test_a_mistake_on_the_first_step_ends_the_loop() -> None:
     with pytest.raises(NoSuchChannel):
         await _pauses(NoSuchChannel("no topic 'x'"))
@@ -119,13 +127,36 @@ async def test_when_one_loop_fails_the_others_end_and_the_error_is_told() -> Non
 
 
 LOOP_PROCESS = """
-import asyncio, sys
+import asyncio, ctypes, logging, signal, sys, threading
+from pyshim import logs
 from pyshim.loops import Pace, Progress, Stop, run
+logs.configure()
 async def step():
     print("step", flush=True)
+    if "hup" in sys.argv:
+        print(signal.getsignal(signal.SIGHUP), flush=True)
+    if "taken" in sys.argv:
+        await stop.wait()
+        signal.set_wakeup_fd(-1)
+        print("taken", flush=True)
+    if "blocked" in sys.argv:
+        await stop.wait()
+        logging.getLogger("tidegate").handlers[0].acquire()
+        # nobody else gets to run before we are in the call that never comes back
+        sys.setswitchinterval(600)
+        begun = threading.Event()
+        def tell():
+            begun.wait()
+            print("blocked", flush=True)
+        threading.Thread(target=tell).start()
+        lock, take = ctypes.create_string_buffer(64), ctypes.CDLL(None).pthread_mutex_lock
+        take(lock)
+        begun.set()
+        take(lock)
     await asyncio.sleep(float(sys.argv[1]))
     return Progress.NONE
 async def main():
+    global stop
     stop = Stop()
     stop.on_signals()
     await run("test", step, Pace.every(60), stop)
@@ -134,11 +165,12 @@ asyncio.run(main())
 """
 
 
-def _process(step_seconds: float) -> subprocess.Popen[str]:
+def _process(step_seconds: float, *words: str, before: str = "") -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", LOOP_PROCESS, str(step_seconds), *words]
     process = subprocess.Popen(
-        [sys.executable, "-c", LOOP_PROCESS, str(step_seconds)],
+        ["sh", "-c", before + 'exec "$@"', "sh", *command],
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
@@ -147,7 +179,15 @@ def _process(step_seconds: float) -> subprocess.Popen[str]:
     return process
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def _line(process: subprocess.Popen[str]) -> str:
+    assert process.stderr is not None
+    return process.stderr.readline()
+
+
+SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+
+
+@pytest.mark.parametrize("number", SIGNALS)
 def test_the_first_signal_lets_the_step_finish(number: signal.Signals) -> None:
     process = _process(0.5)
     process.send_signal(number)
@@ -155,15 +195,50 @@ def test_the_first_signal_lets_the_step_finish(number: signal.Signals) -> None:
     assert (out, process.returncode) == ("ended\n", 0)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", SIGNALS)
 def test_a_second_signal_ends_the_process_in_the_middle_of_a_step(number: signal.Signals) -> None:
     process = _process(60)
     process.send_signal(number)
-    time.sleep(0.3)
+    assert f"event=stopping signal={number.name}\n" in _line(process)
     assert process.poll() is None
     process.send_signal(number)
-    out, _ = process.communicate(timeout=5)
+    out, err = process.communicate(timeout=60)
     assert (out, process.returncode) == ("", -number)
+    assert f"level=warning event=stopping signal={number.name} at_once=True\n" in err
+
+
+def test_a_second_signal_ends_what_no_python_can_end() -> None:
+    # given a main thread that is in somebody's C, and a log that nobody reads any more
+    process = _process(60, "blocked")
+    process.send_signal(signal.SIGTERM)
+    assert "signal=SIGTERM" in _line(process)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "blocked\n"
+    # then a second one ends it all the same
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == -signal.SIGTERM
+
+
+def test_a_second_signal_ends_the_process_when_its_wake_up_was_taken() -> None:
+    process = _process(60, "taken")
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "taken\n"
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGTERM
+    assert "at_once=True" in err
+
+
+def test_who_ignores_the_end_of_the_terminal_goes_on() -> None:
+    process = _process(60, "hup", before="trap '' HUP; ")
+    assert process.stdout is not None
+    assert process.stdout.readline() == f"{signal.SIG_IGN!s}\n"
+    process.send_signal(signal.SIGHUP)
+    process.send_signal(signal.SIGTERM)
+    assert "signal=SIGTERM" in _line(process)
+    process.kill()
+    process.communicate()
 
 
 async def test_a_database_that_is_down_ends_the_first_step_and_is_waited_for_later() -> None:

@@ -187,6 +187,7 @@ async def _live(call: Caller, tag: str) -> None:
     await call("leader_resign", "%(n)s, %(e)s", n=tag, e=epoch)
     await call("run_open", "%(n)s", **name)
     await call("run_status", "%(n)s", **name)
+    await call("run_list")
     await call("run_finish", "%(n)s, 'error'", **name)
     await call("run_cancel", "%(n)s, 'enough'", **name)
     await call("run_sweep")

@@ -207,7 +207,10 @@ async def test_readiness_is_a_database_and_a_schema_that_fits(
     ("request_", "status"),
     [
         (b"GET /other HTTP/1.1\r\n\r\n", b"404"),
-        (b"POST /metrics HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello", b"400"),
+        (b"POST /metrics HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello", b"405"),
+        (b"DELETE /healthz HTTP/1.1\r\n\r\n", b"405"),
+        (b"POST /other HTTP/1.1\r\n\r\n", b"404"),
+        (b"POST /metrics\r\n\r\n", b"400"),
         (b"GET /metrics\r\n\r\n", b"400"),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\n", b"400"),
         (b"GET /healthz?x=1 HTTP/1.0\r\n\r\n", b"200"),

@@ -6,7 +6,9 @@ import json
 import os
 import queue
 import re
+import secrets
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -19,6 +21,11 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg import conninfo, sql
+
+from pyshim.config import with_database
+from pyshim.names import ROLES
+from pyshim.render import render
 
 HERE = Path(__file__).parent
 
@@ -216,6 +223,98 @@ def test_a_role_that_cannot_begin_ends_the_process_and_says_why(
     assert sidecar.process.wait(60) == 1
     until(lambda: bool(sidecar.events("role ended")))
     assert sidecar.events("role ended")[0]["role"] == "relay[0]"
+
+
+def test_a_database_that_is_not_there_yet_is_waited_for(database: str, start: Start) -> None:
+    # given a database that lets nobody in yet
+    name = conninfo.conninfo_to_dict(database)["dbname"]
+    with psycopg.connect(with_database(database, "postgres"), autocommit=True) as admin:
+        admin.execute(f'alter database "{name}" allow_connections false')
+        sidecar = start('log_format = "json"\nlisten = "127.0.0.1:0"\n[sweep]\n')
+        until(lambda: len(sidecar.events("waiting for the database")) >= 2, sidecar)
+        # then it is healthy, not ready, and says what it waits for
+        assert sidecar.fetch("/healthz") == (200, "ok, waiting for the database\n")
+        assert sidecar.fetch("/readyz") == (503, "waiting for the database\n")
+        told = sidecar.events("waiting for the database")
+        assert "not currently accepting connections" in told[0]["error"]
+        assert [each["attempt"] for each in told[:2]] == [1, 2]
+        assert not sidecar.events("started")
+        # and begins when it is there
+        admin.execute(f'alter database "{name}" allow_connections true')
+    until(lambda: bool(sidecar.events("started")), sidecar)
+    until(lambda: sidecar.fetch("/readyz") == (200, "ok\n"), sidecar)
+    assert sidecar.fetch("/healthz") == (200, "ok\n")
+    assert sidecar.end() == 0, sidecar.logged
+
+
+def test_whoever_waits_for_the_database_ends_when_told(start: Start) -> None:
+    # given a server that takes connections and never answers, and none at all
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        for port in (silent.getsockname()[1], 1):
+            url = f"postgresql://u:hunter2@127.0.0.1:{port}/x?connect_timeout=600"
+            text = 'log_format = "json"\nlisten = "127.0.0.1:0"\n[sweep]\n'
+            sidecar = start(text, "--database-url", url)
+            until(lambda: bool(sidecar.events("listening")), sidecar)  # noqa: B023
+            if port == 1:
+                until(lambda: bool(sidecar.events("waiting for the database")), sidecar)  # noqa: B023
+            assert sidecar.end() == 0, sidecar.logged
+            assert "hunter2" not in str(sidecar.logged)
+
+
+def test_a_database_that_will_never_let_us_in_is_not_waited_for(
+    database: str, start: Start
+) -> None:
+    text = 'log_format = "json"\n[sweep]\n'
+    sidecar = start(text, "--database-url", with_database(database, "nowhere"))
+    assert sidecar.process.wait(60) == 2
+    until(lambda: "does not exist" in str(sidecar.logged))
+    # nor is a schema that is not installed
+    sidecar = start('schema = "nowhere"\n' + text)
+    assert sidecar.process.wait(60) == 1
+    until(lambda: "holds no Tidegate" in str(sidecar.logged))
+
+
+def test_the_rights_of_a_worker_are_enough_but_for_the_retention(
+    empty_database: str, start: Start
+) -> None:
+    schema = f"rights_{secrets.token_hex(4)}"
+    login = sql.Identifier(f"{schema}_login")
+    names = [sql.Identifier(f"{schema}_{each}") for each in ROLES]
+    with psycopg.connect(empty_database, autocommit=True) as admin:
+        admin.execute(render(schema, roles=True).encode())
+        admin.execute(sql.SQL("set search_path = {}").format(sql.Identifier(schema)))
+        admin.execute("select topic_create('loose'), outbox_put('loose', '{\"n\": 1}')")
+        worker, operator = (sql.Identifier(f"{schema}_{each}") for each in ("worker", "operator"))
+        create = "create role {} login password 'sesame' in role {}"
+        admin.execute(sql.SQL(create).format(login, worker))
+        url = conninfo.make_conninfo(empty_database, user=f"{schema}_login", password="sesame")
+        text = (
+            f'schema = "{schema}"\nlog_format = "json"\nlisten = "127.0.0.1:0"\n'
+            '[sweep]\n[[relay]]\ntopic = "loose"\nto = "stdout"\n[maintain]\ninterval = "100ms"\n'
+        )
+        kept = text + '[maintain.retention]\nrun = "30d"\n'
+        try:
+            # given a sidecar that only works, then all of it does
+            sidecar = start(text, "--database-url", url)
+            assert _numbers(sidecar, 1) == [1]
+            ran = "select bool_and(succeeded_at is not null) and count(*) >= 6 from upkeep"
+            until(lambda: admin.execute(ran).fetchone() == (True,), sidecar)
+            assert sidecar.samples()["tidegate_up"] == 1
+            assert sidecar.end() == 0
+            assert not sidecar.events("failed")
+            # what the cleanup keeps is an operator's to say
+            sidecar = start(kept, "--database-url", url)
+            assert sidecar.process.wait(60) == 1
+            until(lambda: "permission denied" in str(sidecar.logged))
+            admin.execute(sql.SQL("grant {} to {}").format(operator, login))
+            sidecar = start(kept, "--database-url", url)
+            set_ = "select count(*) from maintenance_setting where job = 'cleanup'"
+            until(lambda: admin.execute(set_).fetchone() == (1,), sidecar)
+            assert sidecar.end() == 0
+        finally:
+            admin.execute(sql.SQL("drop schema {} cascade").format(sql.Identifier(schema)))
+            for each in (login, *names):
+                admin.execute(sql.SQL("drop role if exists {}").format(each))
 
 
 def test_what_blocks_one_role_holds_up_no_other(

@@ -46,8 +46,13 @@ def test_once_it_shows_what_stands_where(tell: Tell, conn: psycopg.Connection[An
     assert found["mail"]["ready"] == "2"
     assert found["mail"]["leased"] == "1"
     assert found["mail"]["dead"] == "1"
-    assert "paused" in told.out
+    assert (head.split()[-1], found["mail"]["state"]) == ("state", "paused")
     assert found["orders"]["ready"] == "0"
+    # and where nothing is paused, nobody is told so
+    conn.execute("select queue_resume('mail'), metrics_snapshot()")
+    lines = tell("top", "--once").out.splitlines()
+    assert lines[3].endswith(" | expired")
+    assert not any(line.endswith("|") for line in lines)
 
 
 def test_scripts_get_json(tell: Tell, conn: psycopg.Connection[Any]) -> None:

@@ -539,6 +539,23 @@ async def d(delivery):
     assert worker.returncode == 1
 
 
+def test_when_a_handler_s_process_ends_is_the_worker_s_to_say(bench: Bench) -> None:
+    # given a handler whose process is told to end, as by a terminal that is closed
+    bench.handlers("""
+@registry.handler("a")
+def a(delivery):
+    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT):
+        os.kill(os.getpid(), number)
+    time.sleep(0.1)
+    note("handled")
+""")
+    bench.queue("a")
+    bench.send("a", 1)
+    worker = bench.start("--drain")
+    assert worker.wait(60) == 0
+    assert bench.notes() == ["handled"]
+
+
 def test_a_second_signal_ends_the_worker_and_its_handlers_at_once(bench: Bench) -> None:
     bench.handlers("""
 @registry.handler("a")

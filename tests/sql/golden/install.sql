@@ -1128,6 +1128,7 @@ create table tidegate.run (
 );
 
 create index run_for_children on tidegate.run (parent_id) where parent_id is not null;
+create index run_for_list on tidegate.run (state, opened_at, run_id);
 create index run_for_cleanup on tidegate.run (finished_at) where finished_at is not null;
 
 comment on table tidegate.run is
@@ -1193,7 +1194,7 @@ comment on type tidegate.sent is
 
 -- ledger/record_migration.sql
 insert into tidegate.migration (migration, checksum, version)
-values ('0006_create_run', '97ea502d9f31992b955c4300c93d3dcea5f6ab51837e146d30666d8819422310', 'VERSION');
+values ('0006_create_run', '90b6fcf090412573cf817edc2cedb3af2f69d93c08b90e1428e4610526a18900', 'VERSION');
 
 -- migrations/0007_create_counter.up.sql
 /*
@@ -11110,6 +11111,78 @@ $$;
 comment on function tidegate.run_status(text) is
 'What became of a run: its state (open, completed, error, stopped), why and when, how many children are open, how many of its messages wait (leased ones are not counted) and how many are dead. No row for a run that was neither opened nor cancelled.';
 
+-- functions/run/run_list.sql
+create or replace function tidegate.run_list(
+    p_state text default 'open',
+    p_limit integer default 50,
+    p_after_id text default null,
+    p_after_at timestamptz default null,
+    out run_id text,
+    out state text,
+    out reason text,
+    out parent_id text,
+    out tenant text,
+    out fail_on_dead_letter boolean,
+    out opened_at timestamptz,
+    out finished_at timestamptz
+) returns setof record
+language plpgsql stable rows 50
+security definer
+set search_path = tidegate, pg_temp
+set plan_cache_mode = force_generic_plan
+set enable_seqscan = off
+set enable_bitmapscan = off
+set enable_sort = off
+set jit = off
+as $$
+#variable_conflict use_column
+/*
+ * A page of each state that is asked for, from the index, and of these the newest. What waits of a run is not counted
+ * here: run_status does, for one.
+ */
+declare
+    v_after_at timestamptz := coalesce(p_after_at, 'infinity');
+    v_states text[] := array['open', 'completed', 'error', 'stopped'];
+begin
+    if p_state <> all (v_states) then
+        perform _bad_argument('p_state', p_state, 'A run is open, completed, error or stopped; null lists all.');
+    elsif p_limit is null or p_limit not between 1 and 10000 then
+        perform _bad_argument('p_limit', p_limit::text, 'List between 1 and 10000 runs at a time.');
+    elsif p_after_id is null and p_after_at is not null then
+        perform _bad_argument('p_after_id', null, 'p_after_at is the opened_at that belongs to p_after_id: give both.');
+    elsif p_after_id is not null and p_after_at is null then
+        select r.opened_at into v_after_at from run r where r.run_id = p_after_id;
+        if not found then
+            perform _bad_argument(
+                'p_after_id', left(p_after_id, 100),
+                'That run is gone: give the opened_at it was listed with as p_after_at, or list from the top.'
+            );
+        end if;
+    end if;
+    if p_state is not null then
+        v_states := array[p_state];
+    end if;
+    return query
+    select r.*
+    from unnest(v_states) as s (state)
+    cross join lateral (
+        select
+            n.run_id, n.state, n.reason, n.parent_id, n.tenant, n.fail_on_dead_letter, n.opened_at, n.finished_at
+        from run n
+        where
+            n.state = s.state
+            and (n.opened_at, n.run_id) < (v_after_at, coalesce(p_after_id, ''))
+        order by n.opened_at desc, n.run_id desc
+        limit p_limit
+    ) as r
+    order by r.opened_at desc, r.run_id desc
+    limit p_limit;
+end;
+$$;
+
+comment on function tidegate.run_list(text, integer, text, timestamptz) is
+'Runs in a state (open unless given; null = any), what was opened last on top. Page on with p_after_id = the last run_id seen, and p_after_at = its opened_at, so that it need not be there any more. No rows when nothing matches. How much of a run waits or is dead, run_status tells. Errors: TG010 unknown state, bad limit, a p_after_id that is gone.';
+
 -- functions/run/run_sweep.sql
 create or replace function tidegate.run_sweep(
     p_limit integer default 100,
@@ -14296,6 +14369,7 @@ begin
         ('recovery_sweep', '47aaf82392400f7cd51650bbf052a84318955d733258eaad506dd011a8ce1f89'),
         ('run_cancel', 'faa35a2f9a597bcd643b49f3309c8d4455bdff10db8416124912c0fea19605be'),
         ('run_finish', '49d6cc7043bbe4e3ed954282a2cf23e59851f9c436fe2b075aceb19b639df345'),
+        ('run_list', '060c57ac16dd9c7d125638e875e49d0dfcbe9dece1fbba9d23e3bb7aee5e8447'),
         ('run_open', 'e023dbaa4f3ce2df42f494c628818779080c9eeffd2c93a283b8202236e8cd7e'),
         ('run_status', '2d64bb7852b195cf50c974a05e5e82c842e8b8eb31ebc7b3cfc1f1fd74ddf21b'),
         ('run_sweep', 'bf765bc6d1c89a65ea857e8e3fc1c6a95ba1b0742e73adfbcfd7b89d357fcb8a'),
