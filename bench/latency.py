@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import click
 import psycopg
@@ -72,7 +73,7 @@ def _run(
     yield f"Put to publish at {rate:.3g} events/s, ms"
     yield (
         f"{'doorbell':10}{'p50':>9}{'p90':>9}{'p99':>9}{'p99.9':>9}{'max':>9}"
-        f"{'events':>8}{'load':>6}"
+        f"{'events':>8}{'load':>6}{'steal':>7}"
     )
     for number in range(rounds):
         for interval in intervals if number % 2 == 0 else reversed(intervals):
@@ -80,7 +81,9 @@ def _run(
             policy = json.dumps({"doorbell": interval or None})
             place.monitor.execute(f"select {SCHEMA}.topic_create(%s, %s)", [topic, policy])
             place.checkpoint()
+            before = _processor()
             waits = asyncio.run(_measure(place.url, topic, rate, seconds))
+            stolen, passed = (now - then for now, then in zip(_processor(), before, strict=True))
             waits.sort()
             found = [waits[min(int(len(waits) * step), len(waits) - 1)] for step in STEPS]
             if not interval:
@@ -90,8 +93,15 @@ def _run(
                 verdict = f"p50 < {P50:.0f}, p99 < {P99:.0f} {'ok' if held else 'ABOVE'}"
             yield (
                 f"{interval or 'none':10}{''.join(f'{each:9.2f}' for each in found)}"
-                f"{waits[-1]:9.2f}{len(waits):8}{os.getloadavg()[0]:6.1f}  {verdict}"
+                f"{waits[-1]:9.2f}{len(waits):8}{os.getloadavg()[0]:6.1f}{stolen / passed:7.1%}"
+                f"  {verdict}"
             )
+
+
+def _processor() -> tuple[int, int]:
+    """Ticks that other guests of the host have had of our processors, and all ticks, so far."""
+    ticks = [int(word) for word in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
+    return ticks[7], sum(ticks)
 
 
 async def _measure(url: str, topic: str, rate: float, seconds: float) -> list[float]:
