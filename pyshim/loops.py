@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import enum
 import logging
-import os
 import random
 import signal
-import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,7 +21,6 @@ from pyshim.retry import Verdict, classify
 log = logging.getLogger("tidegate")
 
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_TELLING = 1.0  # seconds: the most that a last line holds up an end
 
 SOON = 0.005  # seconds: the first pause of a loop that is woken by a bell
 
@@ -167,7 +163,8 @@ class Stop:
 
     def on_signals(self) -> None:
         """SIGTERM, SIGINT and SIGHUP stop gracefully; a second one ends the process as if nobody
-        had asked. A SIGHUP that is ignored, as under nohup, stays so."""
+        had asked, whatever it is in the middle of. A SIGHUP that is ignored, as under nohup, stays
+        so."""
         loop = asyncio.get_running_loop()
         numbers = [
             each for each in STOPPING
@@ -175,52 +172,17 @@ class Stop:
         ]  # fmt: skip
 
         def first(number: signal.Signals) -> None:
-            if self.interrupted:
-                return  # two at once, as some send them, are one
-            self.interrupted = True
             for each in numbers:
                 loop.remove_signal_handler(each)
-            _end_at_once_on(numbers)
-            logs.event(log, logging.INFO, "stopping", signal=number.name)
-            self.set()
+                signal.signal(each, signal.SIG_DFL)
+            if not self.interrupted:  # two at once, as some send them, are one
+                self.interrupted = True
+                note = "a second signal ends it at once"
+                logs.event(log, logging.INFO, "stopping", signal=number.name, note=note)
+                self.set()
 
         for each in numbers:
             loop.add_signal_handler(each, first, each)
-
-
-def _end_at_once_on(numbers: Sequence[signal.Signals]) -> None:
-    """End the process on the next of these, with a line.
-
-    A thread sees to it, which the interpreter tells from its own handler: the main thread may be in
-    a call that never comes back, or in the middle of a log line. A handler in Python tells it, too,
-    for when somebody has taken the wake-up away.
-    """
-    read, write = os.pipe()
-    os.set_blocking(write, False)
-    libc = ctypes.CDLL(None)
-
-    def wait() -> None:
-        while (number := os.read(read, 1)[0]) not in numbers:
-            pass
-        # The stream, or the lock of the log, may be as stuck as what is to be ended.
-        telling = threading.Thread(target=tell, args=(signal.Signals(number).name,), daemon=True)
-        telling.start()
-        telling.join(_TELLING)
-        libc.signal(number, None)  # the default; signal.signal is for the main thread
-        os.kill(os.getpid(), number)
-
-    def tell(name: str) -> None:
-        said = f"{name} again: ended at once"
-        logs.event(log, logging.WARNING, "stopping", said, signal=name, at_once=True)
-
-    def pass_on(number: int, _: object) -> None:
-        with contextlib.suppress(OSError):
-            os.write(write, bytes([number]))
-
-    for each in numbers:
-        signal.signal(each, pass_on)
-    signal.set_wakeup_fd(write)
-    threading.Thread(target=wait, name="tidegate-end", daemon=True).start()
 
 
 Step = Callable[[], Awaitable[Progress]]
@@ -243,9 +205,9 @@ async def run(
     after that ring than twice as long as it took to come.
 
     Errors are logged in one line and backed off from; success resets the backoff, and is told after
-    an error. On the very first
-    step a mistake (a topic that does not exist, a schema that is not installed) or a database that
-    cannot be reached is raised: nobody is helped by a process that looks alive and never worked.
+    an error. On the very first step a mistake (a topic that does not exist, a schema that is not
+    installed) or a database that cannot be reached is raised: nobody is helped by a process that
+    looks alive and never worked.
     Later they are backed off from like the rest. Beside other loops (`in_company`), for which the
     database has been there already, only a mistake on the very first step is raised.
     """

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import psycopg
 import pytest
@@ -127,36 +130,15 @@ async def test_when_one_loop_fails_the_others_end_and_the_error_is_told() -> Non
 
 
 LOOP_PROCESS = """
-import asyncio, ctypes, logging, signal, sys, threading
+import asyncio, signal, sys
 from pyshim import logs
 from pyshim.loops import Pace, Progress, Stop, run
 logs.configure()
 async def step():
-    print("step", flush=True)
-    if "hup" in sys.argv:
-        print(signal.getsignal(signal.SIGHUP), flush=True)
-    if "taken" in sys.argv:
-        await stop.wait()
-        signal.set_wakeup_fd(-1)
-        print("taken", flush=True)
-    if "blocked" in sys.argv:
-        await stop.wait()
-        logging.getLogger("tidegate").handlers[0].acquire()
-        # nobody else gets to run before we are in the call that never comes back
-        sys.setswitchinterval(600)
-        begun = threading.Event()
-        def tell():
-            begun.wait()
-            print("blocked", flush=True)
-        threading.Thread(target=tell).start()
-        lock, take = ctypes.create_string_buffer(64), ctypes.CDLL(None).pthread_mutex_lock
-        take(lock)
-        begun.set()
-        take(lock)
+    print("step", signal.getsignal(signal.SIGHUP) is signal.SIG_IGN, flush=True)
     await asyncio.sleep(float(sys.argv[1]))
     return Progress.NONE
 async def main():
-    global stop
     stop = Stop()
     stop.on_signals()
     await run("test", step, Pace.every(60), stop)
@@ -165,18 +147,24 @@ asyncio.run(main())
 """
 
 
-def _process(step_seconds: float, *words: str, before: str = "") -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", LOOP_PROCESS, str(step_seconds), *words]
+@contextlib.contextmanager
+def _process(step_seconds: float, *, hup: Any = signal.SIG_DFL) -> Iterator[subprocess.Popen[str]]:
+    """A loop within its first step; `hup` is how it is started, whoever started us."""
     process = subprocess.Popen(
-        ["sh", "-c", before + 'exec "$@"', "sh", *command],
+        [sys.executable, "-c", LOOP_PROCESS, str(step_seconds)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        preexec_fn=functools.partial(signal.signal, signal.SIGHUP, hup),
     )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "step\n"
-    return process
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == f"step {hup is signal.SIG_IGN}\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def _line(process: subprocess.Popen[str]) -> str:
@@ -189,56 +177,30 @@ SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_the_first_signal_lets_the_step_finish(number: signal.Signals) -> None:
-    process = _process(0.5)
-    process.send_signal(number)
-    out, _ = process.communicate(timeout=5)
-    assert (out, process.returncode) == ("ended\n", 0)
+    with _process(0.5) as process:
+        process.send_signal(number)
+        out, _ = process.communicate(timeout=60)
+        assert (out, process.returncode) == ("ended\n", 0)
 
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_second_signal_ends_the_process_in_the_middle_of_a_step(number: signal.Signals) -> None:
-    process = _process(60)
-    process.send_signal(number)
-    assert f"event=stopping signal={number.name}\n" in _line(process)
-    assert process.poll() is None
-    process.send_signal(number)
-    out, err = process.communicate(timeout=60)
-    assert (out, process.returncode) == ("", -number)
-    assert f"level=warning event=stopping signal={number.name} at_once=True\n" in err
-
-
-def test_a_second_signal_ends_what_no_python_can_end() -> None:
-    # given a main thread that is in somebody's C, and a log that nobody reads any more
-    process = _process(60, "blocked")
-    process.send_signal(signal.SIGTERM)
-    assert "signal=SIGTERM" in _line(process)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "blocked\n"
-    # then a second one ends it all the same
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == -signal.SIGTERM
-
-
-def test_a_second_signal_ends_the_process_when_its_wake_up_was_taken() -> None:
-    process = _process(60, "taken")
-    process.send_signal(signal.SIGTERM)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "taken\n"
-    process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == -signal.SIGTERM
-    assert "at_once=True" in err
+    with _process(600) as process:
+        process.send_signal(number)
+        # the first one's line says what the second one does, which has no time for a line
+        told = f'event=stopping signal={number.name} note="a second signal ends it at once"\n'
+        assert told in _line(process)
+        assert process.poll() is None
+        process.send_signal(number)
+        out, _ = process.communicate(timeout=60)
+        assert (out, process.returncode) == ("", -number)
 
 
 def test_who_ignores_the_end_of_the_terminal_goes_on() -> None:
-    process = _process(60, "hup", before="trap '' HUP; ")
-    assert process.stdout is not None
-    assert process.stdout.readline() == f"{signal.SIG_IGN!s}\n"
-    process.send_signal(signal.SIGHUP)
-    process.send_signal(signal.SIGTERM)
-    assert "signal=SIGTERM" in _line(process)
-    process.kill()
-    process.communicate()
+    with _process(600, hup=signal.SIG_IGN) as process:
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)
+        assert "signal=SIGTERM" in _line(process)
 
 
 async def test_a_database_that_is_down_ends_the_first_step_and_is_waited_for_later() -> None:
