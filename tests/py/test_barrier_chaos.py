@@ -45,7 +45,8 @@ def _cut(conn: psycopg.Connection[Any], after: float) -> None:
 
 
 def _settle(conn: psycopg.Connection[Any], way: int, delivery: tuple[Any, ...]) -> None:
-    """Three ways in which a member may arrive; whatever was cut off is simply called again."""
+    """Three ways in which a member may arrive; whatever was cut off is simply called again. Whose
+    lease is lost gives up what he did in the same transaction: somebody else has the member."""
     lease_id, message_id, barrier, epoch, member = delivery
     result = Jsonb({"member": member, "square": member * member})
     ack = "select tidegate.queue_ack(%s, %s, %s)"
@@ -54,7 +55,9 @@ def _settle(conn: psycopg.Connection[Any], way: int, delivery: tuple[Any, ...]) 
     elif way == 1:
         with conn.transaction():
             conn.execute("insert into public.business values (%s, %s)", (epoch, member))
-            conn.execute(ack, (lease_id, [message_id], result))
+            lost = "select a.lost from tidegate.queue_ack(%s, %s, %s) a"
+            if conn.execute(lost, (lease_id, [message_id], result)).fetchone() == (True,):
+                raise psycopg.Rollback
     else:
         arrive = "select tidegate.barrier_arrive(%s, %s, %s, %s)"
         conn.execute(arrive, (barrier, epoch, member, result))
