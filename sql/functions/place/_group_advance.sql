@@ -22,7 +22,9 @@ as $$
  *
  * A producer or a settlement that stays open keeps grouped_to where it is, and what waits above it in held groups is
  * looked at again by each tick. So that nobody starves behind many of those, pages follow each other for a while, and
- * then comes what was drawn lately, above p_recent.
+ * then comes what was drawn lately, above p_recent. The first of a group on a later page need not be its first: that one
+ * may stand between the pages, or on an earlier one, where its group was in somebody's hands and is free by now. So
+ * there the first is looked for in the group itself, in the snapshot that finds it free.
  */
 declare
     v_stop constant timestamptz := clock_timestamp() + interval '25 ms';
@@ -67,15 +69,23 @@ begin
 
         select
             array_agg(t.turn order by u.ordinality), array_agg(t.message_id order by u.ordinality),
-            array_agg(t.position order by u.ordinality)
-        into v_turns, v_holders, v_marks
-        from unnest(v_groups) with ordinality u (group_key, ordinality)
+            array_agg(t.position order by u.ordinality),
+            array_agg(case when f.group_key = u.group_key then f.position else u.first end order by u.ordinality)
+        into v_turns, v_holders, v_marks, v_firsts
+        from unnest(v_groups, v_firsts) with ordinality u (group_key, first, ordinality)
         left join lateral (
             select n.turn, n.message_id, n.position from group_turn n
             where n.channel_id = p_channel_id and n.group_key = u.group_key
             order by n.turn desc
             limit 1
-        ) t on true;
+        ) t on true
+        left join lateral (
+            select b.group_key, b.position from blocked b
+            where v_from > p_from and (t.message_id is null or t.position >= u.first)
+                and b.channel_id = p_channel_id and (b.group_key, b.position) > (u.group_key, p_from)
+            order by b.group_key, b.position
+            limit 1
+        ) f on true;
 
         -- Held, and nothing to change: asked for and let go.
         v_sure := '{}';

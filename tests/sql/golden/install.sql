@@ -3221,7 +3221,9 @@ as $$
  *
  * A producer or a settlement that stays open keeps grouped_to where it is, and what waits above it in held groups is
  * looked at again by each tick. So that nobody starves behind many of those, pages follow each other for a while, and
- * then comes what was drawn lately, above p_recent.
+ * then comes what was drawn lately, above p_recent. The first of a group on a later page need not be its first: that one
+ * may stand between the pages, or on an earlier one, where its group was in somebody's hands and is free by now. So
+ * there the first is looked for in the group itself, in the snapshot that finds it free.
  */
 declare
     v_stop constant timestamptz := clock_timestamp() + interval '25 ms';
@@ -3266,15 +3268,23 @@ begin
 
         select
             array_agg(t.turn order by u.ordinality), array_agg(t.message_id order by u.ordinality),
-            array_agg(t.position order by u.ordinality)
-        into v_turns, v_holders, v_marks
-        from unnest(v_groups) with ordinality u (group_key, ordinality)
+            array_agg(t.position order by u.ordinality),
+            array_agg(case when f.group_key = u.group_key then f.position else u.first end order by u.ordinality)
+        into v_turns, v_holders, v_marks, v_firsts
+        from unnest(v_groups, v_firsts) with ordinality u (group_key, first, ordinality)
         left join lateral (
             select n.turn, n.message_id, n.position from group_turn n
             where n.channel_id = p_channel_id and n.group_key = u.group_key
             order by n.turn desc
             limit 1
-        ) t on true;
+        ) t on true
+        left join lateral (
+            select b.group_key, b.position from blocked b
+            where v_from > p_from and (t.message_id is null or t.position >= u.first)
+                and b.channel_id = p_channel_id and (b.group_key, b.position) > (u.group_key, p_from)
+            order by b.group_key, b.position
+            limit 1
+        ) f on true;
 
         -- Held, and nothing to change: asked for and let go.
         v_sure := '{}';
@@ -14220,7 +14230,7 @@ begin
         ('_error_text', '7f12f69ffaf3d6dff455683baed5f1abd597a68e4df21400d06f4cd26391f9b8'),
         ('_event_id', 'fe98df9256e1e454577b21dd0e979b27cdcf55f46bd0e42b07d2b4252a4f218c'),
         ('_failed_check', '8a3402dfd35a05abb2e167dc9dfdf736ba7e4d57a916dcd1e11343088de738e3'),
-        ('_group_advance', '781236f4bdfa8396fc453e8ae35196b3b7d2f81362c1daea4d17693f39091e05'),
+        ('_group_advance', 'af527d7265b15d25fd4eaaa8aa3fae08aa291a1811f73450c8df62419d418edc'),
         ('_guard_check', '052b9515236e6a3e40da1a9a6d8e648099a6bcdefa82c1d4f6968363b70bb0fd'),
         ('_guards_recover', '0ef02887c055df6a259ecd4be4002a802c7fb81658c86e02fa35b161681c8976'),
         ('_guards_retire', '6576cbfa24078bb01ebe87edd3ea800b99b686285faac6bb3bad40e145e27259'),
