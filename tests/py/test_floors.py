@@ -3,7 +3,8 @@
 Six producers sleep inside their transactions, roll back (also to savepoints), repeat idempotency
 keys and overlap; four consumers claim and settle; a read and a write transaction pin the horizon.
 The same workload against a floor without its proof must be seen to strand messages, or this test
-proves nothing.
+proves nothing. It runs on a topic, and on a queue whose messages have group keys: there a message
+passes through `blocked`, which ticks look at by marks of their own.
 """
 
 from __future__ import annotations
@@ -42,22 +43,62 @@ end;
 $$;
 """
 
-# Live messages that no claim will ever look at again. None, in any snapshot.
+# Live messages that no claim will ever look at again, and groups that nobody will. None, in any
+# snapshot.
 STRANDED = """
-select count(*) from ready as r
-cross join lateral (
-    select n.floors[r.priority + 1] as floor from floor as n
-    where n.channel_id = r.channel_id order by n.floor_id desc limit 1
-) as f
-where r.position <= f.floor
+select (
+    select count(*) from ready as r
+    cross join lateral (
+        select n.floors[r.priority + 1] as floor from floor as n
+        where n.channel_id = r.channel_id order by n.floor_id desc limit 1
+    ) as f
+    where r.position <= f.floor
+) + (
+    select count(*) from (
+        select b.channel_id, b.group_key, min(b.position) as position from blocked as b
+        group by b.channel_id, b.group_key
+    ) as w
+    cross join lateral (
+        select n.grouped_to from floor as n
+        where n.channel_id = w.channel_id order by n.floor_id desc limit 1
+    ) as f
+    left join lateral (
+        select t.message_id, t.position from group_turn as t
+        where t.channel_id = w.channel_id and t.group_key = w.group_key
+        order by t.turn desc limit 1
+    ) as t on true
+    where w.position <= f.grouped_to and (t.message_id is null or t.position >= w.position)
+)
 """
+
+# The statements of each kind: put with a priority or group and an idempotency key, and the rest.
+STATEMENTS = {
+    "topic": {
+        "create": """select topic_create('stress', '{"lease": "1 hour"}')""",
+        "put": "select (p).outcome from outbox_put('stress', to_jsonb(%(token)s::text),"
+        " p_priority => %(priority)s, p_idempotency_key => %(key)s) as p",
+        "claim": "select lease_id, message_id, payload from outbox_claim('stress', %s)",
+        "release": "select outbox_release(%s)",
+        "settle": "select (s).acked from outbox_settle(%s, %s) as s",
+    },
+    "groups": {
+        "create": """select queue_create('stress', '{"lease": "1 hour"}')""",
+        "put": "select (p).outcome from queue_send('stress', to_jsonb(%(token)s::text),"
+        " p_priority => %(priority)s, p_idempotency_key => %(key)s,"
+        " p_group_key => 'g' || abs(hashtext(%(token)s)) %% 50) as p",
+        "claim": "select lease_id, message_id, payload from queue_claim('stress', %s)",
+        "release": "select queue_release(%s)",
+        "settle": "select (s).acked from queue_settle(%s, %s) as s",
+    },
+}
 
 
 class Workload:
-    """Producers and consumers of one topic; counts what was committed and what was consumed."""
+    """Producers and consumers of one channel; counts what was committed and what was consumed."""
 
-    def __init__(self, conninfo: str, seed: int) -> None:
+    def __init__(self, conninfo: str, kind: str, seed: int) -> None:
         self.conninfo = conninfo
+        self.statements = STATEMENTS[kind]
         self.seed = seed
         self.committed: Counter[str] = Counter()
         self.consumed: Counter[str] = Counter()
@@ -93,11 +134,17 @@ class Workload:
         tokens = [f"{name}.{n}" for n in range(rng.choice([1, 1, 3, 20]))]
         priority = rng.choice([0, 0, 0, 5])
         for token in tokens:
-            conn.execute(
-                "select outbox_put('stress', to_jsonb(%s::text), p_priority => %s)",
-                (token, priority),
-            )
+            self.put_one(conn, token, priority)
         return tokens
+
+    def put_one(
+        self, conn: psycopg.Connection[Any], token: str, priority: int = 0, key: str | None = None
+    ) -> str:
+        answer = conn.execute(
+            self.statements["put"].encode(), {"token": token, "priority": priority, "key": key}
+        ).fetchone()
+        assert answer
+        return str(answer[0])
 
     def put(self, conn: psycopg.Connection[Any], name: str, rng: random.Random) -> list[str]:
         with conn.transaction():
@@ -127,13 +174,9 @@ class Workload:
 
     def repeat(self, conn: psycopg.Connection[Any], name: str, rng: random.Random) -> list[str]:
         with conn.transaction():
-            answer = conn.execute(
-                "select (p).outcome from outbox_put("
-                " 'stress', to_jsonb(%s::text), p_idempotency_key => %s) as p",
-                (name, f"key {rng.randrange(200)}"),
-            ).fetchone()
+            outcome = self.put_one(conn, name, key=f"key {rng.randrange(200)}")
             self.linger(rng)
-        return [name] if answer == ("inserted",) else []
+        return [name] if outcome == "inserted" else []
 
     # ------------------------------------------------------------------ consumers
 
@@ -148,17 +191,16 @@ class Workload:
 
     def claim_once(self, conn: psycopg.Connection[Any], rng: random.Random) -> int:
         claimed = conn.execute(
-            "select lease_id, message_id, payload from outbox_claim('stress', %s)",
-            (rng.choice([1, 5, 100]),),
+            self.statements["claim"].encode(), (rng.choice([1, 5, 100]),)
         ).fetchall()
         if not claimed:
             return 0
         lease_id = claimed[0][0]
         if rng.random() < 0.1:
-            conn.execute("select outbox_release(%s)", (lease_id,))
+            conn.execute(self.statements["release"].encode(), (lease_id,))
             return len(claimed)
         settled = conn.execute(
-            "select (s).acked from outbox_settle(%s, %s) as s",
+            self.statements["settle"].encode(),
             (lease_id, [message_id for _, message_id, _ in claimed]),
         ).fetchone()
         assert settled == (len(claimed),)
@@ -252,16 +294,16 @@ class Workload:
         assert len(self.consumed) > 100
 
 
-@pytest.fixture
-def workload(database: str) -> Workload:
-    return make_workload(database)
+@pytest.fixture(params=STATEMENTS)
+def workload(database: str, request: pytest.FixtureRequest) -> Workload:
+    return make_workload(database, request.param)
 
 
-def make_workload(conninfo: str) -> Workload:
+def make_workload(conninfo: str, kind: str) -> Workload:
     with psycopg.connect(conninfo, options=SEARCH_PATH) as conn:
         # Leases outlive the test, so that what is consumed twice was claimed twice.
-        conn.execute("""select topic_create('stress', '{"lease": "1 hour"}')""")
-    return Workload(conninfo, random.randrange(1 << 30))
+        conn.execute(STATEMENTS[kind]["create"].encode())
+    return Workload(conninfo, kind, random.randrange(1 << 30))
 
 
 def take_the_proof_out(conninfo: str) -> None:
@@ -282,23 +324,24 @@ def test_without_the_proof_messages_are_stranded(workload: Workload) -> None:
 
 
 @pytest.mark.heavy
-def test_a_transaction_prepared_across_a_restart_is_not_passed() -> None:
-    """The long run: two minutes, with 2PC and a restart of the server in the middle."""
+@pytest.mark.parametrize("kind", STATEMENTS)
+def test_a_transaction_prepared_across_a_restart_is_not_passed(kind: str) -> None:
+    """The long run: over a minute, with 2PC and a restart of the server in the middle."""
     settings = {**test_server.EMBEDDED_SETTINGS, "max_prepared_transactions": "10"}
     with embedded.running(settings=settings, fsync=True) as own:
         conninfo = own.url_of("postgres")
         test_server.install(**conninfo_to_dict(conninfo))
-        workload = make_workload(conninfo)
-        workload.run(30)
+        workload = make_workload(conninfo, kind)
+        workload.run(20)
 
         prepare(workload, "across a restart")
         own.restart()
         # Its transaction has no backend any more, and another virtual transaction than before.
-        workload.run(30, midway=lambda: commit_prepared(workload, "across a restart"))
+        workload.run(20, midway=lambda: commit_prepared(workload, "across a restart"))
         prepare(workload, "across a crash")
         own.restart("immediate")
-        workload.run(30, midway=lambda: commit_prepared(workload, "across a crash"))
-        workload.run(30)
+        workload.run(20, midway=lambda: commit_prepared(workload, "across a crash"))
+        workload.run(20)
         workload.check()
 
 
@@ -306,7 +349,7 @@ def prepare(workload: Workload, name: str) -> None:
     with workload.connect(autocommit=True) as conn:
         conn.execute("begin")
         for n in range(50):
-            conn.execute("select outbox_put('stress', to_jsonb(%s::text))", (f"{name} {n}",))
+            workload.put_one(conn, f"{name} {n}")
         conn.execute(psycopg.sql.SQL("prepare transaction {}").format(name))
 
 

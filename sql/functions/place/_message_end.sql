@@ -104,24 +104,25 @@ begin
         return; -- none of them had the turn: they ended while they waited
     end if;
 
-    -- The comparison of rows leaves no index but that of the group. Found, and gone when its row is reached (a cancel,
-    -- a replacement with a delay): looked for again.
+    -- The comparison of rows leaves no index but that of the group, and the bound keeps the look from walking on over
+    -- what died in the groups behind it. Found, and gone when its row is reached (a cancel, a replacement with a
+    -- delay): looked for again.
     loop
         select
             array_agg(n.row_id order by t.ordinality), array_agg(n.position order by t.ordinality),
-            array_agg(n.message_id order by t.ordinality), bool_or(f.group_key = t.group_key and n.row_id is null)
+            array_agg(n.message_id order by t.ordinality), bool_or(f.position is not null and n.row_id is null)
         into v_nexts, v_positions, v_holders, v_is_gone
         from unnest(v_groups, v_marks) with ordinality t (group_key, position, ordinality)
         left join lateral (
-            select b.group_key, b.position from blocked b
+            select b.position from blocked b
             where b.channel_id = p_channel_id and (b.group_key, b.position) > (t.group_key, t.position)
+                and b.group_key <= t.group_key
             order by b.group_key, b.position
             limit 1
         ) f on true
         left join lateral (
             select b.ctid as row_id, b.position, b.message_id from blocked b
-            where b.channel_id = p_channel_id and b.group_key = t.group_key and b.group_key = f.group_key
-                and b.position = f.position
+            where b.channel_id = p_channel_id and b.group_key = t.group_key and b.position = f.position
             limit 1
             for update
         ) n on true;

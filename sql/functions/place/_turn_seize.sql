@@ -13,7 +13,7 @@ as $$
  */
 declare
     v_turn group_turn;
-    v_next record;
+    v_next bigint;
 begin
     select * into v_turn from group_turn t
     where t.channel_id = p_channel_id and t.group_key = p_group_key
@@ -28,15 +28,17 @@ begin
     if v_turn.message_id is distinct from p_message_id then
         return true;
     end if;
-    select b.group_key, b.position into v_next from blocked b
+    -- As in _message_end: by the index of the group, and not beyond it.
+    select b.position into v_next from blocked b
     where b.channel_id = p_channel_id and (b.group_key, b.position) > (p_group_key, v_turn.position)
+        and b.group_key <= p_group_key
     order by b.group_key, b.position
     limit 1;
-    if v_next.group_key is distinct from p_group_key then
+    if not found then
         return true;
     end if;
     perform from blocked b
-    where b.channel_id = p_channel_id and b.group_key = p_group_key and b.position = v_next.position
+    where b.channel_id = p_channel_id and b.group_key = p_group_key and b.position = v_next
     for update skip locked;
     return found;
 end;
