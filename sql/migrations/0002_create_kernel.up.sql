@@ -75,7 +75,6 @@ create table {{ schema }}.floor (
     lease_from timestamptz not null,
     tick_at timestamptz not null,
     grouped_to bigint not null,
-    grouped_hint bigint not null default 0,
     idle_until timestamptz,
     timeline text,
     holders text[],
@@ -96,7 +95,6 @@ comment on column {{ schema }}.floor.hints is 'By priority + 1: where claims sta
 comment on column {{ schema }}.floor.scheduled_from is 'Scans of scheduled start here.';
 comment on column {{ schema }}.floor.lease_from is 'Scans of lease by its deadline start here.';
 comment on column {{ schema }}.floor.grouped_to is 'Up to here, the group of whatever stands in blocked has its turn with somebody, who hands it on.';
-comment on column {{ schema }}.floor.grouped_hint is 'Where ticks look on in blocked: up to here the same holds of what was to be seen; whoever commits late below it is looked for when he has ended.';
 comment on column {{ schema }}.floor.tick_at is 'The next tick is due then: 250 ms after this one, 25 ms where messages of groups come in, at once where there is more, and never sooner than ten times what this one took.';
 comment on column {{ schema }}.floor.holders is 'Of the tide of this tick, with drew_above and timeline: below the hints a message can only appear when one of them ends. Null = not known.';
 comment on column {{ schema }}.floor.idle_until is 'Nothing can become ready before then unless a position is drawn: a poll may stop here. Null = not known.';

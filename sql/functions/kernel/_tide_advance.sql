@@ -12,6 +12,7 @@ as $$
  * Hence everything up to the least of what the present holders are known to have drawn above has ended, and a
  * statement that takes its snapshot after this one sees what became of it (a lock is released after its transaction
  * has become visible). The same holds for deadlines, which are never written in the past (see _tick).
+ * Who ticks in a transaction that has written is a holder like any other: what he sees of his own, others do not yet.
  * A prepared transaction changes its virtual transaction over a restart: while one holds a lock, nothing is safe.
  * A crash of one backend numbers them anew for all, and nothing else tells of it: so a holder is known by its process
  * too, or one of before would seem to go on in a namesake of after, and what it left would not be looked for.
@@ -20,6 +21,7 @@ declare
     v_last tide;
     v_tide tide;
     v_last_at timestamptz;
+    v_is_writer constant boolean := pg_current_xact_id_if_assigned() is not null;
 begin
     select * into v_last from tide order by tide_id desc limit 1;
     v_last_at := nullif(v_last.at, '-infinity');
@@ -54,7 +56,7 @@ begin
                 and l.relation in ('position_seq'::regclass, 'scheduled'::regclass, 'lease'::regclass)
                 and l.database = (select d.oid from pg_database d where d.datname = current_database())
                 and l.mode = 'RowExclusiveLock'
-                and l.pid is distinct from pg_backend_pid()
+                and (l.pid is distinct from pg_backend_pid() or v_is_writer)
             group by 1, 2
         ), known as (
             select

@@ -1,7 +1,7 @@
 {% from "macros/message.sql" import message_names %}
 create or replace function {{ schema }}._group_advance(
-    p_channel_id integer, p_from bigint, p_to bigint, p_recent bigint, p_limit integer,
-    out sure_to bigint, out arrived integer, out has_more boolean
+    p_channel_id integer, p_from bigint, p_safe bigint, p_recent bigint, p_limit integer,
+    out grouped_to bigint, out arrived integer, out has_more boolean
 )
 language plpgsql volatile
 set search_path = {{ schema }}, pg_temp
@@ -10,27 +10,27 @@ as $$
  * Gives the turn to whoever came into a group that nobody holds. Of the messages that came in above p_from only the
  * first of each group matters.
  *
- * What keeps a message from being overlooked: up to sure_to, every group with something to be seen in blocked has a
- * holder, and whoever ends that holder looks for the next one in a snapshot taken after he has locked the turn. So the
- * lock is asked for here, in a snapshot that sees the message. Got, and held: its holder ends later than this, and will
- * see what is seen here; the lock is let go at once, so that no settlement waits for the claim that ticks. Got, and
- * free: the turn is given. Not got: somebody is at it now, and sure_to stays below the message until he is done.
+ * What keeps a message from being overlooked: behind grouped_to, every group with something in blocked has a holder,
+ * and whoever ends that holder looks for the next one in a snapshot taken after he has locked the turn. So the lock is
+ * asked for here, in a snapshot that sees the message. Got, and held: its holder ends later than this, and will see
+ * what is seen here; the lock is let go at once, so that no settlement waits for the claim that ticks. Got, and free:
+ * the turn is given. Not got: somebody is at it now, and grouped_to stays below the message until he is done.
  * Nobody waits here, so nobody who acks waits for a producer.
  *
  * One that drew its position early and committed late stands below its group's holder: the mark from which the next
  * one is looked for is taken back to it.
  *
- * A settlement that stays open keeps sure_to where it is, and what waits above it in held groups is looked at again by
- * each tick. So that nobody starves behind many of those, pages follow each other for a while, and then comes what was
- * drawn lately, above p_recent. The first of a group on a later page need not be its first: that one may stand between
- * the pages, or on an earlier one, where its group was in somebody's hands and is free by now. So there the first is
- * looked for in the group itself, in the snapshot that finds it free.
+ * A producer or a settlement that stays open keeps grouped_to where it is, and what waits above it in held groups is
+ * looked at again by each tick. So that nobody starves behind many of those, pages follow each other for a while, and
+ * then comes what was drawn lately, above p_recent. The first of a group on a later page need not be its first: that
+ * one may stand between the pages, or on an earlier one, where its group was in somebody's hands and is free by now.
+ * So there the first is looked for in the group itself, in the snapshot that finds it free.
  */
 declare
     v_stop constant timestamptz := clock_timestamp() + interval '25 ms';
     v_from bigint := p_from;
     v_cut bigint;
-    v_sure_to bigint := p_to;
+    v_sure_to bigint := p_safe;
     v_amount integer;
     v_groups text[];
     v_firsts bigint[];
@@ -208,9 +208,9 @@ begin
             exit;
         end if;
     end loop;
-    sure_to := greatest(p_from, least(v_sure_to, v_cut));
+    grouped_to := greatest(p_from, least(v_sure_to, v_cut));
 end;
 $$;
 
 comment on function {{ schema }}._group_advance(integer, bigint, bigint, bigint, integer) is
-'Look at messages of groups that came into a queue above p_from, p_limit at a time, and let the first of each group without a holder enter ready. p_to: drawn by the time of the tide; p_recent: what was drawn above it is looked at even when there is too much before it. Returns up to where, of what is to be seen, every group is in somebody''s hands, how many messages were looked at, and whether there are more.';
+'Look at messages of groups that came into a queue above p_from, p_limit at a time, and let the first of each group without a holder enter ready. p_safe: positions up to it are visible or gone; p_recent: what was drawn above it is looked at even when there is too much before it. Returns up to where every group is known to be in somebody''s hands, how many messages were looked at, and whether there are more.';

@@ -59,26 +59,25 @@ begin
         limit 1;
         v_reach := greatest(v_reach, v_tide.safe_position);
 
-        -- What the last tick has seen below its hints is gone, or waits in groups that are held. Since then only those
-        -- can have left something there who held a position at that time and have ended: so that is how far down the
-        -- look goes, and while a transaction stays open, however long, nobody walks over what was consumed beside it.
+        select * into v_advance
+        from _group_advance(
+            p_channel_id, v_floor.grouped_to, v_tide.safe_position, least(v_reach, v_floor.position),
+            v_floor.move_limit
+        );
+        v_floor.grouped_to := v_advance.grouped_to;
+        v_floor.has_more := v_floor.has_more or v_advance.has_more;
+        if v_advance.arrived > 0 then
+            v_pause := '25 ms';
+        end if;
+
+        -- What the last tick has seen below its hints is gone. Since then only those can have left something there who
+        -- held a position at that time and have ended: so that is how far down the look goes, and while a transaction
+        -- stays open, however long, nobody walks over what was consumed beside it.
         v_look_from := 0;
         if v_floor.timeline = v_tide.timeline and v_tide.timeline <> 'unknown' and not v_tide.is_blind then
             select min(h.drew_above) into v_look_from
             from unnest(v_floor.holders, v_floor.drew_above) h (name, drew_above)
             where h.name <> all(v_tide.holders);
-        end if;
-
-        select * into v_advance
-        from _group_advance(
-            p_channel_id, greatest(v_floor.grouped_to, least(v_look_from, v_floor.grouped_hint)), v_tide.position,
-            least(v_reach, v_floor.position), v_floor.move_limit
-        );
-        v_floor.grouped_hint := v_advance.sure_to;
-        v_floor.grouped_to := greatest(v_floor.grouped_to, least(v_tide.safe_position, v_floor.grouped_hint));
-        v_floor.has_more := v_floor.has_more or v_advance.has_more;
-        if v_advance.arrived > 0 then
-            v_pause := '25 ms';
         end if;
 
         v_floor.priorities := _priorities(p_channel_id);
@@ -148,14 +147,13 @@ begin
     v_floor.took := greatest('0', least(clock_timestamp() - v_started, '500 ms'));
     insert into floor (
         channel_id, ticked_at, took, position, is_quiet, has_more, move_limit, priorities, floors, hints,
-        scheduled_from, lease_from, tick_at, grouped_to, grouped_hint, idle_until, timeline, holders, drew_above
+        scheduled_from, lease_from, tick_at, grouped_to, idle_until, timeline, holders, drew_above
     ) values (
         p_channel_id, v_now, v_floor.took,
         v_floor.position, v_floor.is_quiet, v_floor.has_more, v_floor.move_limit, v_floor.priorities, v_floor.floors,
         v_floor.hints, v_floor.scheduled_from, v_floor.lease_from,
         v_now + greatest(case when v_floor.has_more then '0' else v_pause end, 10 * v_floor.took),
-        v_floor.grouped_to, v_floor.grouped_hint, v_floor.idle_until, v_floor.timeline, v_floor.holders,
-        v_floor.drew_above
+        v_floor.grouped_to, v_floor.idle_until, v_floor.timeline, v_floor.holders, v_floor.drew_above
     );
     -- The row this one follows. Skipped where another tick is at it: two ticks never wait for each other.
     delete from floor where ctid = any(array(

@@ -232,7 +232,6 @@ create table tidegate.floor (
     lease_from timestamptz not null,
     tick_at timestamptz not null,
     grouped_to bigint not null,
-    grouped_hint bigint not null default 0,
     idle_until timestamptz,
     timeline text,
     holders text[],
@@ -253,7 +252,6 @@ comment on column tidegate.floor.hints is 'By priority + 1: where claims start; 
 comment on column tidegate.floor.scheduled_from is 'Scans of scheduled start here.';
 comment on column tidegate.floor.lease_from is 'Scans of lease by its deadline start here.';
 comment on column tidegate.floor.grouped_to is 'Up to here, the group of whatever stands in blocked has its turn with somebody, who hands it on.';
-comment on column tidegate.floor.grouped_hint is 'Where ticks look on in blocked: up to here the same holds of what was to be seen; whoever commits late below it is looked for when he has ended.';
 comment on column tidegate.floor.tick_at is 'The next tick is due then: 250 ms after this one, 25 ms where messages of groups come in, at once where there is more, and never sooner than ten times what this one took.';
 comment on column tidegate.floor.holders is 'Of the tide of this tick, with drew_above and timeline: below the hints a message can only appear when one of them ends. Null = not known.';
 comment on column tidegate.floor.idle_until is 'Nothing can become ready before then unless a position is drawn: a poll may stop here. Null = not known.';
@@ -303,7 +301,7 @@ alter table tidegate.tally set (
 
 -- ledger/record_migration.sql
 insert into tidegate.migration (migration, checksum, version)
-values ('0002_create_kernel', 'ae065c5ac918ed9a8d6a59142b3c923bc5fadf92c6c453c5f5dd7a179b16344b', 'VERSION');
+values ('0002_create_kernel', '39fc2c7df4233a74ba94a73b6d4c63431799a6b7293266e833e68e89e4a30b9f', 'VERSION');
 
 -- migrations/0003_create_places.up.sql
 /*
@@ -1874,6 +1872,7 @@ as $$
  * Hence everything up to the least of what the present holders are known to have drawn above has ended, and a
  * statement that takes its snapshot after this one sees what became of it (a lock is released after its transaction
  * has become visible). The same holds for deadlines, which are never written in the past (see _tick).
+ * Who ticks in a transaction that has written is a holder like any other: what he sees of his own, others do not yet.
  * A prepared transaction changes its virtual transaction over a restart: while one holds a lock, nothing is safe.
  * A crash of one backend numbers them anew for all, and nothing else tells of it: so a holder is known by its process
  * too, or one of before would seem to go on in a namesake of after, and what it left would not be looked for.
@@ -1882,6 +1881,7 @@ declare
     v_last tide;
     v_tide tide;
     v_last_at timestamptz;
+    v_is_writer constant boolean := pg_current_xact_id_if_assigned() is not null;
 begin
     select * into v_last from tide order by tide_id desc limit 1;
     v_last_at := nullif(v_last.at, '-infinity');
@@ -1916,7 +1916,7 @@ begin
                 and l.relation in ('position_seq'::regclass, 'scheduled'::regclass, 'lease'::regclass)
                 and l.database = (select d.oid from pg_database d where d.datname = current_database())
                 and l.mode = 'RowExclusiveLock'
-                and l.pid is distinct from pg_backend_pid()
+                and (l.pid is distinct from pg_backend_pid() or v_is_writer)
             group by 1, 2
         ), known as (
             select
@@ -3204,8 +3204,8 @@ comment on function tidegate._scheduled_promote(integer, timestamptz, integer) i
 
 -- functions/place/_group_advance.sql
 create or replace function tidegate._group_advance(
-    p_channel_id integer, p_from bigint, p_to bigint, p_recent bigint, p_limit integer,
-    out sure_to bigint, out arrived integer, out has_more boolean
+    p_channel_id integer, p_from bigint, p_safe bigint, p_recent bigint, p_limit integer,
+    out grouped_to bigint, out arrived integer, out has_more boolean
 )
 language plpgsql volatile
 set search_path = tidegate, pg_temp
@@ -3214,27 +3214,27 @@ as $$
  * Gives the turn to whoever came into a group that nobody holds. Of the messages that came in above p_from only the
  * first of each group matters.
  *
- * What keeps a message from being overlooked: up to sure_to, every group with something to be seen in blocked has a
- * holder, and whoever ends that holder looks for the next one in a snapshot taken after he has locked the turn. So the
- * lock is asked for here, in a snapshot that sees the message. Got, and held: its holder ends later than this, and will
- * see what is seen here; the lock is let go at once, so that no settlement waits for the claim that ticks. Got, and
- * free: the turn is given. Not got: somebody is at it now, and sure_to stays below the message until he is done.
+ * What keeps a message from being overlooked: behind grouped_to, every group with something in blocked has a holder,
+ * and whoever ends that holder looks for the next one in a snapshot taken after he has locked the turn. So the lock is
+ * asked for here, in a snapshot that sees the message. Got, and held: its holder ends later than this, and will see
+ * what is seen here; the lock is let go at once, so that no settlement waits for the claim that ticks. Got, and free:
+ * the turn is given. Not got: somebody is at it now, and grouped_to stays below the message until he is done.
  * Nobody waits here, so nobody who acks waits for a producer.
  *
  * One that drew its position early and committed late stands below its group's holder: the mark from which the next
  * one is looked for is taken back to it.
  *
- * A settlement that stays open keeps sure_to where it is, and what waits above it in held groups is looked at again by
- * each tick. So that nobody starves behind many of those, pages follow each other for a while, and then comes what was
- * drawn lately, above p_recent. The first of a group on a later page need not be its first: that one may stand between
- * the pages, or on an earlier one, where its group was in somebody's hands and is free by now. So there the first is
- * looked for in the group itself, in the snapshot that finds it free.
+ * A producer or a settlement that stays open keeps grouped_to where it is, and what waits above it in held groups is
+ * looked at again by each tick. So that nobody starves behind many of those, pages follow each other for a while, and
+ * then comes what was drawn lately, above p_recent. The first of a group on a later page need not be its first: that
+ * one may stand between the pages, or on an earlier one, where its group was in somebody's hands and is free by now.
+ * So there the first is looked for in the group itself, in the snapshot that finds it free.
  */
 declare
     v_stop constant timestamptz := clock_timestamp() + interval '25 ms';
     v_from bigint := p_from;
     v_cut bigint;
-    v_sure_to bigint := p_to;
+    v_sure_to bigint := p_safe;
     v_amount integer;
     v_groups text[];
     v_firsts bigint[];
@@ -3412,12 +3412,12 @@ begin
             exit;
         end if;
     end loop;
-    sure_to := greatest(p_from, least(v_sure_to, v_cut));
+    grouped_to := greatest(p_from, least(v_sure_to, v_cut));
 end;
 $$;
 
 comment on function tidegate._group_advance(integer, bigint, bigint, bigint, integer) is
-'Look at messages of groups that came into a queue above p_from, p_limit at a time, and let the first of each group without a holder enter ready. p_to: drawn by the time of the tide; p_recent: what was drawn above it is looked at even when there is too much before it. Returns up to where, of what is to be seen, every group is in somebody''s hands, how many messages were looked at, and whether there are more.';
+'Look at messages of groups that came into a queue above p_from, p_limit at a time, and let the first of each group without a holder enter ready. p_safe: positions up to it are visible or gone; p_recent: what was drawn above it is looked at even when there is too much before it. Returns up to where every group is known to be in somebody''s hands, how many messages were looked at, and whether there are more.';
 
 -- functions/place/_idempotency_keys_lock.sql
 create or replace function tidegate._idempotency_keys_lock(p_kind text, p_channel text, p_keys text[])
@@ -3806,26 +3806,25 @@ begin
         limit 1;
         v_reach := greatest(v_reach, v_tide.safe_position);
 
-        -- What the last tick has seen below its hints is gone, or waits in groups that are held. Since then only those
-        -- can have left something there who held a position at that time and have ended: so that is how far down the
-        -- look goes, and while a transaction stays open, however long, nobody walks over what was consumed beside it.
+        select * into v_advance
+        from _group_advance(
+            p_channel_id, v_floor.grouped_to, v_tide.safe_position, least(v_reach, v_floor.position),
+            v_floor.move_limit
+        );
+        v_floor.grouped_to := v_advance.grouped_to;
+        v_floor.has_more := v_floor.has_more or v_advance.has_more;
+        if v_advance.arrived > 0 then
+            v_pause := '25 ms';
+        end if;
+
+        -- What the last tick has seen below its hints is gone. Since then only those can have left something there who
+        -- held a position at that time and have ended: so that is how far down the look goes, and while a transaction
+        -- stays open, however long, nobody walks over what was consumed beside it.
         v_look_from := 0;
         if v_floor.timeline = v_tide.timeline and v_tide.timeline <> 'unknown' and not v_tide.is_blind then
             select min(h.drew_above) into v_look_from
             from unnest(v_floor.holders, v_floor.drew_above) h (name, drew_above)
             where h.name <> all(v_tide.holders);
-        end if;
-
-        select * into v_advance
-        from _group_advance(
-            p_channel_id, greatest(v_floor.grouped_to, least(v_look_from, v_floor.grouped_hint)), v_tide.position,
-            least(v_reach, v_floor.position), v_floor.move_limit
-        );
-        v_floor.grouped_hint := v_advance.sure_to;
-        v_floor.grouped_to := greatest(v_floor.grouped_to, least(v_tide.safe_position, v_floor.grouped_hint));
-        v_floor.has_more := v_floor.has_more or v_advance.has_more;
-        if v_advance.arrived > 0 then
-            v_pause := '25 ms';
         end if;
 
         v_floor.priorities := _priorities(p_channel_id);
@@ -3895,14 +3894,13 @@ begin
     v_floor.took := greatest('0', least(clock_timestamp() - v_started, '500 ms'));
     insert into floor (
         channel_id, ticked_at, took, position, is_quiet, has_more, move_limit, priorities, floors, hints,
-        scheduled_from, lease_from, tick_at, grouped_to, grouped_hint, idle_until, timeline, holders, drew_above
+        scheduled_from, lease_from, tick_at, grouped_to, idle_until, timeline, holders, drew_above
     ) values (
         p_channel_id, v_now, v_floor.took,
         v_floor.position, v_floor.is_quiet, v_floor.has_more, v_floor.move_limit, v_floor.priorities, v_floor.floors,
         v_floor.hints, v_floor.scheduled_from, v_floor.lease_from,
         v_now + greatest(case when v_floor.has_more then '0' else v_pause end, 10 * v_floor.took),
-        v_floor.grouped_to, v_floor.grouped_hint, v_floor.idle_until, v_floor.timeline, v_floor.holders,
-        v_floor.drew_above
+        v_floor.grouped_to, v_floor.idle_until, v_floor.timeline, v_floor.holders, v_floor.drew_above
     );
     -- The row this one follows. Skipped where another tick is at it: two ticks never wait for each other.
     delete from floor where ctid = any(array(
@@ -14238,7 +14236,7 @@ begin
         ('_error_text', '7f12f69ffaf3d6dff455683baed5f1abd597a68e4df21400d06f4cd26391f9b8'),
         ('_event_id', 'fe98df9256e1e454577b21dd0e979b27cdcf55f46bd0e42b07d2b4252a4f218c'),
         ('_failed_check', '8a3402dfd35a05abb2e167dc9dfdf736ba7e4d57a916dcd1e11343088de738e3'),
-        ('_group_advance', '91cb4034267a8c72a126af9e4d64b5ae5f329af8d01bfbc8afbccabdec1ed245'),
+        ('_group_advance', '0ebbfd33ce7616428830ef654985a8c518fdcb5814982f246dc658f1bedbc954'),
         ('_guard_check', '052b9515236e6a3e40da1a9a6d8e648099a6bcdefa82c1d4f6968363b70bb0fd'),
         ('_guards_recover', '0ef02887c055df6a259ecd4be4002a802c7fb81658c86e02fa35b161681c8976'),
         ('_guards_retire', '6576cbfa24078bb01ebe87edd3ea800b99b686285faac6bb3bad40e145e27259'),
@@ -14296,8 +14294,8 @@ begin
         ('_slot_count', 'dd2bd15c048b7f64b55ae9f313de3005ab36ace418a21f4ee44b234db119d6ea'),
         ('_specs_check', '313960c7570cdaa3bb8e2df704eb5010ae990e23b615d8a624e8980d659a5bab'),
         ('_stranded_replace', 'e1abb3df4ba0dee4dbce21f7587846c7d5ed8ed08ba195b69db4db0e626a98ce'),
-        ('_tick', '143aa1a558dca43e2ea183a214c35ea853cc0b7b9fbc1931680b12f12455d49c'),
-        ('_tide_advance', 'd63ee898236cfdbdac761cc989b730923c8c78a53c17b695b68288e54d30b8f2'),
+        ('_tick', 'b3aeded044468d2d5593ea8241e2d2b46962f90396091cd5b3fd616319c4d82e'),
+        ('_tide_advance', '5790a65ea8ace7a3002c6a5badb8a763649c2a833f0039f12e0b3d7ce6b41f84'),
         ('_tide_forget', '01b7e12a13b82c373b70f389fe16be5e9d4ae8be80f260073fb7eed4663c599c'),
         ('_tide_forget_deadlines', '18fab7064fe7df00c64d01b25aeedc6369e616917fed695b79bb2722ce3aa6cf'),
         ('_topic_deliver', '8f19c1cdd87997cdf199d79eb09711e53b6dd8956d33c57bfb2bbca597f7d622'),
