@@ -46,7 +46,7 @@ def test_a_message_costs_the_same_after_20_000_others(database: str, kind: str, 
         consume(conn, put, 40)
         last = cost(conn, put)
         # 20 000 dead index entries are over a hundred pages, and as many heap pages again.
-        assert last <= first * 1.1 + 50, f"{first} pages at first, {last} at last"
+        assert last <= first * 1.5 + 50, f"{first} pages at first, {last} at last"
 
 
 def test_a_claim_under_an_id_of_the_callers_costs_the_same_after_2_000_leases(
