@@ -6,11 +6,17 @@ import psycopg
 
 
 def pages(conn: psycopg.Connection[tuple[object, ...]], query: str) -> int:
-    """Pages that a query touches; it is rolled back."""
-    with conn.transaction(force_rollback=True):
-        row = conn.execute("select buffers(%s)", (query,)).fetchone()
-    assert row
-    return int(str(row[0]))
+    """Pages that a query touches; it is rolled back.
+
+    The lesser of two: whoever has lost its caches to much DDL elsewhere reads catalogs, too.
+    """
+    touched = []
+    for _ in range(2):
+        with conn.transaction(force_rollback=True):
+            row = conn.execute("select buffers(%s)", (query,)).fetchone()
+        assert row
+        touched.append(int(str(row[0])))
+    return min(touched)
 
 
 def test_a_sync_and_a_read_cost_the_same_after_200_of_them(database: str) -> None:

@@ -41,12 +41,11 @@ def test_a_message_costs_the_same_after_20_000_others(database: str, kind: str, 
             old.execute("set transaction isolation level repeatable read")
             old.execute("select 1")
         consume(conn, put, 6)
-        cost(conn, put)  # which also reads catalogs, to make its plans
         first = cost(conn, put)
         consume(conn, put, 40)
         last = cost(conn, put)
         # 20 000 dead index entries are over a hundred pages, and as many heap pages again.
-        assert last <= first * 1.5 + 50, f"{first} pages at first, {last} at last"
+        assert last <= first * 1.1 + 50, f"{first} pages at first, {last} at last"
 
 
 def test_a_claim_under_an_id_of_the_callers_costs_the_same_after_2_000_leases(
@@ -105,7 +104,15 @@ def consume(conn: psycopg.Connection[Any], put: str, rounds: int) -> None:
 
 
 def cost(conn: psycopg.Connection[Any], put: str) -> int:
-    """Pages that the claim of one message, its tick and its settlement touch; it is undone."""
+    """Pages that the claim of one message, its tick and its settlement touch; they are undone.
+
+    The least of three: whoever makes plans, or has lost its caches to much DDL elsewhere, reads
+    catalogs, too.
+    """
+    return min(cost_once(conn, put) for _ in range(3))
+
+
+def cost_once(conn: psycopg.Connection[Any], put: str) -> int:
     touched = 0
     with conn.transaction(force_rollback=True):
         conn.execute((put % 1).encode())

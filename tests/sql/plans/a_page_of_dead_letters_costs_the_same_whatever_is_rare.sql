@@ -37,9 +37,13 @@ select
     case when n % 2 = 0 then 'acme' else 't' || n % 500 end, 'r' || n / 100, to_jsonb(repeat(md5(n::text), 6))
 from generate_series(1, 40000) as n;
 
-create temporary table answer as select * from pg_temp.ask();
+-- Each asked twice, as a session that has just lost its caches reads catalogs, too: the same plans, without that.
+create temporary table asked as select 1 as plans, * from pg_temp.ask();
+insert into asked select 1, * from pg_temp.ask();
 discard plans;
-insert into answer select * from pg_temp.ask();
+insert into asked select 2, * from pg_temp.ask();
+insert into asked select 2, * from pg_temp.ask();
+create temporary table answer as select a.asked, min(a.pages) as pages from asked as a group by a.plans, a.asked;
 select diag(format('a page touches %s pages at most (%s)', a.pages, a.asked)) from answer as a order by a.pages desc limit 1;
 select is((select count(*) from dead_letter_list(p_limit => 50)), 50::bigint, 'a page has fifty');
 select is_empty(

@@ -19,11 +19,16 @@ select
     case when n in (3, 4) or n % 2 = 0 then clock_now() end
 from generate_series(1, 20000) n;
 
-create temporary table answer as select * from pg_temp.ask();
+-- Each asked twice, as a session that has just lost its caches reads catalogs, too: the same plans, without that.
+create temporary table asked as select 1 as plans, * from pg_temp.ask();
+insert into asked select 1, * from pg_temp.ask();
 discard plans;
-insert into answer select * from pg_temp.ask();
+insert into asked select 2, * from pg_temp.ask();
+insert into asked select 2, * from pg_temp.ask();
 vacuum (analyze) tidegate.run;
-insert into answer select * from pg_temp.ask();
+insert into asked select 3, * from pg_temp.ask();
+insert into asked select 3, * from pg_temp.ask();
+create temporary table answer as select a.asked, min(a.pages) as pages from asked as a group by a.plans, a.asked;
 select diag(format('a page touches %s pages at most (%s)', a.pages, a.asked)) from answer as a order by a.pages desc limit 1;
 select is((select count(*) from run_list()), 50::bigint, 'a page has fifty');
 select is((select count(*) from run_list('error')), 2::bigint, 'or as many as there are');
