@@ -7,21 +7,9 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
+from tests.pages import pages
+
 Connection = psycopg.Connection[tuple[object, ...]]
-
-
-def pages(conn: Connection, query: str) -> int:
-    """Pages that a query touches; it is rolled back.
-
-    The lesser of two: whoever has lost its caches to much DDL elsewhere reads catalogs, too.
-    """
-    touched = []
-    for _ in range(2):
-        with conn.transaction(force_rollback=True):
-            row = conn.execute("select buffers(%s)", (query,)).fetchone()
-        assert row
-        touched.append(int(str(row[0])))
-    return min(touched)
 
 
 @pytest.fixture

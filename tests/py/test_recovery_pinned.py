@@ -10,15 +10,13 @@ from typing import Any
 
 import psycopg
 
+from tests.pages import pages
+
 
 def _pages(conn: psycopg.Connection[Any]) -> int:
     """Pages that a sweep touches which finds nothing; it is rolled back. The look below the floors
     is not in it: that walks over the dead, every five minutes."""
-    conn.execute("select recovery_sweep()")
-    with conn.transaction(force_rollback=True):
-        row = conn.execute("select buffers('select * from recovery_sweep()')").fetchone()
-    assert row
-    return int(row[0])
+    return pages(conn, "select recovery_sweep()", "select * from recovery_sweep()")
 
 
 def _live(conn: psycopg.Connection[Any], rounds: int) -> None:

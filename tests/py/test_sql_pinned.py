@@ -7,6 +7,8 @@ from typing import Any
 import psycopg
 import pytest
 
+from tests.pages import pages
+
 PUT = {
     "plain": "select count(*) from queue_send_many('orders', array_fill('1'::jsonb, array[%s]))",
     "groups": """
@@ -104,25 +106,9 @@ def consume(conn: psycopg.Connection[Any], put: str, rounds: int) -> None:
 
 
 def cost(conn: psycopg.Connection[Any], put: str) -> int:
-    """Pages that the claim of one message, its tick and its settlement touch; they are undone.
-
-    The least of three: whoever makes plans, or has lost its caches to much DDL elsewhere, reads
-    catalogs, too.
-    """
-    return min(cost_once(conn, put) for _ in range(3))
-
-
-def cost_once(conn: psycopg.Connection[Any], put: str) -> int:
-    touched = 0
-    with conn.transaction(force_rollback=True):
-        conn.execute((put % 1).encode())
-        conn.execute("select clock_moves('2 seconds')")
-        conn.execute("set local tidegate.tick = 'on'")
-        for query in (
-            "select count(*) from queue_claim('orders', 100)",
-            "select queue_ack(lease_id) from lease",
-        ):
-            row = conn.execute("select buffers(%s)", (query,)).fetchone()
-            assert row
-            touched += int(row[0])
-    return touched
+    """Pages that the claim of one message and its tick touch, and its settlement."""
+    ready = (put % 1, "select clock_moves('2 seconds')", "set local tidegate.tick = 'on'")
+    claim = "select count(*) from queue_claim('orders', 100)"
+    return pages(conn, *ready, claim) + pages(
+        conn, *ready, claim, "select queue_ack(lease_id) from lease"
+    )

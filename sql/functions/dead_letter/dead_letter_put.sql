@@ -38,10 +38,8 @@ begin
     if not found then
         perform _no_such_channel(p_kind, p_channel);
     end if;
-    if cardinality(v_specs) > 1 and p_specs @? '$[*].idempotency_key' then
-        perform _idempotency_keys_lock(
-            p_kind, p_channel, array(select s.spec ->> 'idempotency_key' from unnest(v_specs) s (spec))
-        );
+    if cardinality(v_specs) > 1 then
+        perform _idempotency_keys_lock(p_kind, p_channel, v_specs);
     end if;
     foreach v_spec in array v_specs loop
         v_attempts := coalesce((v_spec ->> 'attempts')::integer, 0);

@@ -3,6 +3,8 @@ create or replace function {{ schema }}._maintenance_note(
 ) returns void
 language plpgsql volatile
 set search_path = {{ schema }}, pg_temp
+set enable_seqscan = off
+set jit = off
 as $$
 /* Two at once count a failure once: nobody waits here for anybody. */
 declare

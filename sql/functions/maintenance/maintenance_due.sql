@@ -4,6 +4,8 @@ create or replace function {{ schema }}.maintenance_due(
 language plpgsql volatile rows 10
 security definer
 set search_path = {{ schema }}, pg_temp
+set enable_seqscan = off
+set jit = off
 as $$
 /*
  * Statements differ in what they report: each is written so that it answers again, error, systemic, result. A job

@@ -2,6 +2,8 @@ create or replace function {{ schema }}.maintenance_start(p_job text) returns bo
 language plpgsql volatile
 security definer
 set search_path = {{ schema }}, pg_temp
+set enable_seqscan = off
+set jit = off
 as $$
 /*
  * Its next time is written before it runs, so that one that takes its maintainer down is not run by all the others in

@@ -12,10 +12,8 @@ declare
     );
     v_spec jsonb;
 begin
-    if cardinality(v_specs) > 1 and p_specs @? '$[*].idempotency_key' then
-        perform _idempotency_keys_lock(
-            'topic', p_topic, array(select s.spec ->> 'idempotency_key' from unnest(v_specs) s (spec))
-        );
+    if cardinality(v_specs) > 1 then
+        perform _idempotency_keys_lock('topic', p_topic, v_specs);
     end if;
     foreach v_spec in array v_specs loop
         return query

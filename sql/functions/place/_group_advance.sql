@@ -1,3 +1,4 @@
+{% from "macros/group.sql" import next_of_group %}
 {% from "macros/message.sql" import message_names %}
 create or replace function {{ schema }}._group_advance(
     p_channel_id integer, p_from bigint, p_safe bigint, p_recent bigint, p_limit integer,
@@ -80,12 +81,9 @@ begin
             limit 1
         ) t on true
         left join lateral (
-            select b.position from blocked b
-            where v_from > p_from and (t.message_id is null or t.position >= u.first)
-                and b.channel_id = p_channel_id and (b.group_key, b.position) > (u.group_key, p_from)
-                and b.group_key <= u.group_key
-            order by b.group_key, b.position
-            limit 1
+            {{ next_of_group(
+                "u.group_key", "p_from", "v_from > p_from and (t.message_id is null or t.position >= u.first)"
+            ) }}
         ) f on true;
 
         -- Held, and nothing to change: asked for and let go.

@@ -1,3 +1,4 @@
+{% from "macros/group.sql" import next_of_group %}
 {% from "macros/message.sql" import message_names %}
 create or replace function {{ schema }}._message_end(p_channel_id integer, p_messages {{ schema }}.message[])
 returns void
@@ -104,9 +105,7 @@ begin
         return; -- none of them had the turn: they ended while they waited
     end if;
 
-    -- The comparison of rows leaves no index but that of the group, and the bound keeps the look from walking on over
-    -- what died in the groups behind it. Found, and gone when its row is reached (a cancel, a replacement with a
-    -- delay): looked for again.
+    -- Found, and gone when its row is reached (a cancel, a replacement with a delay): looked for again.
     loop
         select
             array_agg(n.row_id order by t.ordinality), array_agg(n.position order by t.ordinality),
@@ -114,11 +113,7 @@ begin
         into v_nexts, v_positions, v_holders, v_is_gone
         from unnest(v_groups, v_marks) with ordinality t (group_key, position, ordinality)
         left join lateral (
-            select b.position from blocked b
-            where b.channel_id = p_channel_id and (b.group_key, b.position) > (t.group_key, t.position)
-                and b.group_key <= t.group_key
-            order by b.group_key, b.position
-            limit 1
+            {{ next_of_group("t.group_key", "t.position") }}
         ) f on true
         left join lateral (
             select b.ctid as row_id, b.position, b.message_id from blocked b

@@ -1,3 +1,4 @@
+{% from "macros/group.sql" import next_of_group %}
 create or replace function {{ schema }}._turn_seize(p_channel_id integer, p_group_key text, p_message_id bigint)
 returns boolean
 language plpgsql volatile
@@ -28,13 +29,10 @@ begin
     if v_turn.message_id is distinct from p_message_id then
         return true;
     end if;
-    -- As in _message_end: by the index of the group, and not beyond it.
-    select b.position into v_next from blocked b
-    where b.channel_id = p_channel_id and (b.group_key, b.position) > (p_group_key, v_turn.position)
-        and b.group_key <= p_group_key
-    order by b.group_key, b.position
-    limit 1;
-    if not found then
+    v_next := (
+        {{ next_of_group("p_group_key", "v_turn.position") }}
+    );
+    if v_next is null then
         return true;
     end if;
     perform from blocked b

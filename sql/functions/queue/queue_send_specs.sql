@@ -13,13 +13,9 @@ declare
     );
     v_spec jsonb;
 begin
-    if cardinality(v_specs) > 1 and p_specs @? '$[*].idempotency_key' then
-        perform _idempotency_keys_lock(
-            'queue', p_queue, array(select s.spec ->> 'idempotency_key' from unnest(v_specs) s (spec))
-        );
-    end if;
-    if cardinality(v_specs) > 1 and p_specs @? '$[*].job_key' then
-        perform _job_keys_lock(p_queue, array(select s.spec ->> 'job_key' from unnest(v_specs) s (spec)));
+    if cardinality(v_specs) > 1 then
+        perform _idempotency_keys_lock('queue', p_queue, v_specs);
+        perform _job_keys_lock(p_queue, v_specs);
     end if;
     foreach v_spec in array v_specs loop
         return query

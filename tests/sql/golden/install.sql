@@ -1655,6 +1655,8 @@ create or replace function tidegate._maintenance_note(
 ) returns void
 language plpgsql volatile
 set search_path = tidegate, pg_temp
+set enable_seqscan = off
+set jit = off
 as $$
 /* Two at once count a failure once: nobody waits here for anybody. */
 declare
@@ -2209,13 +2211,15 @@ begin
     if v_turn.message_id is distinct from p_message_id then
         return true;
     end if;
-    -- As in _message_end: by the index of the group, and not beyond it.
-    select b.position into v_next from blocked b
-    where b.channel_id = p_channel_id and (b.group_key, b.position) > (p_group_key, v_turn.position)
-        and b.group_key <= p_group_key
-    order by b.group_key, b.position
-    limit 1;
-    if not found then
+    v_next := (
+        select b.position from blocked b
+            where true and b.channel_id = p_channel_id
+                and (b.group_key, b.position) > (p_group_key, v_turn.position)
+                and b.group_key <= p_group_key
+            order by b.group_key, b.position
+            limit 1
+    );
+    if v_next is null then
         return true;
     end if;
     perform from blocked b
@@ -2391,9 +2395,7 @@ begin
         return; -- none of them had the turn: they ended while they waited
     end if;
 
-    -- The comparison of rows leaves no index but that of the group, and the bound keeps the look from walking on over
-    -- what died in the groups behind it. Found, and gone when its row is reached (a cancel, a replacement with a
-    -- delay): looked for again.
+    -- Found, and gone when its row is reached (a cancel, a replacement with a delay): looked for again.
     loop
         select
             array_agg(n.row_id order by t.ordinality), array_agg(n.position order by t.ordinality),
@@ -2402,7 +2404,8 @@ begin
         from unnest(v_groups, v_marks) with ordinality t (group_key, position, ordinality)
         left join lateral (
             select b.position from blocked b
-            where b.channel_id = p_channel_id and (b.group_key, b.position) > (t.group_key, t.position)
+            where true and b.channel_id = p_channel_id
+                and (b.group_key, b.position) > (t.group_key, t.position)
                 and b.group_key <= t.group_key
             order by b.group_key, b.position
             limit 1
@@ -3285,8 +3288,8 @@ begin
         ) t on true
         left join lateral (
             select b.position from blocked b
-            where v_from > p_from and (t.message_id is null or t.position >= u.first)
-                and b.channel_id = p_channel_id and (b.group_key, b.position) > (u.group_key, p_from)
+            where v_from > p_from and (t.message_id is null or t.position >= u.first) and b.channel_id = p_channel_id
+                and (b.group_key, b.position) > (u.group_key, p_from)
                 and b.group_key <= u.group_key
             order by b.group_key, b.position
             limit 1
@@ -3420,7 +3423,7 @@ comment on function tidegate._group_advance(integer, bigint, bigint, bigint, int
 'Look at messages of groups that came into a queue above p_from, p_limit at a time, and let the first of each group without a holder enter ready. p_safe: positions up to it are visible or gone; p_recent: what was drawn above it is looked at even when there is too much before it. Returns up to where every group is known to be in somebody''s hands, how many messages were looked at, and whether there are more.';
 
 -- functions/place/_idempotency_keys_lock.sql
-create or replace function tidegate._idempotency_keys_lock(p_kind text, p_channel text, p_keys text[])
+create or replace function tidegate._idempotency_keys_lock(p_kind text, p_channel text, p_specs jsonb[])
 returns void
 language plpgsql volatile
 set search_path = tidegate, pg_temp
@@ -3435,27 +3438,32 @@ as $$
  * A key that is used is final and needs no lock. Any other is inserted and deleted again: who wants it waits for the
  * end of the transaction that did so. That leaves it to each message to use its key, or not.
  */
+declare
+    v_keys constant text[] := array(
+        select distinct s.spec ->> 'idempotency_key' from unnest(p_specs) s (spec)
+        where octet_length(s.spec ->> 'idempotency_key') <= 512
+    );
 begin
     insert into idempotency_key (channel_id, key, message_id, created_at)
     select c.channel_id, k.key, 0, clock_now()
-    from (select distinct u.key collate "C" as key from unnest(p_keys) u (key) where octet_length(u.key) <= 512) k
+    from unnest(v_keys) k (key)
     inner join channel c on c.kind = p_kind and c.name = p_channel
-    order by octet_length(k.key), k.key
+    order by octet_length(k.key), k.key collate "C"
     on conflict do nothing;
     if found then
         delete from idempotency_key i
         using channel c
-        where c.kind = p_kind and c.name = p_channel and i.channel_id = c.channel_id and i.key = any(p_keys)
+        where c.kind = p_kind and c.name = p_channel and i.channel_id = c.channel_id and i.key = any(v_keys)
             and i.message_id = 0;
     end if;
 end;
 $$;
 
-comment on function tidegate._idempotency_keys_lock(text, text, text[]) is
-'Lock those of these idempotency keys that are not used yet in a channel, in order, until the transaction ends.';
+comment on function tidegate._idempotency_keys_lock(text, text, jsonb[]) is
+'Lock the idempotency keys of these specs that are not used yet in a channel, in order, until the transaction ends.';
 
 -- functions/place/_job_keys_lock.sql
-create or replace function tidegate._job_keys_lock(p_queue text, p_keys text[]) returns void
+create or replace function tidegate._job_keys_lock(p_queue text, p_specs jsonb[]) returns void
 language plpgsql volatile
 set search_path = tidegate, pg_temp
 set enable_seqscan = off
@@ -3468,24 +3476,29 @@ as $$
  * One statement goes along all of them, whoever uses them. The update of none locks the row that is there; a key that
  * nobody uses is inserted and deleted again, which also keeps others waiting for it until this transaction ends.
  */
+declare
+    v_keys constant text[] := array(
+        select distinct s.spec ->> 'job_key' from unnest(p_specs) s (spec)
+        where octet_length(s.spec ->> 'job_key') <= 512
+    );
 begin
     insert into job_key (channel_id, key, message_id)
     select c.channel_id, k.key, 0
-    from (select distinct u.key collate "C" as key from unnest(p_keys) u (key) where octet_length(u.key) <= 512) k
+    from unnest(v_keys) k (key)
     inner join channel c on c.kind = 'queue' and c.name = p_queue
-    order by k.key
+    order by k.key collate "C"
     on conflict (channel_id, key) do update set message_id = 0 where false;
     if found then
         delete from job_key j
         using channel c
-        where c.kind = 'queue' and c.name = p_queue and j.channel_id = c.channel_id and j.key = any(p_keys)
+        where c.kind = 'queue' and c.name = p_queue and j.channel_id = c.channel_id and j.key = any(v_keys)
             and j.message_id = 0;
     end if;
 end;
 $$;
 
-comment on function tidegate._job_keys_lock(text, text[]) is
-'Lock these job keys of a queue, in order, until the transaction ends: those of which a message is alive, and the others.';
+comment on function tidegate._job_keys_lock(text, jsonb[]) is
+'Lock the job keys of these specs of a queue, in order, until the transaction ends: those of which a message is alive, and the others.';
 
 -- functions/place/_keyed_send.sql
 create or replace function tidegate._keyed_send(
@@ -7208,10 +7221,8 @@ begin
     if not found then
         perform _no_such_channel(p_kind, p_channel);
     end if;
-    if cardinality(v_specs) > 1 and p_specs @? '$[*].idempotency_key' then
-        perform _idempotency_keys_lock(
-            p_kind, p_channel, array(select s.spec ->> 'idempotency_key' from unnest(v_specs) s (spec))
-        );
+    if cardinality(v_specs) > 1 then
+        perform _idempotency_keys_lock(p_kind, p_channel, v_specs);
     end if;
     foreach v_spec in array v_specs loop
         v_attempts := coalesce((v_spec ->> 'attempts')::integer, 0);
@@ -8412,13 +8423,9 @@ declare
     );
     v_spec jsonb;
 begin
-    if cardinality(v_specs) > 1 and p_specs @? '$[*].idempotency_key' then
-        perform _idempotency_keys_lock(
-            'queue', p_queue, array(select s.spec ->> 'idempotency_key' from unnest(v_specs) s (spec))
-        );
-    end if;
-    if cardinality(v_specs) > 1 and p_specs @? '$[*].job_key' then
-        perform _job_keys_lock(p_queue, array(select s.spec ->> 'job_key' from unnest(v_specs) s (spec)));
+    if cardinality(v_specs) > 1 then
+        perform _idempotency_keys_lock('queue', p_queue, v_specs);
+        perform _job_keys_lock(p_queue, v_specs);
     end if;
     foreach v_spec in array v_specs loop
         return query
@@ -9835,10 +9842,8 @@ declare
     );
     v_spec jsonb;
 begin
-    if cardinality(v_specs) > 1 and p_specs @? '$[*].idempotency_key' then
-        perform _idempotency_keys_lock(
-            'topic', p_topic, array(select s.spec ->> 'idempotency_key' from unnest(v_specs) s (spec))
-        );
+    if cardinality(v_specs) > 1 then
+        perform _idempotency_keys_lock('topic', p_topic, v_specs);
     end if;
     foreach v_spec in array v_specs loop
         return query
@@ -12260,6 +12265,8 @@ create or replace function tidegate.maintenance_due(
 language plpgsql volatile rows 10
 security definer
 set search_path = tidegate, pg_temp
+set enable_seqscan = off
+set jit = off
 as $$
 /*
  * Statements differ in what they report: each is written so that it answers again, error, systemic, result. A job
@@ -12378,6 +12385,8 @@ create or replace function tidegate.maintenance_start(p_job text) returns boolea
 language plpgsql volatile
 security definer
 set search_path = tidegate, pg_temp
+set enable_seqscan = off
+set jit = off
 as $$
 /*
  * Its next time is written before it runs, so that one that takes its maintainer down is not run by all the others in
@@ -14236,7 +14245,7 @@ begin
         ('_error_text', '7f12f69ffaf3d6dff455683baed5f1abd597a68e4df21400d06f4cd26391f9b8'),
         ('_event_id', 'fe98df9256e1e454577b21dd0e979b27cdcf55f46bd0e42b07d2b4252a4f218c'),
         ('_failed_check', '8a3402dfd35a05abb2e167dc9dfdf736ba7e4d57a916dcd1e11343088de738e3'),
-        ('_group_advance', '0ebbfd33ce7616428830ef654985a8c518fdcb5814982f246dc658f1bedbc954'),
+        ('_group_advance', 'a034e9e47013581726eeeb0a6dd0859e9054b11a8a8029d838bdfff3f29aeff7'),
         ('_guard_check', '052b9515236e6a3e40da1a9a6d8e648099a6bcdefa82c1d4f6968363b70bb0fd'),
         ('_guards_recover', '0ef02887c055df6a259ecd4be4002a802c7fb81658c86e02fa35b161681c8976'),
         ('_guards_retire', '6576cbfa24078bb01ebe87edd3ea800b99b686285faac6bb3bad40e145e27259'),
@@ -14245,10 +14254,10 @@ begin
         ('_handler_oid', '8073315386d4ec9c7f747f0831eebf80a8e25a8e5913e444d0f018f853257d21'),
         ('_handler_run', '4992a3501b4278a2530b9b342f608b42641c795ee18fc7a73950b37d164cd9a0'),
         ('_has_turn', 'd94d21bacb47faa5e302eaa4e5ed37d7df019642777b652f5d292cbb6cce17a6'),
-        ('_idempotency_keys_lock', '58bf093aaa92ad2adcd3d0b96e9fdd7a611968b6cf03f9830e386c3d1dcfbae2'),
+        ('_idempotency_keys_lock', '2dafd4c87cb2e5fe035243563dd41890db5e78779eaece78912140b7ea72f640'),
         ('_incident_note', 'c83de802db2f48e4216efdb3d634a8f25db30ce33638c27a149f8e61a3e70d94'),
         ('_is_duration', '296e8de3e57764fe5c0baf5c96e62fafa8bd3447dada7c831c7ae62af94dda86'),
-        ('_job_keys_lock', 'e86ff6ea9b7b6ef463a5defacbe67ec3699293c6d6e8e3203ceb323ee8fd309b'),
+        ('_job_keys_lock', '66b3ae793389fa06b886a74f2f83122e128b49fee77053f58e98036eae961477'),
         ('_json_size', '6062f431a4bcafe38a6cc68c50eae60bc7bc0e6e5c44791bbd17802a9eb4f093'),
         ('_keyed_send', '77ab529fdea9f39c3f93055bb0b83e05990d651e33cdd0780082e7cb624637bc'),
         ('_leader_check', '149ab115db559a4e1abdc703696d6f2e7a28d8067489a21d05e4dab9e84b7730'),
@@ -14259,7 +14268,7 @@ begin
         ('_leases_recover', '96e3d870715d616cc27f62452971e060e05aa3d12d1aaa26deb594dba7725d75'),
         ('_lock_key', '25200ead6fd8ec53d7de24584aa0d649f5c99ca6e9f9b714efa3e2b99837f6ae'),
         ('_maintenance_jobs', 'f66df667e592b8f1794e059b88651b73b28f4fc012b6286b140ce5a659c7fd2e'),
-        ('_maintenance_note', 'cbc7742c6d1202c0baa240598927e07ecbae887b46873a9c723f9f1d3c2578de'),
+        ('_maintenance_note', '8eb6e9bf09b0ce9fbd6f3fd0f4eef6b2aa9e86edd7852bd1271428b3d7ec9a4a'),
         ('_member_end', 'a8b4e5775edb024f141b916cad3acc5e13d4b3c0b585b237b960730817fa2a04'),
         ('_member_lock', 'b1d6de8957fbd330ea49979ff68bdbf6fe9348c496576fdae0ee51d42bc125f2'),
         ('_member_seize', '40500f9ca4e596bc07e01e0c24845297d45a52fbe7cf36cda54afa1fcac98169'),
@@ -14268,7 +14277,7 @@ begin
         ('_message_bury', 'de83be9261bc0300fa3ab8eca4dc37635ca6307295ee247d9badcf5142863a3e'),
         ('_message_cancel', 'e3fa3da826dd26793df02465328b7e7fd9b3817620e42930a5df0fb90f36bf6a'),
         ('_message_drop', '9de6cd1a6fe31663101691ccd729663810632fea4630fe6fdb04bf74c59ea78a'),
-        ('_message_end', '76afbec222be9c43da689bbe174266b990a0da8e638d3892de6f552ba0914940'),
+        ('_message_end', '9e729b71d422a16ff7492c364a68af0832d2eab8753a5ba7ff0ee3073372de7d'),
         ('_message_enter', '21071612a8c4fc48272a7c9a252701f2cddf513a8e3a13f5b8f508f29b0726c8'),
         ('_message_fail', '2b63b2e083cca44de712e62234badfcab9ca18edc99eae3d689553d9185e6c93'),
         ('_message_finish', 'd1d0e7ae1f2a6ff43f8846f5cdf25f6fcaf0f11e32b61de3fa1926cdb9a6927e'),
@@ -14302,7 +14311,7 @@ begin
         ('_topic_is_routed', '3c38a04becda1b8930f89d649c735a18a502992d383afd178576c22fac7e1f71'),
         ('_topic_matches', 'f195c07c02a6941e8b845e5698a609fa5fdc16cd3ea396772c8a235730d46be6'),
         ('_topic_move', '489f6af85fe978dc90b614001c20fc0abc95cf6b79595858176e9b4f57d71fa7'),
-        ('_turn_seize', '72e546c7f85af96dee211b3734f646a963ac7bbbe37c22560963e1bda25a2642'),
+        ('_turn_seize', 'fb8f9f7aebebb611712653a61d04d91fc98c688073d4e7a3cc5c63891147f3fa'),
         ('archived', 'e4ead07f728b6087d048da37a7913e0d9661dfb7c3531ceafca08ec9f9707139'),
         ('backlog', 'bed738727cee8c63701f0e21c681b0f3dfd2278c236a510e06cdf1da5b6a9c9b'),
         ('barrier_abort', '21fb178cbac7e627d247074ed2e0919d49032b4bb4282f8dc29233d99f65f0be'),
@@ -14330,7 +14339,7 @@ begin
         ('dead_letter_list', '4ccc14cdb9b9ec3a0c42e4d76b568e68969986763a8f3290b565533456055684'),
         ('dead_letter_payload', '869db0a56cdd605b3b7ebcaaff89960d2a7a8999c72dc7eadc6d1e97499093aa'),
         ('dead_letter_peek', '91878f345ea83642d0b2f1be9f8f24221eeddf9f45248bf4198e93c766ded4bd'),
-        ('dead_letter_put', 'bf3afef9bf75c305a804f3585aaef424c7597deb08ec6e4a57aaaca2f33d1603'),
+        ('dead_letter_put', '3df78ef777c8b635bc0b1e8099da09146eb2edcb180b09d489a4bc1065b55f74'),
         ('dead_letter_requeue', '7311496c8d6302d344b2be23b599d552dffa5d4374aaf740886e98124e16ca1e'),
         ('dead_letter_requeue_matching', '7366892b33e7673b732a7cc6b8ca217a0eb44ee507abedc822a6ad4bc9eb7485'),
         ('dead_letter_stats', '69649534613730e55f69bb20d4f3c4b3f6150f434d561577c5d665f0b2c1b3d3'),
@@ -14346,16 +14355,16 @@ begin
         ('leader_renew', '78fd5f67daeee8db523c1e36b31b1fdd141f9889be5a1db5cfeb5ec204ff5c04'),
         ('leader_resign', '45da5f43dbdef52741616101a6103f12b590fe190bb1976f10af085292274e67'),
         ('maintenance_configure', '07d6f84e47307c09e9c84af2c87a6fe261f78b0f182de2c8d35a65f986adf972'),
-        ('maintenance_due', 'abd089f64135b2b29464f74a88c22e1ead5dad5bfd7d948a356b4a32ab7558f3'),
+        ('maintenance_due', 'f97562481d1ab5f23564a02a0ad72f1220fd02c72ba780d54bfa833403e13111'),
         ('maintenance_finish', 'f300be606a4f1872ba8bb544c509c62fe6c286780183c90feb5e3d81824c78f1'),
-        ('maintenance_start', '1b52d49746045891ec34d1c680fed28f949aa57ab342fad2705a9cf1290e3b1f'),
+        ('maintenance_start', '3f45f84fa36879ea5a350ba7898dc9bf666e2fb4c6ecfbf4c79f54bea9fa6f4c'),
         ('maintenance_tick', '7b8b8d0bd74ecee56a56a53e5b994a4a5b71d1b1f3fdadd9f13955a7ce794b0c'),
         ('metrics', 'beda273cfb7a4011312147ff708ae87d8dbafdc1c44606ed5edd06b1109228c6'),
         ('metrics_snapshot', 'aa2b751263d0204f4e7daecd56eefb2e5b659e49dee32c5640970c0815e97720'),
         ('outbox_claim', 'd05593138b578d0e2ca67404709057c5ca641140514b2efdef82a85463933bee'),
         ('outbox_put', '5b7a7d5b0ac3c46124c38165d090db547072455fb333462c876505f76fb4f9ec'),
         ('outbox_put_many', '857643238a8b4daa0bfb318b81f2f428c67f9d7e58b49f7fe9b43bddacb38992'),
-        ('outbox_put_specs', 'faffc401d147c3bae03e279ac88f86abd78578815cb91b8558aab1882c2ee03e'),
+        ('outbox_put_specs', '67abfc22d8a78bcd3771c80385d7bb19956ad7cdbca7c085fdded8d6236c376a'),
         ('outbox_release', '5f366fc983d189a344fd6a718b931afa37a4a19a24b59cef1da5d8a5363126ab'),
         ('outbox_route', '752e32d7a2265ff47ed97fecfea5eb859be13f3613b2ecc811c526942499711d'),
         ('outbox_settle', '8580e6cedb5e7bd1bde469331c75a0cea76e409f3e51a41e24980c112a6cf878'),
@@ -14379,7 +14388,7 @@ begin
         ('queue_resume', 'a1c8539cfa6f0a7306fd5bb658f368db455d8c43d375e8d87fb87308f5689b5d'),
         ('queue_send', '0b3be77f115e0c721a9dc6bb3788400749c341a0afc5699a5800ea0746c4db68'),
         ('queue_send_many', '646eb7cdb36616c8383de99b481f5587e747d61e70c9987f9e0ea16e6e57a5d2'),
-        ('queue_send_specs', 'ac07e681d8d538e5a606393b9bdd34bd93e3ed69b9c688f5cf712ef85a473879'),
+        ('queue_send_specs', 'c08c26aba0705033cee78ce7c54dcdf09f8a894bd348bc28f9839b3292cde0ed'),
         ('queue_settle', 'fdef187033dcd156ccd77b3f39313d4c2d2723b09bdbc5f6ebe49756dfc002e7'),
         ('queue_work', '20d6a841743f632ac68e0444b39422278fed286372a79d9a0c1d11f4247eb236'),
         ('recovery_sweep', '47aaf82392400f7cd51650bbf052a84318955d733258eaad506dd011a8ce1f89'),
