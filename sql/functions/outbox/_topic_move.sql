@@ -1,6 +1,7 @@
 {% from "macros/message.sql" import message_names %}
 create or replace function {{ schema }}._topic_move(
-    p_topic_id integer, p_topic text, p_archive boolean, p_queues integer[], p_ctids tid[]
+    p_topic_id integer, p_topic text, p_archive boolean, p_queues integer[], p_ctids tid[],
+    p_priorities smallint[], p_is_plain boolean
 ) returns integer
 language plpgsql volatile
 set search_path = {{ schema }}, pg_temp
@@ -13,25 +14,15 @@ as $$
  */
 declare
     v_targets integer[] := coalesce(p_queues, '{}') || case when p_archive then array[null::integer] else '{}' end;
-    v_has_priorities boolean;
-    v_is_plain boolean;
     v_moved integer;
 begin
-    select bool_or(r.priority > 0), bool_and(r.group_key is null and r.requeued_from is null)
-    into v_has_priorities, v_is_plain
-    from ready r where r.ctid = any(p_ctids);
-    if v_has_priorities then
-        perform _priority_declare(
-            q.queue_id, array(select r.priority from ready r where r.ctid = any(p_ctids))
-        )
-        from unnest(p_queues) q (queue_id);
+    if p_priorities <> '{}' then
+        perform _priority_declare(q.queue_id, p_priorities) from unnest(p_queues) q (queue_id);
     end if;
 
-    -- One queue and no archive, the ordinary case: nothing is copied, and no dead letter waits for it.
-    if cardinality(v_targets) = 1 and not p_archive and v_is_plain then
-        with taken as (
-            delete from ready where ctid = any(p_ctids) returning *
-        )
+    -- One queue and no archive, the ordinary case: nothing is copied, and no dead letter waits for it. The rows are
+    -- locked, so both statements see the same; a delete that returns them would store them once more.
+    if cardinality(v_targets) = 1 and not p_archive and p_is_plain then
         insert into ready (position, channel_id, {{ message_names() }})
         select nextval('position_seq'), v_targets[1], {{ message_names("t", {
             "attempts": "0",
@@ -41,7 +32,8 @@ begin
             "requeued_from": "null",
             "errors": "null",
         }) }}
-        from (select * from taken order by priority, position) t;
+        from (select * from ready where ctid = any(p_ctids) order by priority, position) t;
+        delete from ready where ctid = any(p_ctids);
         get diagnostics v_moved = row_count;
         insert into tally (amount, channel_id, outcome) values (v_moved, p_topic_id, 'dispatched');
         return v_moved;
@@ -110,5 +102,5 @@ begin
 end;
 $$;
 
-comment on function {{ schema }}._topic_move(integer, text, boolean, integer[], tid[]) is
+comment on function {{ schema }}._topic_move(integer, text, boolean, integer[], tid[], smallint[], boolean) is
 'Move locked events from their topic to queues and, where it is on, the archive; count them as dispatched. Returns how many.';

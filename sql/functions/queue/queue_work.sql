@@ -69,7 +69,7 @@ begin
     {{ tick_when_due("v_may_tick") }}
     for v_round in 1 .. 10 loop
         v_limit := p_limit;
-        {{ lock_candidates("p_limit", "(v_keys is null or n.job_key is null)") | indent }}
+        {{ lock_candidates("p_limit", "queue", "(v_keys is null or n.job_key is null)") | indent }}
         continue when v_ctids is null and v_has_run; -- all of them were refused
         exit when v_ctids is null;
 
