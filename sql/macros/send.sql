@@ -213,7 +213,7 @@ begin
     if {{ is_ordinary(kind) }}
         and array_ndims(p_payloads) = 1
         and (
-            select max(coalesce(_json_size(u.payload), 2147483647)) from unnest(p_payloads) u (payload)
+            select max(coalesce(_json_size(u.payload), 2147483647)) from (select unnest(p_payloads) as payload) u
         ) <= v_channel.inline_limit
     then
         return query
@@ -221,7 +221,7 @@ begin
             position, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, run_id, tenant
         )
         select i.id, v_channel.channel_id, 0, 0, i.id, v_now, i.payload, p_headers, p_run_id, p_tenant
-        from (select nextval('position_seq') as id, u.payload from unnest(p_payloads) u (payload)) i
+        from (select nextval('position_seq') as id, unnest(p_payloads) as payload) i
         returning ready.message_id, 'inserted'::text;
         {{ ring("'" ~ kind ~ "'", name) | indent }}
         return;

@@ -14,6 +14,7 @@ as $$
  */
 declare
     v_targets integer[] := coalesce(p_queues, '{}') || case when p_archive then array[null::integer] else '{}' end;
+    v_queue_id integer := p_queues[1];
     v_moved integer;
 begin
     if p_priorities <> '{}' then
@@ -21,10 +22,11 @@ begin
     end if;
 
     -- One queue and no archive, the ordinary case: nothing is copied, and no dead letter waits for it. The rows are
-    -- locked, so both statements see the same; a delete that returns them would store them once more.
+    -- locked, so both statements see the same; a delete that returns them would store them once more. Each priority keeps
+    -- its order.
     if cardinality(v_targets) = 1 and not p_archive and p_is_plain then
         insert into ready (position, channel_id, {{ message_names() }})
-        select nextval('position_seq'), v_targets[1], {{ message_names("t", {
+        select nextval('position_seq'), v_queue_id, {{ message_names("t", {
             "attempts": "0",
             "max_attempts": "null",
             "max_batch": "null",
@@ -32,7 +34,7 @@ begin
             "requeued_from": "null",
             "errors": "null",
         }) }}
-        from (select * from ready where ctid = any(p_ctids) order by priority, position) t;
+        from (select * from ready where ctid = any(p_ctids) order by position) t;
         delete from ready where ctid = any(p_ctids);
         get diagnostics v_moved = row_count;
         insert into tally (amount, channel_id, outcome) values (v_moved, p_topic_id, 'dispatched');
