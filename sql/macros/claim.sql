@@ -296,23 +296,23 @@ greatest(clock_now() + coalesce(p_lease, v_channel.lease), clock_now() + interva
 
 {#- For outbox_sweep and queue_work: lock up to v_limit messages above their hints, in order, into v_ctids; null when
     there are none. Those of stopped runs are taken out: fewer than there were does not say that there are no more. `cap` is
-    what v_limit was before; `where` narrows the choice. Of a topic also: the priorities above 0 among them, and whether all
-    are plain, without a group and without a dead letter that waits for them. -#}
+    what v_limit was before; `where` narrows the choice. Of a topic also whether some may have a
+    priority above 0, and whether all are plain: no group, and no dead letter that waits for them. -#}
 {% macro lock_candidates(cap, kind, where="true") -%}
     v_ctids := null;
     v_has_run := false;
 {%- if kind == "topic" %}
-    v_priorities := '{}';
+    v_has_priorities := false;
     v_is_plain := true;
 {%- endif %}
     foreach v_priority in array v_floor.priorities loop
         select
 {%- if kind == "topic" %}
-            case when v_priority > 0 and count(*) > 0 then v_priorities || v_priority else v_priorities end,
+            v_has_priorities or (v_priority > 0 and count(*) > 0),
             v_is_plain and count(r.group_key) + count(r.requeued_from) = 0,
 {%- endif %}
             v_ctids || array_agg(r.ctid), v_has_run or count(r.run_id) > 0
-        into {{ "v_priorities, v_is_plain, " if kind == "topic" }}v_ctids, v_has_run
+        into {{ "v_has_priorities, v_is_plain, " if kind == "topic" }}v_ctids, v_has_run
         from (
             select n.ctid, n.run_id{{ ", n.group_key, n.requeued_from" if kind == "topic" }} from ready n
             where n.channel_id = v_channel.channel_id and n.priority = v_priority

@@ -221,7 +221,9 @@ begin
             position, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, run_id, tenant
         )
         select i.id, v_channel.channel_id, 0, 0, i.id, v_now, i.payload, p_headers, p_run_id, p_tenant
-        from (select nextval('position_seq') as id, unnest(p_payloads) as payload) i
+        from (
+            select nextval('position_seq') as id, u.payload from (select unnest(p_payloads) as payload) u
+        ) i
         returning ready.message_id, 'inserted'::text;
         {{ ring("'" ~ kind ~ "'", name) | indent }}
         return;

@@ -4,7 +4,7 @@ create or replace function {{ schema }}._topic_deliver(
     p_topic text,
     p_archive boolean,
     p_ctids tid[],
-    p_priorities smallint[],
+    p_has_priorities boolean,
     p_is_plain boolean,
     p_may_check boolean,
     out claimed integer,
@@ -17,8 +17,8 @@ language plpgsql volatile
 set search_path = {{ schema }}, pg_temp
 as $$
 /*
- * The events are locked by the caller. Without handlers they move in one statement; with handlers, queues receive only
- * what every handler took.
+ * The events are locked by the caller. Without handlers they move as a set; with handlers, queues receive only what
+ * every handler took.
  */
 declare
     v_queues integer[];
@@ -54,7 +54,7 @@ begin
     if v_handlers is null then
         -- No route at all: the last one went away a moment ago, and the events are a relay's now.
         if v_queues is not null then
-            claimed := _topic_move(p_topic_id, p_topic, p_archive, v_queues, p_ctids, p_priorities, p_is_plain);
+            claimed := _topic_move(p_topic_id, p_topic, p_archive, v_queues, p_ctids, p_has_priorities, p_is_plain);
         end if;
         if v_rings then
             perform _doorbell_ring(c.channel_id, c.kind, c.name, c.doorbell)
@@ -111,7 +111,7 @@ begin
         select v_ctids[o] from generate_series(1, v_run.reached) o where o <> all(v_run.failed) order by o
     );
     if v_ctids <> '{}' then
-        dispatched := _topic_move(p_topic_id, p_topic, p_archive, v_queues, v_ctids, p_priorities, p_is_plain);
+        dispatched := _topic_move(p_topic_id, p_topic, p_archive, v_queues, v_ctids, p_has_priorities, p_is_plain);
         if v_rings then
             perform _doorbell_ring(c.channel_id, c.kind, c.name, c.doorbell)
             from channel c
@@ -122,5 +122,5 @@ begin
 end;
 $$;
 
-comment on function {{ schema }}._topic_deliver(integer, text, boolean, tid[], smallint[], boolean, boolean) is
+comment on function {{ schema }}._topic_deliver(integer, text, boolean, tid[], boolean, boolean, boolean) is
 'Deliver locked events of one topic to all its routes and settle each by its own outcome. All 0, with first_error, when a handler of the topic is missing or unsafe, or one of its queues is draining: the events then stay.';

@@ -1,29 +1,32 @@
 {% from "macros/message.sql" import message_names %}
 create or replace function {{ schema }}._topic_move(
     p_topic_id integer, p_topic text, p_archive boolean, p_queues integer[], p_ctids tid[],
-    p_priorities smallint[], p_is_plain boolean
+    p_has_priorities boolean, p_is_plain boolean
 ) returns integer
 language plpgsql volatile
 set search_path = {{ schema }}, pg_temp
 as $$
 /*
- * One statement, so an event is in its topic or in all its queues. Targets are the queues, and null for the archive:
- * the first receives the event itself, each further one a copy with a message_id and a body of its own, under the
- * same event_id. In a queue, events of a group wait for their turn in blocked. Without a target the handlers were all
- * there was to do, and the event ends.
+ * Others see an event in its topic or in all its queues. Targets are the queues, and null for the archive: the first
+ * receives the event itself, each further one a copy with a message_id and a body of its own, under the same event_id.
+ * In a queue, events of a group wait for their turn in blocked. Without a target the handlers were all there was to do,
+ * and the event ends.
  */
 declare
     v_targets integer[] := coalesce(p_queues, '{}') || case when p_archive then array[null::integer] else '{}' end;
     v_queue_id integer := p_queues[1];
     v_moved integer;
 begin
-    if p_priorities <> '{}' then
-        perform _priority_declare(q.queue_id, p_priorities) from unnest(p_queues) q (queue_id);
+    if p_has_priorities then
+        perform _priority_declare(
+            q.queue_id, array(select r.priority from ready r where r.ctid = any(p_ctids))
+        )
+        from unnest(p_queues) q (queue_id);
     end if;
 
     -- One queue and no archive, the ordinary case: nothing is copied, and no dead letter waits for it. The rows are
-    -- locked, so both statements see the same; a delete that returns them would store them once more. Each priority keeps
-    -- its order.
+    -- locked, so both statements see the same; a delete that returned them would store them once more. Each priority
+    -- keeps its order.
     if cardinality(v_targets) = 1 and not p_archive and p_is_plain then
         insert into ready (position, channel_id, {{ message_names() }})
         select nextval('position_seq'), v_queue_id, {{ message_names("t", {
@@ -104,5 +107,5 @@ begin
 end;
 $$;
 
-comment on function {{ schema }}._topic_move(integer, text, boolean, integer[], tid[], smallint[], boolean) is
+comment on function {{ schema }}._topic_move(integer, text, boolean, integer[], tid[], boolean, boolean) is
 'Move locked events from their topic to queues and, where it is on, the archive; count them as dispatched. Returns how many.';

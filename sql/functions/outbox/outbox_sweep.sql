@@ -31,7 +31,7 @@ declare
     v_limit integer;
     v_ctids tid[];
     v_has_run boolean;
-    v_priorities smallint[];
+    v_has_priorities boolean;
     v_is_plain boolean;
     v_may_check constant boolean := pg_current_xact_id_if_assigned() is null; -- nothing written, nothing deferred
     v_outcome record;
@@ -72,14 +72,15 @@ begin
         v_drawn := coalesce(pg_sequence_last_value('position_seq'), 0) - v_floor.position;
         {{ tick_when_due("v_may_tick") | indent }}
 
+        v_limit := p_limit - claimed;
+        {{ lock_candidates("p_limit - claimed", "topic") | indent }}
+        continue when v_ctids is null;
+
         begin
-            -- Locked where they are moved: a delete in another subtransaction than the lock makes a multixact each.
-            v_limit := p_limit - claimed;
-            {{ lock_candidates("p_limit - claimed", "topic") | indent(8) }}
-            continue when v_ctids is null;
             select * into v_outcome
             from _topic_deliver(
-                v_channel.channel_id, v_channel.name, v_channel.archive, v_ctids, v_priorities, v_is_plain, v_may_check
+                v_channel.channel_id, v_channel.name, v_channel.archive, v_ctids,
+                v_has_priorities, v_is_plain, v_may_check
             );
         exception
             when others then

@@ -8260,7 +8260,7 @@ begin
         and p_max_attempts is null and p_backoff is null and not v_channel.is_draining
         and array_ndims(p_payloads) = 1
         and (
-            select max(coalesce(_json_size(u.payload), 2147483647)) from unnest(p_payloads) u (payload)
+            select max(coalesce(_json_size(u.payload), 2147483647)) from (select unnest(p_payloads) as payload) u
         ) <= v_channel.inline_limit
     then
         return query
@@ -8268,7 +8268,9 @@ begin
             position, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, run_id, tenant
         )
         select i.id, v_channel.channel_id, 0, 0, i.id, v_now, i.payload, p_headers, p_run_id, p_tenant
-        from (select nextval('position_seq') as id, u.payload from unnest(p_payloads) u (payload)) i
+        from (
+            select nextval('position_seq') as id, u.payload from (select unnest(p_payloads) as payload) u
+        ) i
         returning ready.message_id, 'inserted'::text;
         if v_channel.doorbell is not null then
             perform _doorbell_ring(v_channel.channel_id, 'queue', p_queue, v_channel.doorbell);
@@ -9722,7 +9724,7 @@ begin
         and (p_headers is null or (jsonb_typeof(p_headers) = 'object' and _json_size(p_headers) <= 8192))
         and array_ndims(p_payloads) = 1
         and (
-            select max(coalesce(_json_size(u.payload), 2147483647)) from unnest(p_payloads) u (payload)
+            select max(coalesce(_json_size(u.payload), 2147483647)) from (select unnest(p_payloads) as payload) u
         ) <= v_channel.inline_limit
     then
         return query
@@ -9730,7 +9732,9 @@ begin
             position, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, run_id, tenant
         )
         select i.id, v_channel.channel_id, 0, 0, i.id, v_now, i.payload, p_headers, p_run_id, p_tenant
-        from (select nextval('position_seq') as id, u.payload from unnest(p_payloads) u (payload)) i
+        from (
+            select nextval('position_seq') as id, u.payload from (select unnest(p_payloads) as payload) u
+        ) i
         returning ready.message_id, 'inserted'::text;
         if v_channel.doorbell is not null then
             perform _doorbell_ring(v_channel.channel_id, 'topic', p_topic, v_channel.doorbell);
@@ -9968,31 +9972,36 @@ comment on function tidegate.outbox_unroute(text, text, text) is
 -- functions/outbox/_topic_move.sql
 create or replace function tidegate._topic_move(
     p_topic_id integer, p_topic text, p_archive boolean, p_queues integer[], p_ctids tid[],
-    p_priorities smallint[], p_is_plain boolean
+    p_has_priorities boolean, p_is_plain boolean
 ) returns integer
 language plpgsql volatile
 set search_path = tidegate, pg_temp
 as $$
 /*
- * One statement, so an event is in its topic or in all its queues. Targets are the queues, and null for the archive:
- * the first receives the event itself, each further one a copy with a message_id and a body of its own, under the
- * same event_id. In a queue, events of a group wait for their turn in blocked. Without a target the handlers were all
- * there was to do, and the event ends.
+ * Others see an event in its topic or in all its queues. Targets are the queues, and null for the archive: the first
+ * receives the event itself, each further one a copy with a message_id and a body of its own, under the same event_id.
+ * In a queue, events of a group wait for their turn in blocked. Without a target the handlers were all there was to do,
+ * and the event ends.
  */
 declare
     v_targets integer[] := coalesce(p_queues, '{}') || case when p_archive then array[null::integer] else '{}' end;
+    v_queue_id integer := p_queues[1];
     v_moved integer;
 begin
-    if p_priorities <> '{}' then
-        perform _priority_declare(q.queue_id, p_priorities) from unnest(p_queues) q (queue_id);
+    if p_has_priorities then
+        perform _priority_declare(
+            q.queue_id, array(select r.priority from ready r where r.ctid = any(p_ctids))
+        )
+        from unnest(p_queues) q (queue_id);
     end if;
 
     -- One queue and no archive, the ordinary case: nothing is copied, and no dead letter waits for it. The rows are
-    -- locked, so both statements see the same; a delete that returns them would store them once more.
+    -- locked, so both statements see the same; a delete that returned them would store them once more. Each priority
+    -- keeps its order.
     if cardinality(v_targets) = 1 and not p_archive and p_is_plain then
         insert into ready (position, channel_id, attempts, priority, message_id, enqueued_at, payload, headers, event_id, body_id, body_bytes, max_attempts, max_batch, requeued_from, backoff, topic, group_key, job_key, run_id, tenant, errors, barrier, epoch, member)
-        select nextval('position_seq'), v_targets[1], 0, t.priority, t.message_id, t.enqueued_at, t.payload, t.headers, t.event_id, t.body_id, t.body_bytes, null, null, null, t.backoff, p_topic, t.group_key, t.job_key, t.run_id, t.tenant, null, t.barrier, t.epoch, t.member
-        from (select * from ready where ctid = any(p_ctids) order by priority, position) t;
+        select nextval('position_seq'), v_queue_id, 0, t.priority, t.message_id, t.enqueued_at, t.payload, t.headers, t.event_id, t.body_id, t.body_bytes, null, null, null, t.backoff, p_topic, t.group_key, t.job_key, t.run_id, t.tenant, null, t.barrier, t.epoch, t.member
+        from (select * from ready where ctid = any(p_ctids) order by position) t;
         delete from ready where ctid = any(p_ctids);
         get diagnostics v_moved = row_count;
         insert into tally (amount, channel_id, outcome) values (v_moved, p_topic_id, 'dispatched');
@@ -10061,7 +10070,7 @@ begin
 end;
 $$;
 
-comment on function tidegate._topic_move(integer, text, boolean, integer[], tid[], smallint[], boolean) is
+comment on function tidegate._topic_move(integer, text, boolean, integer[], tid[], boolean, boolean) is
 'Move locked events from their topic to queues and, where it is on, the archive; count them as dispatched. Returns how many.';
 
 -- functions/outbox/_topic_deliver.sql
@@ -10070,7 +10079,7 @@ create or replace function tidegate._topic_deliver(
     p_topic text,
     p_archive boolean,
     p_ctids tid[],
-    p_priorities smallint[],
+    p_has_priorities boolean,
     p_is_plain boolean,
     p_may_check boolean,
     out claimed integer,
@@ -10083,8 +10092,8 @@ language plpgsql volatile
 set search_path = tidegate, pg_temp
 as $$
 /*
- * The events are locked by the caller. Without handlers they move in one statement; with handlers, queues receive only
- * what every handler took.
+ * The events are locked by the caller. Without handlers they move as a set; with handlers, queues receive only what
+ * every handler took.
  */
 declare
     v_queues integer[];
@@ -10120,7 +10129,7 @@ begin
     if v_handlers is null then
         -- No route at all: the last one went away a moment ago, and the events are a relay's now.
         if v_queues is not null then
-            claimed := _topic_move(p_topic_id, p_topic, p_archive, v_queues, p_ctids, p_priorities, p_is_plain);
+            claimed := _topic_move(p_topic_id, p_topic, p_archive, v_queues, p_ctids, p_has_priorities, p_is_plain);
         end if;
         if v_rings then
             perform _doorbell_ring(c.channel_id, c.kind, c.name, c.doorbell)
@@ -10173,7 +10182,7 @@ begin
         select v_ctids[o] from generate_series(1, v_run.reached) o where o <> all(v_run.failed) order by o
     );
     if v_ctids <> '{}' then
-        dispatched := _topic_move(p_topic_id, p_topic, p_archive, v_queues, v_ctids, p_priorities, p_is_plain);
+        dispatched := _topic_move(p_topic_id, p_topic, p_archive, v_queues, v_ctids, p_has_priorities, p_is_plain);
         if v_rings then
             perform _doorbell_ring(c.channel_id, c.kind, c.name, c.doorbell)
             from channel c
@@ -10184,7 +10193,7 @@ begin
 end;
 $$;
 
-comment on function tidegate._topic_deliver(integer, text, boolean, tid[], smallint[], boolean, boolean) is
+comment on function tidegate._topic_deliver(integer, text, boolean, tid[], boolean, boolean, boolean) is
 'Deliver locked events of one topic to all its routes and settle each by its own outcome. All 0, with first_error, when a handler of the topic is missing or unsafe, or one of its queues is draining: the events then stay.';
 
 -- functions/outbox/outbox_sweep.sql
@@ -10225,7 +10234,7 @@ declare
     v_limit integer;
     v_ctids tid[];
     v_has_run boolean;
-    v_priorities smallint[];
+    v_has_priorities boolean;
     v_is_plain boolean;
     v_may_check constant boolean := pg_current_xact_id_if_assigned() is null; -- nothing written, nothing deferred
     v_outcome record;
@@ -10287,37 +10296,38 @@ begin
             end if;
         end if;
 
+        v_limit := p_limit - claimed;
+        v_ctids := null;
+        v_has_run := false;
+        v_has_priorities := false;
+        v_is_plain := true;
+        foreach v_priority in array v_floor.priorities loop
+            select
+                v_has_priorities or (v_priority > 0 and count(*) > 0),
+                v_is_plain and count(r.group_key) + count(r.requeued_from) = 0,
+                v_ctids || array_agg(r.ctid), v_has_run or count(r.run_id) > 0
+            into v_has_priorities, v_is_plain, v_ctids, v_has_run
+            from (
+                select n.ctid, n.run_id, n.group_key, n.requeued_from from ready n
+                where n.channel_id = v_channel.channel_id and n.priority = v_priority
+                    and n.position > v_floor.hints[v_priority + 1]
+                order by n.position
+                limit v_limit
+                for update skip locked
+            ) r;
+            v_limit := p_limit - claimed - coalesce(cardinality(v_ctids), 0);
+            exit when v_limit <= 0;
+        end loop;
+        if v_has_run then
+            v_ctids := _ready_refuse(v_channel.channel_id, v_ctids);
+        end if;
+        continue when v_ctids is null;
+
         begin
-            -- Locked where they are moved: a delete in another subtransaction than the lock makes a multixact each.
-            v_limit := p_limit - claimed;
-            v_ctids := null;
-            v_has_run := false;
-            v_priorities := '{}';
-            v_is_plain := true;
-            foreach v_priority in array v_floor.priorities loop
-                select
-                    case when v_priority > 0 and count(*) > 0 then v_priorities || v_priority else v_priorities end,
-                    v_is_plain and count(r.group_key) + count(r.requeued_from) = 0,
-                    v_ctids || array_agg(r.ctid), v_has_run or count(r.run_id) > 0
-                into v_priorities, v_is_plain, v_ctids, v_has_run
-                from (
-                    select n.ctid, n.run_id, n.group_key, n.requeued_from from ready n
-                    where n.channel_id = v_channel.channel_id and n.priority = v_priority
-                        and n.position > v_floor.hints[v_priority + 1]
-                    order by n.position
-                    limit v_limit
-                    for update skip locked
-                ) r;
-                v_limit := p_limit - claimed - coalesce(cardinality(v_ctids), 0);
-                exit when v_limit <= 0;
-            end loop;
-            if v_has_run then
-                v_ctids := _ready_refuse(v_channel.channel_id, v_ctids);
-            end if;
-            continue when v_ctids is null;
             select * into v_outcome
             from _topic_deliver(
-                v_channel.channel_id, v_channel.name, v_channel.archive, v_ctids, v_priorities, v_is_plain, v_may_check
+                v_channel.channel_id, v_channel.name, v_channel.archive, v_ctids,
+                v_has_priorities, v_is_plain, v_may_check
             );
         exception
             when others then
@@ -14313,10 +14323,10 @@ begin
         ('_tide_advance', '5790a65ea8ace7a3002c6a5badb8a763649c2a833f0039f12e0b3d7ce6b41f84'),
         ('_tide_forget', '01b7e12a13b82c373b70f389fe16be5e9d4ae8be80f260073fb7eed4663c599c'),
         ('_tide_forget_deadlines', '18fab7064fe7df00c64d01b25aeedc6369e616917fed695b79bb2722ce3aa6cf'),
-        ('_topic_deliver', '1080bbdd0c756433ab6ee4021266c0206d4b5644f2bba15b98d10501a2aed357'),
+        ('_topic_deliver', 'b6eadca532c6639b0a5a131e41ccc9b255b4d6bb1546b7b2dbb5d035ead19c4b'),
         ('_topic_is_routed', '3c38a04becda1b8930f89d649c735a18a502992d383afd178576c22fac7e1f71'),
         ('_topic_matches', 'f195c07c02a6941e8b845e5698a609fa5fdc16cd3ea396772c8a235730d46be6'),
-        ('_topic_move', '4db31c74a1d5fed223e6aefa31de4d2581708e48ed6f0ba485f6954620639b6e'),
+        ('_topic_move', '8bd84c1afa9716bec816cea59335304f5bb1c026f707b5c179cace9bd2432223'),
         ('_turn_seize', 'fb8f9f7aebebb611712653a61d04d91fc98c688073d4e7a3cc5c63891147f3fa'),
         ('archived', 'e4ead07f728b6087d048da37a7913e0d9661dfb7c3531ceafca08ec9f9707139'),
         ('backlog', 'bed738727cee8c63701f0e21c681b0f3dfd2278c236a510e06cdf1da5b6a9c9b'),
@@ -14369,12 +14379,12 @@ begin
         ('metrics_snapshot', 'aa2b751263d0204f4e7daecd56eefb2e5b659e49dee32c5640970c0815e97720'),
         ('outbox_claim', 'd05593138b578d0e2ca67404709057c5ca641140514b2efdef82a85463933bee'),
         ('outbox_put', '5b7a7d5b0ac3c46124c38165d090db547072455fb333462c876505f76fb4f9ec'),
-        ('outbox_put_many', '857643238a8b4daa0bfb318b81f2f428c67f9d7e58b49f7fe9b43bddacb38992'),
+        ('outbox_put_many', '59921af2dc2b59269d1a0d97d162301bc724101978f673a565621fb5f50f68e5'),
         ('outbox_put_specs', '67abfc22d8a78bcd3771c80385d7bb19956ad7cdbca7c085fdded8d6236c376a'),
         ('outbox_release', '5f366fc983d189a344fd6a718b931afa37a4a19a24b59cef1da5d8a5363126ab'),
         ('outbox_route', '752e32d7a2265ff47ed97fecfea5eb859be13f3613b2ecc811c526942499711d'),
         ('outbox_settle', '8580e6cedb5e7bd1bde469331c75a0cea76e409f3e51a41e24980c112a6cf878'),
-        ('outbox_sweep', 'cd8798250decb7afaabc612206089b06bd07ecdf5e1261db2b96e3b531c68576'),
+        ('outbox_sweep', 'cb34d71c343380a588a6bcc00b9bce64fa662d0c931e9613da7bc52d6b587dc1'),
         ('outbox_unroute', '04ac6d72dea99092a478cc0fc5e2afd864869cab5100911e46c68b613874246e'),
         ('outcomes', '2f7c7653876ca98a7cdc8fa987c4cd47fbba634284e0991db4ae8583849046e0'),
         ('policy', '3602702319cf64c02f845b51d837b3efcf95959c32c13ced07e82a044c58db52'),
@@ -14393,7 +14403,7 @@ begin
         ('queue_release', '5fde9639a2db58081d182e6cc7091eb032d8028e218e31d9c4f6a0d537d49860'),
         ('queue_resume', 'a1c8539cfa6f0a7306fd5bb658f368db455d8c43d375e8d87fb87308f5689b5d'),
         ('queue_send', '0b3be77f115e0c721a9dc6bb3788400749c341a0afc5699a5800ea0746c4db68'),
-        ('queue_send_many', '646eb7cdb36616c8383de99b481f5587e747d61e70c9987f9e0ea16e6e57a5d2'),
+        ('queue_send_many', 'da57453fc619ab7071da525c5687014992fe5aad1a0d578e59931965bbb505ac'),
         ('queue_send_specs', 'c08c26aba0705033cee78ce7c54dcdf09f8a894bd348bc28f9839b3292cde0ed'),
         ('queue_settle', 'fdef187033dcd156ccd77b3f39313d4c2d2723b09bdbc5f6ebe49756dfc002e7'),
         ('queue_work', 'f216f21adc902564ae527f0653f01929193d1caddeaea82d83d754fcfd30a845'),

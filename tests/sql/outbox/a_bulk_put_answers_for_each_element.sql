@@ -1,5 +1,5 @@
 -- R4
-select plan(7);
+select plan(8);
 select topic_create('orders');
 
 select results_eq(
@@ -12,6 +12,9 @@ select results_eq(
     $$values ('1'::jsonb), ('2'), ('3')$$,
     'in the order of the array'
 );
+select pg_sequence_last_value('position_seq') as before \gset
+select count(*) from outbox_put_many('orders', array['4', '5', '6']::jsonb[]);
+select is(pg_sequence_last_value('position_seq') - :before, 3::bigint, 'each draws one position');
 select is_empty($$select * from outbox_put_many('orders', '{}')$$, 'nothing for nothing');
 
 -- given keys: the element's key is the key, a colon and its place

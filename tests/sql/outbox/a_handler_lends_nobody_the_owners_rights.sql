@@ -50,12 +50,19 @@ select is((select s::text from outbox_sweep() as s), '(3,3,0,0,)', 'mended, it r
 -- a plain SET outlives the handler; what the sweep calls afterwards is still its own
 grant usage on schema tidegate to :mallory;
 set role :mallory;
-create function shop._topic_move(integer, text, boolean, integer[], tid[]) returns integer language plpgsql as $$
+do $do$
 begin
-    insert into shop.ran values ('captured as ' || current_user, 0);
-    return cardinality($5);
+    execute format(
+        'create function shop._topic_move(%s) returns integer language plpgsql as $$
+        begin
+            insert into shop.ran values (''captured as '' || current_user, 0);
+            return cardinality(p_ctids);
+        end;
+        $$',
+        pg_get_function_identity_arguments('tidegate._topic_move'::regproc)
+    );
 end;
-$$;
+$do$;
 reset role;
 create function shop.setter(p_payload jsonb) returns void language sql
 set search_path = shop, pg_temp as $$
