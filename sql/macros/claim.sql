@@ -296,8 +296,8 @@ greatest(clock_now() + coalesce(p_lease, v_channel.lease), clock_now() + interva
 
 {#- For outbox_sweep and queue_work: lock up to v_limit messages above their hints, in order, into v_ctids; null when
     there are none. Those of stopped runs are taken out: fewer than there were does not say that there are no more. `cap` is
-    what v_limit was before; `where` narrows the choice. Of a topic also whether some may have a
-    priority above 0, and whether all are plain: no group, and no dead letter that waits for them. -#}
+    what v_limit was before; `where` narrows the choice. Of a topic also whether some may have a priority
+    above 0, and whether all are plain: no group, and no dead letter that waits for them. -#}
 {% macro lock_candidates(cap, kind, where="true") -%}
     v_ctids := null;
     v_has_run := false;
